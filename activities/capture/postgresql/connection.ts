@@ -1,0 +1,117 @@
+/** Sessions with a PostgreSQL source: one set of session settings, one translation of errors. */
+import pg from 'pg';
+import { SluiceError } from '../../../model/errors.ts';
+import { redact } from '../../secrets.ts';
+
+/**
+ * Pinned in every session that reads values, the walsender's too: settings of the role or the database otherwise
+ * change the text that is copied (a date written day first, floats cut to 15 digits, bytes as octal).
+ */
+export const sessionSettings: Record<string, string> = {
+  datestyle: 'ISO, YMD',
+  intervalstyle: 'postgres',
+  extra_float_digits: '1',
+  timezone: 'UTC',
+  bytea_output: 'hex',
+  lc_monetary: 'C',
+  client_encoding: 'UTF8',
+  row_security: 'off',
+  search_path: '',
+  statement_timeout: '0',
+  idle_in_transaction_session_timeout: '0',
+  lock_timeout: '0',
+};
+
+/** Quotes an identifier for PostgreSQL. */
+export function quoteName(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
+/** Quotes `schema.table` for PostgreSQL. */
+export function quoteTable(table: { schema: string; table: string }): string {
+  return `${quoteName(table.schema)}.${quoteName(table.table)}`;
+}
+
+/** A string literal for PostgreSQL (standard_conforming_strings or not). */
+export function quoteText(text: string): string {
+  const quoted = `'${text.replaceAll("'", "''")}'`;
+  return text.includes('\\') ? ` E${quoted.replaceAll('\\', '\\\\')}` : quoted;
+}
+
+export interface ConnectOptions {
+  connectionString: string;
+  /** Shown in pg_stat_activity. */
+  applicationName: string;
+  /** Opens a walsender that takes START_REPLICATION beside SQL. */
+  replication?: boolean;
+}
+
+/** Opens a session with pinned settings. Errors: `source_unreachable`, `source_refused`, `configuration`. */
+export async function connect(options: ConnectOptions): Promise<pg.Client> {
+  const client = new pg.Client({
+    connectionString: options.connectionString,
+    application_name: options.applicationName,
+    connectionTimeoutMillis: 10_000,
+    keepAlive: true,
+    ...(options.replication ? { replication: 'database' } : {}),
+  } as pg.ClientConfig);
+  // A cut connection shows itself at the next call; without a listener it would end the process.
+  client.on('error', () => {});
+  try {
+    await client.connect();
+    // One statement each: a walsender's simple protocol takes several, but a failure then hides its place.
+    for (const [name, value] of Object.entries(sessionSettings)) {
+      await client.query(`SET ${quoteName(name)} = ${quoteText(value)}`);
+    }
+    return client;
+  } catch (error) {
+    await client.end().catch(() => {});
+    throw sourceError(error);
+  }
+}
+
+/** Runs `use` with a session and ends the session whatever happens. */
+export async function withConnection<T>(options: ConnectOptions, use: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = await connect(options);
+  try {
+    return await use(client);
+  } catch (error) {
+    throw sourceError(error);
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+/** SQLSTATE classes that pass by themselves: connection, resources, operator intervention, serialization, lock timeout. */
+const passing = /^(08|53|57|40|55P03)/;
+
+/** Any error of a PostgreSQL session as a SluiceError; never contains the connection string. */
+export function sourceError(error: unknown): SluiceError {
+  if (error instanceof SluiceError) return error;
+  const code = (error as { code?: unknown } | null)?.code;
+  const reason = redact(error instanceof Error ? error.message : String(error));
+  if (typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code)) {
+    if (code === '55006') return new SluiceError('slot_in_use', reason, 'It is tried again.', {}, error);
+    if (passing.test(code))
+      return new SluiceError('source_unreachable', `PostgreSQL: ${reason} (${code})`, 'It is tried again.', {}, error);
+    if (code.startsWith('28') || code === '42501' || code === '3D000') {
+      const remedy = 'Check user, password, database and pg_hba.conf, and the privileges that preflight lists.';
+      return new SluiceError('source_refused', `PostgreSQL: ${reason} (${code})`, remedy, {}, error);
+    }
+    return new SluiceError(
+      'unexpected',
+      `PostgreSQL: ${reason} (${code})`,
+      'Look at the source’s log; report it if Sluice is at fault.',
+      {},
+      error,
+    );
+  }
+  const remedy = 'See that the source runs, and that host, port and TLS in the connection string are right.';
+  return new SluiceError(
+    'source_unreachable',
+    `PostgreSQL: ${reason || String(code ?? 'no answer')}`,
+    remedy,
+    {},
+    error,
+  );
+}

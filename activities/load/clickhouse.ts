@@ -1,0 +1,188 @@
+/** The one way to ClickHouse: statements, reads and TSV inserts, with the settings that keep copies exact. */
+import { Readable } from 'node:stream';
+import { type ClickHouseClient, ClickHouseError, createClient } from '@clickhouse/client';
+import { SluiceError } from '../../model/errors.ts';
+
+/**
+ * What a connection is for. The embedded engine serialises statements per role, so that reads never hold up writes; a
+ * ClickHouse server ignores it.
+ */
+export type Role = 'write' | 'snapshot' | 'read' | 'verify';
+
+/** Sent with every insert: durable before it answers, exact, and an error instead of any silent change of a value. */
+const insertSettings = {
+  async_insert: 0,
+  insert_deduplicate: 0,
+  date_time_overflow_behavior: 'throw',
+  date_time_input_format: 'basic',
+  input_format_null_as_default: 0,
+  precise_float_parsing: 1,
+  input_format_tsv_empty_as_default: 0,
+  input_format_tsv_enum_as_number: 0,
+  input_format_with_names_use_header: 0,
+  optimize_on_insert: 1,
+} as const;
+
+export interface ClickHouseOptions {
+  /** e.g. `http://127.0.0.1:8123`; user and password may be in it. */
+  url: string;
+  database: string;
+  role: Role;
+}
+
+/** Quotes an identifier for ClickHouse. */
+export function quoteName(name: string): string {
+  return `\`${name.replaceAll('\\', '\\\\').replaceAll('`', '\\`')}\``;
+}
+
+/** A string literal for ClickHouse; prefer query parameters where they are possible. */
+export function quoteText(text: string): string {
+  return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
+}
+
+export class ClickHouse {
+  readonly database: string;
+  readonly #client: ClickHouseClient;
+
+  constructor(options: ClickHouseOptions) {
+    this.database = options.database;
+    this.#client = createClient({
+      url: options.url,
+      // Statements name the database themselves: it may not exist yet when the client is made.
+      request_timeout: 120_000,
+      max_open_connections: 8,
+      http_headers: { 'X-Sluice-Role': options.role },
+      clickhouse_settings: { async_insert: 0, date_time_overflow_behavior: 'throw' },
+    });
+  }
+
+  /** `database`.`table`, quoted. */
+  name(table: string): string {
+    return `${quoteName(this.database)}.${quoteName(table)}`;
+  }
+
+  /** Runs a statement that answers nothing. Errors: `sink_unreachable`, `sink_refused`. */
+  async command(sql: string, options: { params?: Record<string, unknown>; queryId?: string } = {}): Promise<void> {
+    try {
+      await this.#client.command({ query: sql, query_params: options.params, query_id: options.queryId });
+    } catch (error) {
+      throw sinkError(error);
+    }
+  }
+
+  /** Rows of a SELECT as objects; 64-bit integers and decimals come as strings. */
+  async rows<Row>(
+    sql: string,
+    options: {
+      params?: Record<string, unknown>;
+      signal?: AbortSignal;
+      settings?: Record<string, string | number>;
+    } = {},
+  ): Promise<Row[]> {
+    try {
+      const answer = await this.#client.query({
+        query: sql,
+        format: 'JSONEachRow',
+        query_params: options.params,
+        abort_signal: options.signal,
+        clickhouse_settings: {
+          output_format_json_quote_64bit_integers: 1,
+          output_format_json_quote_decimals: 1,
+          ...options.settings,
+        },
+      });
+      return await answer.json<Row>();
+    } catch (error) {
+      throw sinkError(error);
+    }
+  }
+
+  /** A SELECT's answer as raw TSV. */
+  async tsv(sql: string, options: { params?: Record<string, unknown>; signal?: AbortSignal } = {}): Promise<string> {
+    try {
+      const answer = await this.#client.query({
+        query: sql,
+        format: 'TabSeparated',
+        query_params: options.params,
+        abort_signal: options.signal,
+      });
+      return await answer.text();
+    } catch (error) {
+      throw sinkError(error);
+    }
+  }
+
+  /**
+   * Inserts TSV and returns when it is durable. Answers the number of rows that ClickHouse says it wrote (rows of
+   * attached views are counted there too). The bytes must not change until it returns.
+   */
+  async insertTsv(table: string, columns: string[], bytes: Buffer[], queryId: string): Promise<number> {
+    const query = `INSERT INTO ${this.name(table)} (${columns.map(quoteName).join(', ')}) FORMAT TabSeparated`;
+    try {
+      const answer = await this.#client.insert({
+        table: this.name(table),
+        columns: columns.map(quoteName) as [string, ...string[]],
+        values: Readable.from(bytes, { objectMode: false }),
+        format: 'TabSeparated',
+        query_id: queryId,
+        clickhouse_settings: { ...insertSettings },
+      });
+      return Number(answer.summary?.written_rows ?? Number.NaN);
+    } catch (error) {
+      throw sinkError(error, query.slice(0, 200));
+    }
+  }
+
+  /** Inserts objects, for the small tables of Sluice's own. */
+  async insertObjects(table: string, rows: Record<string, unknown>[], queryId?: string): Promise<void> {
+    try {
+      await this.#client.insert({
+        table: this.name(table),
+        values: rows,
+        format: 'JSONEachRow',
+        query_id: queryId,
+        clickhouse_settings: { ...insertSettings, date_time_input_format: 'best_effort' },
+      });
+    } catch (error) {
+      throw sinkError(error);
+    }
+  }
+
+  async ping(): Promise<boolean> {
+    const answer = await this.#client.ping();
+    return answer.success;
+  }
+
+  async close(): Promise<void> {
+    await this.#client.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** Codes of ClickHouse that mean "not now": memory, timeouts, too many parts or queries, read-only, keeper. */
+const passing = new Set(['159', '164', '202', '209', '210', '241', '242', '252', '319', '425', '999']);
+
+function sinkError(error: unknown, statement?: string): SluiceError {
+  if (error instanceof ClickHouseError) {
+    const reason = `ClickHouse answered ${error.code} ${error.type ?? ''}: ${firstLine(error.message)}`;
+    if (passing.has(error.code)) return new SluiceError('sink_unreachable', reason, 'It is tried again.', {}, error);
+    const remedy = statement ? `The statement was: ${statement}` : 'Look at the statement in ClickHouse’s log.';
+    return new SluiceError('sink_refused', reason, remedy, {}, error);
+  }
+  const reason = error instanceof Error ? error.message : String(error);
+  return new SluiceError(
+    'sink_unreachable',
+    `ClickHouse: ${reason}`,
+    'See that ClickHouse runs and CLICKHOUSE_URL is right.',
+    {},
+    error,
+  );
+}
+
+/** Later lines of a parse error quote the row's values: they stay out. */
+function firstLine(message: string): string {
+  return (message.split('\n', 1)[0] ?? '').slice(0, 500);
+}

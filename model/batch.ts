@@ -1,0 +1,82 @@
+/** Batch records: what a batch did. One insert into `_batches` is both the checkpoint and the audit record. */
+
+/** What one batch did to one asset. `effects` read = written + compacted + superseded + rejected. */
+export interface AssetEffects {
+  inserts: number;
+  updates: number;
+  deletes: number;
+  truncates: number;
+  /** A change is one effect, a change of key two. */
+  effects: number;
+  /** Rows that ClickHouse confirmed, tombstones included. */
+  written: number;
+  /** Effects overtaken by a later one of the same key in the same batch. */
+  compacted: number;
+  /** Effects that the copy had already overtaken. */
+  superseded: number;
+  rejected: number;
+  /** Bytes of TSV sent. */
+  bytes: number;
+}
+
+/**
+ * `begin` opens a lease (its fence) · `rows` changes · `truncate` one truncate, alone · `idle` the source moved on
+ * without changes for us · `chunk` part of a snapshot (its positions are the table's starting point).
+ */
+export type BatchKind = 'begin' | 'rows' | 'truncate' | 'idle' | 'chunk';
+
+/** A row of `_batches`, as JSON: positions, versions and 64-bit numbers are strings, times ISO 8601 in UTC. */
+export interface BatchRecord {
+  /** `{source}/{lease}/{seq}`. */
+  id: string;
+  source: string;
+  kind: BatchKind;
+  /** lease number * 65536 + attempt: later leases have higher numbers, so a zombie is recognised. */
+  lease: number;
+  seq: number;
+  /** Resume points before and after: the end of the last whole transaction that is durable. */
+  position_from: string;
+  position_to: string;
+  /** Set when the batch ends inside a transaction: LSN of its last change. */
+  inner: string;
+  /** Of the source's cluster: `system identifier/timeline`. */
+  cluster: string;
+  /** Commit times of the first and last change; null when there is none. */
+  committed_first: string | null;
+  committed_last: string | null;
+  changes: number;
+  assets: Record<string, AssetEffects>;
+  /** Highest truncate version per asset, decimal text. */
+  truncated: Record<string, string>;
+  /** Version of the rule set that was applied. */
+  rules: number;
+  /** Milliseconds: first change received to cut, resolving missing values, insert. */
+  durations: { fill: number; resolve: number; write: number };
+  workflow_id: string;
+  run_id: string;
+  attempt: number;
+  /** SHA-256 over this record and the one before it in the same lease. */
+  previous_hash: string;
+  hash: string;
+}
+
+/** An empty account. */
+export function noEffects(): AssetEffects {
+  return {
+    inserts: 0,
+    updates: 0,
+    deletes: 0,
+    truncates: 0,
+    effects: 0,
+    written: 0,
+    compacted: 0,
+    superseded: 0,
+    rejected: 0,
+    bytes: 0,
+  };
+}
+
+/** Adds `more` to `sum` in place. */
+export function addEffects(sum: AssetEffects, more: AssetEffects): void {
+  for (const name of Object.keys(sum) as (keyof AssetEffects)[]) sum[name] += more[name];
+}

@@ -1,0 +1,106 @@
+/**
+ * The one error table of Sluice: every error has a kind, a place and a remedy, and the kind alone decides whether
+ * the work is tried again. What is not in the table is `unexpected`, and `unexpected` stops.
+ */
+
+/** Where an error happened; only the parts that are known are set. Never holds row values or secrets. */
+export interface Place {
+  source?: string;
+  table?: string;
+  /** The source's own position text, e.g. a PostgreSQL LSN. */
+  position?: string;
+  file?: string;
+  line?: number;
+}
+
+interface ErrorRule {
+  /** True when the same call may succeed later without anybody doing anything. */
+  transient: boolean;
+  /** What this kind means, for docs and for people. */
+  meaning: string;
+}
+
+export const errorTable = {
+  source_unreachable: { transient: true, meaning: 'the source does not answer, or cut the connection' },
+  sink_unreachable: { transient: true, meaning: 'ClickHouse does not answer, or cut the connection' },
+  slot_in_use: { transient: true, meaning: 'another session still reads the replication slot' },
+  no_worker: { transient: true, meaning: 'no worker polls the task queue' },
+  temporal_unreachable: { transient: true, meaning: 'Temporal does not answer' },
+  configuration: { transient: false, meaning: 'a setting, file or input is wrong' },
+  port_in_use: { transient: false, meaning: 'a port that Sluice needs is taken' },
+  missing_part: { transient: false, meaning: 'a program that Sluice needs is not there and could not be installed' },
+  not_found: { transient: false, meaning: 'no such thing' },
+  conflict: { transient: false, meaning: 'something else already has that name, or the state forbids it' },
+  preflight: { transient: false, meaning: 'the source is not ready to be captured' },
+  source_refused: { transient: false, meaning: 'the source refused the login or the privilege' },
+  source_replaced: {
+    transient: false,
+    meaning: 'the source is another cluster or timeline than the copy was made from',
+  },
+  slot_lost: { transient: false, meaning: 'the replication slot is gone or was invalidated' },
+  slot_ahead: { transient: false, meaning: 'the slot was confirmed past the last recorded batch' },
+  table_missing: { transient: false, meaning: 'the table is not in the source' },
+  table_changed: { transient: false, meaning: 'the table is not the one that the copy was made from' },
+  table_unusable: { transient: false, meaning: 'the table cannot be copied as it is' },
+  sink_refused: { transient: false, meaning: 'ClickHouse refused the statement or the rows' },
+  sink_damaged: { transient: false, meaning: 'ClickHouse detached broken parts: the copy may miss acknowledged rows' },
+  conservation: { transient: false, meaning: 'ClickHouse confirmed another number of rows than were sent' },
+  unexpected: { transient: false, meaning: 'a case that nobody thought of: please report it' },
+} as const satisfies Record<string, ErrorRule>;
+
+export type ErrorKind = keyof typeof errorTable;
+
+/** What of an error is stored and shown: plain JSON, safe for histories, logs and answers. */
+export interface ErrorReport {
+  kind: ErrorKind;
+  reason: string;
+  remedy: string;
+}
+
+/** The error that all of Sluice throws. `message` says what and where, `remedy` the next step. */
+export class SluiceError extends Error {
+  readonly kind: ErrorKind;
+  readonly place: Place;
+  readonly remedy: string;
+
+  constructor(kind: ErrorKind, reason: string, remedy: string, place: Place = {}, cause?: unknown) {
+    super(reason, cause === undefined ? undefined : { cause });
+    this.name = 'SluiceError';
+    this.kind = kind;
+    this.place = place;
+    this.remedy = remedy;
+  }
+
+  get transient(): boolean {
+    return errorTable[this.kind].transient;
+  }
+
+  report(): ErrorReport {
+    return { kind: this.kind, reason: this.message, remedy: this.remedy };
+  }
+}
+
+/** Any thrown value as a SluiceError; what was not foreseen becomes `unexpected`. */
+export function asSluiceError(error: unknown, place: Place = {}): SluiceError {
+  if (error instanceof SluiceError) return error;
+  const reason = error instanceof Error ? error.message : String(error);
+  return new SluiceError(
+    'unexpected',
+    reason,
+    'Look at the worker log for the stack, and report it with the log.',
+    place,
+    error,
+  );
+}
+
+/** One line for people: place, reason, remedy. */
+export function describeError(error: SluiceError): string {
+  const { file, line, source, table, position } = error.place;
+  const place = [
+    file === undefined ? undefined : line === undefined ? file : `${file}:${line}`,
+    source && `source ${source}`,
+    table && `table ${table}`,
+    position && `position ${position}`,
+  ].filter(Boolean);
+  return `${place.length > 0 ? `${place.join(', ')}: ` : ''}${error.message} (${error.kind}). ${error.remedy}`;
+}

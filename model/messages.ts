@@ -1,0 +1,60 @@
+/** Names of flows, their ids and messages: what the API, the CLI and people at Temporal UI call. */
+import type { CaptureStatus, Finding } from './source.ts';
+
+export const catalogWorkflowId = 'catalog';
+export const captureWorkflowId = (source: string): string => `capture/${source}`;
+export const snapshotWorkflowId = (source: string, asset: string, generation: number): string =>
+  `snapshot/${source}/${asset}/${generation}`;
+export const verifyWorkflowId = (source: string): string => `verify/${source}`;
+
+/** Workflow types, as they are called in flows/. */
+export const flowNames = {
+  captureSource: 'captureSource',
+  snapshotTable: 'snapshotTable',
+  catalog: 'catalog',
+  verifyCopy: 'verifyCopy',
+} as const;
+
+/**
+ * Messages of `captureSource`. Updates: `connect` (ConnectRequest → ConnectAnswer), `start` ({tables?} → CaptureStatus),
+ * `pause`, `resume`, `stop` (→ CaptureStatus), `addTables`, `removeTables`, `resync` ({tables} → CaptureStatus),
+ * `remove` ({drop_copies, force} → the flow drops slot and publication and completes). Query: `status` → CaptureStatus.
+ */
+export const captureMessages = {
+  connect: 'connect',
+  start: 'start',
+  pause: 'pause',
+  resume: 'resume',
+  stop: 'stop',
+  addTables: 'addTables',
+  removeTables: 'removeTables',
+  resync: 'resync',
+  remove: 'remove',
+  status: 'status',
+} as const;
+
+/**
+ * Messages of `catalog`. Updates: `registerSource` (ConnectRequest, sealed), `removeSource` ({id}). Queries: `sources`
+ * → ConnectRequest[] (sealed), `source` (id) → ConnectRequest | null.
+ */
+export const catalogMessages = {
+  registerSource: 'registerSource',
+  removeSource: 'removeSource',
+  sources: 'sources',
+  source: 'source',
+} as const;
+
+/** Answer of the update `connect`. */
+export interface ConnectAnswer {
+  /** `refused`: preflight found blockers, and a fresh flow has ended · `conflict`: the id has another configuration. */
+  outcome: 'created' | 'same' | 'conflict' | 'refused';
+  findings: Finding[];
+  status: CaptureStatus | null;
+}
+
+/** Input of `verifyCopy`. */
+export interface VerifyRequest {
+  source: string;
+  /** Asset id, copy id or table name; none = every table. */
+  table?: string;
+}

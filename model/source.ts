@@ -1,0 +1,106 @@
+/** A source as flows, activities, REST and CLI speak of it. All of it is plain JSON. */
+import type { AssetEffects, BatchRecord } from './batch.ts';
+import type { ErrorReport } from './errors.ts';
+
+export type SourceType = 'postgresql';
+
+/** How schema changes of the source are treated. */
+export type CopyMode = 'copy' | 'log' | 'both';
+
+/** The part of a connect request that says what to capture and how. */
+export interface CaptureConfig {
+  /** Names, `schema.name` or globs; none = every table of `public` with a usable key. */
+  tables?: string[];
+  /** Seconds that a batch may wait at most before it is written. */
+  poll_interval: number;
+  mode: CopyMode;
+  /** By table: columns that are stored nowhere. */
+  exclude_columns: Record<string, string[]>;
+  /** By type; for postgresql `publication` and `slot`. */
+  options: Record<string, unknown>;
+}
+
+/**
+ * What POST /api/v1/sources/connect takes and what `captureSource` is started with. In a flow `connection_string` is
+ * always sealed or an environment reference such as `${DATABASE_URL}`: a plain one is refused there.
+ */
+export interface ConnectRequest {
+  id: string;
+  type: SourceType;
+  connection_string: string;
+  config: CaptureConfig;
+}
+
+export type SourceState = 'connected' | 'snapshotting' | 'streaming' | 'paused' | 'stopped' | 'failed';
+export type TableState = 'pending' | 'snapshotting' | 'streaming' | 'failed';
+
+/** A table in the state of `captureSource`. */
+export interface CapturedTable {
+  asset_id: string;
+  /** `schema.name`, exactly; people see it without `public.`. */
+  schema: string;
+  table: string;
+  status: TableState;
+  error: ErrorReport | null;
+  /** Where this table's stream begins: the version of its snapshot rows. Empty until it is known. */
+  start_position: string;
+  /** Counts snapshots of this table. */
+  generation: number;
+  /** Chunks of the running or last snapshot. */
+  chunks_done: number;
+  chunks_total: number;
+  snapshot_rows: number;
+}
+
+/** Answer of the query `status` of `captureSource`. */
+export interface CaptureStatus {
+  id: string;
+  type: SourceType;
+  status: SourceState;
+  /** The request without its connection string. */
+  config: CaptureConfig;
+  tables: CapturedTable[];
+  /** Number of the running or last lease. */
+  lease: number;
+  /** Recorded position at the end of the last lease; the live one is in `_batches`. */
+  position: string;
+  last_error: ErrorReport | null;
+  warning: string | null;
+}
+
+/** Heartbeat details of a lease: live figures, never row values. */
+export interface LeaseProgress {
+  position: string;
+  changes: number;
+  batches: number;
+  lag_bytes: number;
+  lag_seconds: number;
+  /** ISO time of the last batch, or null. */
+  last_batch_at: string | null;
+}
+
+/** What a lease returns into the history (at most 128 KB): sums, not records. */
+export interface LeaseSummary {
+  ended: 'time' | 'cancelled' | 'table_failed' | 'summary_full';
+  lease: number;
+  position_from: string;
+  position_to: string;
+  batches: number;
+  changes: number;
+  assets: Record<string, AssetEffects>;
+  first: Pick<BatchRecord, 'id' | 'position_from' | 'position_to' | 'committed_first'> | null;
+  last: Pick<BatchRecord, 'id' | 'position_from' | 'position_to' | 'committed_last'> | null;
+  /** Head of the hash chain. */
+  hash: string;
+  failed: Record<string, ErrorReport>;
+}
+
+/** One thing that preflight found; a blocking one stops connect. */
+export interface Finding {
+  code: string;
+  blocking: boolean;
+  /** `schema.table` when it is about one table. */
+  table?: string;
+  detail: string;
+  remedy: string;
+}

@@ -1,0 +1,50 @@
+/** What Sluice knows of a source table: enough to read it, to make its copy, and to notice that it has changed. */
+
+/**
+ * How a value's text from PostgreSQL becomes ClickHouse's TSV:
+ * `plain` bytes as they are · `text` escaped · `date` and `timestamp` range-checked · `timestamptz` the same, without
+ * its zone (always UTC) · `numeric` refuses NaN and infinities · `bytea` hex decoded · `array` one dimension, rewritten.
+ */
+export type Encoding = 'plain' | 'text' | 'date' | 'timestamp' | 'timestamptz' | 'numeric' | 'bytea' | 'array';
+
+export interface Column {
+  /** Position in pg_attribute: survives renames, tells a re-added name from the old one. */
+  attnum: number;
+  name: string;
+  /** The type as PostgreSQL prints it, e.g. `numeric(12,2)`, `text[]`; domains are resolved to their base type. */
+  type: string;
+  /** Of the column as Relation messages show it (a domain's own oid, not its base's). */
+  typeOid: number;
+  typmod: number;
+  notNull: boolean;
+  /** Part of the copy's key. */
+  key: boolean;
+  encoding: Encoding;
+  /** For arrays: the encoding of an element. */
+  element?: Exclude<Encoding, 'array'>;
+  /** ClickHouse type of the column in the copy, e.g. `Nullable(Decimal(12, 2))`. */
+  clickhouse: string;
+}
+
+export interface TableSchema {
+  asset_id: string;
+  schema: string;
+  table: string;
+  oid: number;
+  /** Changes with rewrites (VACUUM FULL, TRUNCATE, some ALTERs): tells a chunk that its rows moved. */
+  relfilenode: number;
+  /** What UPDATE and DELETE carry of the old row. */
+  identity: 'default' | 'index' | 'full';
+  /** In attnum order; generated virtual and excluded columns are left out. */
+  columns: Column[];
+}
+
+/** The names of the key's columns, in table order. */
+export function keyColumns(table: TableSchema): Column[] {
+  return table.columns.filter((column) => column.key);
+}
+
+/** `schema.table`, without the schema when it is `public`: how people write and read a table's name. */
+export function tableName(table: { schema: string; table: string }): string {
+  return table.schema === 'public' ? table.table : `${table.schema}.${table.table}`;
+}
