@@ -1,0 +1,95 @@
+/**
+ * The activities of capturing, as flows see them. All inputs and outputs are small JSON: positions are text, the
+ * connection string is sealed, no row value or key passes here. All are idempotent: any may run again after a crash,
+ * or beside a predecessor that nobody believes alive.
+ */
+import type { BatchRecord } from '../../model/batch.ts';
+import type { CapturedTable, ConnectRequest, Finding, LeaseSummary } from '../../model/source.ts';
+
+/** A table as the flow names it to activities. */
+export type TableRef = Pick<CapturedTable, 'asset_id' | 'schema' | 'table' | 'start_position' | 'generation'>;
+
+export interface PreflightAnswer {
+  findings: Finding[];
+  /** What the request's names and globs mean in the source now; tables with a blocking finding are left out. */
+  tables: Pick<CapturedTable, 'asset_id' | 'schema' | 'table'>[];
+  /** False when `current` points elsewhere than `request` or configures it otherwise. True when there is no `current`. */
+  same: boolean;
+}
+
+export interface PreparedSource {
+  /** Where the stream resumes: the last record's position, or where the slot begins. */
+  position: string;
+  /** Lease numbers up to this one have been used. */
+  last_lease: number;
+  /** Every table asked for, with its start; `snapshot_done` when the records say that its snapshot is complete. */
+  tables: (TableRef & { snapshot_done: boolean })[];
+}
+
+export interface SnapshotPlan {
+  chunks: number;
+  /** The planner's estimate; -1 when unknown. */
+  estimated_rows: number;
+}
+
+export interface CaptureActivities {
+  /** Looks whether the source can be captured as asked. Changes nothing. */
+  preflightSource(input: { request: ConnectRequest; current?: ConnectRequest }): Promise<PreflightAnswer>;
+
+  /**
+   * Makes copies, publication and slot what the tables need, in the order that loses nothing (publication before slot,
+   * start position after the publication). Tables with a `start_position` keep it, unless the slot is new. No lease may
+   * run meanwhile.
+   */
+  prepareSource(input: { request: ConnectRequest; tables: TableRef[] }): Promise<PreparedSource>;
+
+  /**
+   * The data plane: streams all `tables` until `seconds` have passed (at a transaction's end, after progress), it is
+   * cancelled, or a table fails. Heartbeats LeaseProgress. Cancelled = answers its summary, after the running batch.
+   */
+  captureLease(input: {
+    request: ConnectRequest;
+    lease: number;
+    tables: TableRef[];
+    seconds: number;
+  }): Promise<LeaseSummary>;
+
+  /** Waits behind the barrier of open transactions, then cuts the table's key range into chunks and stores the plan. */
+  planSnapshot(input: { request: ConnectRequest; table: TableRef }): Promise<SnapshotPlan>;
+
+  /** Copies chunk `chunk` (from 0) of the stored plan; one that is recorded already only answers. */
+  copyChunk(input: {
+    request: ConnectRequest;
+    table: TableRef;
+    chunk: number;
+  }): Promise<{ rows: number; bytes: number }>;
+
+  /**
+   * After the last chunk: sweeps rows of before the start position and below truncates, records the snapshot, and
+   * answers the source position that the stream must pass for the table to be complete.
+   */
+  finishSnapshot(input: { request: ConnectRequest; table: TableRef }): Promise<{ complete_at: string; rows: number }>;
+
+  /** Returns when a batch is recorded at or past `position`. Heartbeats; cancellable. */
+  awaitPosition(input: { source: string; position: string }): Promise<void>;
+
+  /** Takes tables out of the publication; their copies stay. */
+  releaseTables(input: { request: ConnectRequest; tables: TableRef[] }): Promise<void>;
+
+  /** Drops slot and publication, and the copies too when asked. `force`: goes on when the source does not answer. */
+  removeSource(input: {
+    request: ConnectRequest;
+    tables: TableRef[];
+    drop_copies: boolean;
+    force: boolean;
+  }): Promise<void>;
+
+  /** Compares tables of a source with their copies; the answer with keys is stored in `_verifications`. */
+  verifySource(input: { source: string; table?: string }): Promise<{ identical: boolean; tables: number; id: string }>;
+
+  /** The last records of a source, newest first: for a flow's current details. */
+  recentBatches(input: {
+    source: string;
+    limit: number;
+  }): Promise<Pick<BatchRecord, 'id' | 'position_to' | 'changes' | 'committed_last'>[]>;
+}
