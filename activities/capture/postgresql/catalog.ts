@@ -1,0 +1,346 @@
+/** What the source's catalog says about its tables: read by preflight, chunks, the stream and verify. */
+import type pg from 'pg';
+import { tableAssetId } from '../../../model/asset.ts';
+import type { Column, TableSchema } from '../../../model/table.ts';
+import { mapColumn, type TypeFacts } from './type_mapping.ts';
+
+/** A relation of the source, of whatever kind; system schemas are never among them. */
+export interface Relation {
+  oid: number;
+  schema: string;
+  table: string;
+  /** pg_class.relkind: `r` table · `p` partitioned · `v` view · `m` materialized view · `f` foreign table. */
+  kind: string;
+  /** pg_class.relpersistence: `p` permanent · `u` unlogged · `t` temporary. */
+  persistence: string;
+}
+
+/** A table with what preflight wants to know beside its schema. */
+export interface TableDetails extends TableSchema {
+  kind: string;
+  persistence: string;
+  /** `nothing`, or an index identity whose index is gone, has no key at all. */
+  replicaIdentity: 'default' | 'index' | 'full' | 'nothing';
+  /** The key's constraint is checked late: rows may share a key inside a transaction. */
+  keyDeferrable: boolean;
+  /** Key columns that the stream does not carry, because they are generated. */
+  unsentKeyColumns: string[];
+  /** All names, those of left out columns too. */
+  columnNames: string[];
+}
+
+export interface ReadOptions {
+  /** Names, `schema.name` or globs (`*`, `?`); none = every table of `public` with a usable key. */
+  tables?: string[];
+  /** Columns to leave out, by table name as people write it (`accounts`, `sales.orders`). Key columns stay. */
+  excludeColumns?: Record<string, string[]>;
+  /** Asset ids that stand in for the usual ones, by table name as people write it. */
+  assetIds?: Record<string, string>;
+}
+
+/**
+ * Schemas of all tables that `options.tables` means and that can be copied (ordinary, permanent, with a usable key),
+ * ordered by name. Others, and names that mean no table, are left out: preflight says why.
+ */
+export async function readTables(
+  client: pg.ClientBase,
+  source: string,
+  options: ReadOptions = {},
+): Promise<TableSchema[]> {
+  const { found } = matchPatterns(await listRelations(client), options.tables ?? []);
+  const details = await readDetails(
+    client,
+    source,
+    found.map((relation) => relation.oid),
+    options,
+  );
+  return details.filter(hasUsableKey).map(schemaOf);
+}
+
+/** The table with this OID, usable or not, or undefined when it is gone. */
+export async function readTableByOid(
+  client: pg.ClientBase,
+  source: string,
+  oid: number,
+  options: ReadOptions = {},
+): Promise<TableSchema | undefined> {
+  const [table] = await readDetails(client, source, [oid], options);
+  return table && schemaOf(table);
+}
+
+/** The table of exactly this name, usable or not, or undefined when there is none. */
+export async function readTableByName(
+  client: pg.ClientBase,
+  source: string,
+  name: { schema: string; table: string },
+  options: ReadOptions = {},
+): Promise<TableSchema | undefined> {
+  const { rows } = await client.query<{ oid: number }>(
+    `SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')`,
+    [name.schema, name.table],
+  );
+  return rows[0] && readTableByOid(client, source, rows[0].oid, options);
+}
+
+/** Names and globs as relations of the source; `unmatched` are those that mean none. */
+export async function expandPatterns(
+  client: pg.ClientBase,
+  patterns: string[],
+): Promise<{ found: Relation[]; unmatched: string[] }> {
+  return matchPatterns(await listRelations(client), patterns);
+}
+
+/** Everything that rows can be selected from, outside of system schemas and of temporary ones of other sessions. */
+export async function listRelations(client: pg.ClientBase): Promise<Relation[]> {
+  const { rows } = await client.query<Relation>(
+    `SELECT c.oid, n.nspname AS schema, c.relname AS "table", c.relkind AS kind, c.relpersistence AS persistence
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+     ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`,
+  );
+  return rows;
+}
+
+/**
+ * A glob takes ordinary tables only, a plain name whatever bears it (so that preflight can say what is wrong with it).
+ * No patterns = every ordinary table of `public`.
+ */
+export function matchPatterns(relations: Relation[], patterns: string[]): { found: Relation[]; unmatched: string[] } {
+  const found = new Set<Relation>();
+  const unmatched: string[] = [];
+  for (const pattern of patterns.length > 0 ? patterns : ['public.*']) {
+    const named = relations.filter((relation) => isNamed(pattern, relation));
+    const matches =
+      named.length > 0 || !isGlob(pattern)
+        ? named
+        : relations.filter((relation) => isOrdinary(relation) && isMatched(pattern, relation));
+    for (const relation of matches) found.add(relation);
+    if (matches.length === 0 && patterns.length > 0) unmatched.push(pattern);
+  }
+  return { found: relations.filter((relation) => found.has(relation)), unmatched };
+}
+
+export function isGlob(pattern: string): boolean {
+  return /[*?]/.test(pattern);
+}
+
+function isOrdinary(relation: Pick<Relation, 'kind' | 'persistence'>): boolean {
+  return relation.kind === 'r' && relation.persistence === 'p';
+}
+
+function isNamed(name: string, { schema, table }: Relation): boolean {
+  return name === `${schema}.${table}` || (schema === 'public' && name === table);
+}
+
+/** `*` alone stays inside `public`; with a dot the first part is the schema's. Names may hold dots themselves. */
+function isMatched(pattern: string, { schema, table }: Relation): boolean {
+  if (schema === 'public' && matchesGlob(pattern, table)) return true;
+  for (let dot = pattern.indexOf('.'); dot >= 0; dot = pattern.indexOf('.', dot + 1)) {
+    if (matchesGlob(pattern.slice(0, dot), schema) && matchesGlob(pattern.slice(dot + 1), table)) return true;
+  }
+  return false;
+}
+
+/** Without a regular expression: a pattern of many stars takes no more than length times length steps. */
+function matchesGlob(pattern: string, name: string): boolean {
+  let at = 0;
+  let star = -1;
+  let retry = 0;
+  for (let index = 0; index < name.length; ) {
+    if (pattern[at] === '*') {
+      star = at++;
+      retry = index;
+    } else if (at < pattern.length && (pattern[at] === '?' || pattern[at] === name[index])) {
+      at++;
+      index++;
+    } else if (star >= 0) {
+      at = star + 1;
+      index = ++retry;
+    } else return false;
+  }
+  while (pattern[at] === '*') at++;
+  return at === pattern.length;
+}
+
+/** True when changes of the table carry a key that tells its rows apart at any moment. */
+export function hasUsableKey(table: TableDetails): boolean {
+  return (
+    isOrdinary(table) &&
+    table.replicaIdentity !== 'nothing' &&
+    !table.keyDeferrable &&
+    table.unsentKeyColumns.length === 0 &&
+    table.columns.some((column) => column.key)
+  );
+}
+
+/** Only what TableSchema declares: this is what travels and is stored. */
+export function schemaOf({ asset_id, schema, table, oid, relfilenode, identity, columns }: TableDetails): TableSchema {
+  return { asset_id, schema, table, oid, relfilenode, identity, columns };
+}
+
+interface ColumnRow extends Relation {
+  relfilenode: number | null;
+  identity: 'd' | 'i' | 'f' | 'n';
+  key: string | null;
+  key_count: number | null;
+  immediate: boolean | null;
+  attnum: number | null;
+  name: string;
+  type_oid: number;
+  typmod: number;
+  type: string;
+  dimensions: number;
+  generated: string;
+  not_null: boolean;
+}
+
+/**
+ * One statement, so that columns, key and name are of one moment. The key is the replica identity's index; under FULL
+ * the primary key. A NOT NULL that is not validated (PostgreSQL 18) promises nothing about old rows.
+ */
+const columnsSql = `
+SELECT c.oid, n.nspname AS schema, c.relname AS "table", c.relkind AS kind, c.relpersistence AS persistence,
+  pg_catalog.pg_relation_filenode(c.oid) AS relfilenode, c.relreplident AS identity,
+  i.indkey::pg_catalog.text AS key, i.indnkeyatts AS key_count, i.indimmediate AS immediate,
+  a.attnum, a.attname AS name, a.atttypid AS type_oid, a.atttypmod AS typmod,
+  pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, a.attndims AS dimensions, a.attgenerated AS generated,
+  a.attnotnull AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_constraint k
+    WHERE k.conrelid = c.oid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated
+  ) AS not_null
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisvalid
+  AND CASE c.relreplident WHEN 'n' THEN false WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
+LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.oid = ANY($1::pg_catalog.oid[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C", a.attnum`;
+
+/** Schemas and details of these tables, ordered by name; OIDs that are gone are left out. */
+export async function readDetails(
+  client: pg.ClientBase,
+  source: string,
+  oids: number[],
+  options: ReadOptions = {},
+): Promise<TableDetails[]> {
+  if (oids.length === 0) return [];
+  const { rows } = await client.query<ColumnRow>(columnsSql, [oids]);
+  const types = await readTypes(client, [...new Set(rows.map((row) => row.type_oid).filter(Boolean))]);
+  const byTable = new Map<number, ColumnRow[]>();
+  for (const row of rows) byTable.get(row.oid)?.push(row) ?? byTable.set(row.oid, [row]);
+  return [...byTable.values()].map((table) => describeTable(source, table, types, options));
+}
+
+function describeTable(source: string, rows: ColumnRow[], types: Types, options: ReadOptions): TableDetails {
+  const first = rows[0]!;
+  const { schema, table } = first;
+  const keys = new Set(
+    (first.key ?? '')
+      .split(' ')
+      .filter(Boolean)
+      .map(Number)
+      .slice(0, first.key_count ?? 0),
+  );
+  const all = rows.filter((row) => row.attnum !== null);
+  const excluded = new Set(byTableName(options.excludeColumns, schema, table));
+  const isKey = (row: ColumnRow) => keys.has(row.attnum!);
+  const sent = all.filter((row) => row.generated === '' && (isKey(row) || !excluded.has(row.name)));
+  const identity = ({ d: 'default', i: 'index', f: 'full', n: 'nothing' } as const)[first.identity];
+  return {
+    asset_id: byTableName(options.assetIds, schema, table) ?? tableAssetId(source, schema, table),
+    schema,
+    table,
+    oid: first.oid,
+    relfilenode: first.relfilenode ?? 0,
+    identity: identity === 'nothing' ? 'default' : identity,
+    columns: sent.map((row) => describeColumn(row, isKey(row), types)),
+    kind: first.kind,
+    persistence: first.persistence,
+    replicaIdentity: identity,
+    keyDeferrable: first.immediate === false,
+    unsentKeyColumns: all.filter((row) => isKey(row) && row.generated !== '').map((row) => row.name),
+    columnNames: all.map((row) => row.name),
+  };
+}
+
+function describeColumn(row: ColumnRow, key: boolean, types: Types): Column {
+  const resolved = resolveType(types, row);
+  return {
+    attnum: row.attnum!,
+    name: row.name,
+    type: resolved.text,
+    typeOid: row.type_oid,
+    typmod: row.typmod,
+    notNull: row.not_null,
+    key,
+    ...mapColumn(resolved.facts, { key, notNull: row.not_null }),
+  };
+}
+
+/** The value for a table in a map that people wrote by table names: `orders` and `public.orders` are the same. */
+export function byTableName<T>(values: Record<string, T> | undefined, schema: string, table: string): T | undefined {
+  if (!values) return undefined;
+  for (const name of schema === 'public' ? [table, `public.${table}`] : [`${schema}.${table}`]) {
+    if (Object.hasOwn(values, name)) return values[name];
+  }
+  return undefined;
+}
+
+interface TypeRow {
+  oid: number;
+  typtype: string;
+  base: number;
+  base_typmod: number;
+  base_text: string;
+  dimensions: number;
+  element: number;
+  is_array: boolean;
+  delimiter: string;
+}
+type Types = ReadonlyMap<number, TypeRow>;
+
+/** These types with all that they rest on: bases of domains, elements of arrays. None of it ever changes for an oid. */
+async function readTypes(client: pg.ClientBase, oids: number[]): Promise<Types> {
+  const { rows } = await client.query<TypeRow>(
+    `WITH RECURSIVE used AS (
+       SELECT pg_catalog.unnest($1::pg_catalog.oid[]) AS oid
+       UNION
+       SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END
+       FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid WHERE t.typtype = 'd' OR t.typelem <> 0
+     )
+     SELECT t.oid, t.typtype, t.typbasetype AS base, t.typtypmod AS base_typmod,
+       pg_catalog.format_type(t.typbasetype, t.typtypmod) AS base_text, t.typndims AS dimensions, t.typelem AS element,
+       EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.oid = t.typelem AND e.typarray = t.oid) AS is_array,
+       t.typdelim AS delimiter
+     FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid`,
+    [oids],
+  );
+  return new Map(rows.map((row) => [row.oid, row]));
+}
+
+interface ResolvedType {
+  facts: TypeFacts;
+  text: string;
+}
+
+/** Follows domains to their base, and the element of an array likewise. */
+function resolveType(
+  types: Types,
+  use: { type_oid: number; typmod: number; dimensions: number; type: string },
+): ResolvedType {
+  let { type_oid: oid, typmod, dimensions, type: text } = use;
+  let type = types.get(oid);
+  while (type?.typtype === 'd') {
+    ({ base: oid, base_typmod: typmod, dimensions, base_text: text } = type);
+    type = types.get(oid);
+  }
+  const facts: TypeFacts = { oid, typmod, typtype: type?.typtype ?? 'b', dimensions };
+  if (type?.is_array) {
+    const element = resolveType(types, { type_oid: type.element, typmod, dimensions: 0, type: '' }).facts;
+    // An array of a domain over arrays is an array in an array: nothing that ClickHouse's Array could hold.
+    if (element.element) facts.dimensions = 2;
+    facts.element = { ...element, delimiter: types.get(type.element)?.delimiter ?? ',' };
+  }
+  return { facts, text };
+}
