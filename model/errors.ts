@@ -26,6 +26,7 @@ export const errorTable = {
   slot_in_use: { transient: true, meaning: 'another session still reads the replication slot' },
   no_worker: { transient: true, meaning: 'no worker polls the task queue' },
   temporal_unreachable: { transient: true, meaning: 'Temporal does not answer' },
+  timeout: { transient: true, meaning: 'no answer in time; what was asked for may still happen' },
   configuration: { transient: false, meaning: 'a setting, file or input is wrong' },
   port_in_use: { transient: false, meaning: 'a port that Sluice needs is taken' },
   missing_part: { transient: false, meaning: 'a program that Sluice needs is not there and could not be installed' },
