@@ -1,5 +1,7 @@
 /** Batch records: what a batch did. One insert into `_batches` is both the checkpoint and the audit record. */
 
+import type { ErrorReport } from './errors.ts';
+
 /** What one batch did to one asset. `effects` read = written + compacted + superseded + rejected. */
 export interface AssetEffects {
   inserts: number;
@@ -21,9 +23,11 @@ export interface AssetEffects {
 
 /**
  * `begin` opens a lease (its fence) · `rows` changes · `truncate` one truncate, alone · `idle` the source moved on
- * without changes for us · `chunk` part of a snapshot (its positions are the table's starting point).
+ * without changes for us · `chunk` part of a snapshot (its positions are the table's starting point) · `snapshot` a finished
+ * one (from its start to the position that the stream must pass) · `removed` the source was disconnected: what stands
+ * before says nothing about a later source of that name.
  */
-export type BatchKind = 'begin' | 'rows' | 'truncate' | 'idle' | 'chunk';
+export type BatchKind = 'begin' | 'rows' | 'truncate' | 'idle' | 'chunk' | 'snapshot' | 'removed';
 
 /** A row of `_batches`, as JSON: positions, versions and 64-bit numbers are strings, times ISO 8601 in UTC. */
 export interface BatchRecord {
@@ -48,6 +52,8 @@ export interface BatchRecord {
   assets: Record<string, AssetEffects>;
   /** Highest truncate version per asset, decimal text. */
   truncated: Record<string, string>;
+  /** Tables that failed in this batch: their later changes are not copied until they are re-synced. */
+  failed: Record<string, ErrorReport>;
   /** Version of the rule set that was applied. */
   rules: number;
   /** Milliseconds: first change received to cut, resolving missing values, insert. */

@@ -1,0 +1,496 @@
+/**
+ * Changes of a PostgreSQL database through one replication slot: decodes pgoutput, cuts batches at transactions' ends
+ * (or inside, when a transaction is larger than a batch), pauses the socket when the consumer is behind, and
+ * acknowledges only what it is told.
+ */
+import { performance } from 'node:perf_hooks';
+import type { ErrorReport } from '../../../model/errors.ts';
+import { SluiceError } from '../../../model/errors.ts';
+import { formatLsn, parseLsn } from '../../../model/position.ts';
+import type { TableSchema } from '../../../model/table.ts';
+import { rowsPerRecordLimit, streamVersion } from '../../../model/version.ts';
+import { VersionWriter } from '../../load/block.ts';
+import type { ChangeBatch, ChangeStream } from '../stream.ts';
+import { connect, quoteName, quoteText } from './connection.ts';
+import { matchColumns, message, readRelation, tuple } from './pgoutput.ts';
+import { RowWriter, type Transaction } from './row_writer.ts';
+import { frameType, RawSession } from './wire.ts';
+
+export interface StreamOptions {
+  connectionString: string;
+  source: string;
+  slot: string;
+  publication: string;
+  /** Where to begin: the last recorded position. */
+  position: string;
+  epoch: number;
+  tables: TableSchema[];
+  /** By asset id: columns that are not copied. */
+  excluded: Record<string, string[]>;
+  /** Milliseconds that a change may wait at most for others before its batch is cut. */
+  maxAge: number;
+  maxRows: number;
+  /** Bytes of TSV after which a batch is cut at the next transaction's end; inside a transaction at twice as many. */
+  maxBytes: number;
+  /** Fills holes; see missing_values.ts. */
+  fill: (batch: ChangeBatch) => Promise<void>;
+}
+
+/** Microseconds between 1970 and 2000, where PostgreSQL's clock begins. */
+const postgresEpoch = 946_684_800_000_000;
+/** A batch that is not full waits this long for more, as long as more is coming: many small inserts cost more than one. */
+const gather = 20;
+const statusEvery = 5_000;
+const askEvery = 500;
+
+export class PostgresStream implements ChangeStream {
+  readonly #options: StreamOptions;
+  #session: RawSession | undefined;
+  #error: SluiceError | undefined;
+  #wake: (() => void) | undefined;
+  readonly #timers: NodeJS.Timeout[] = [];
+
+  /** Writers of the tables that are copied, by relation oid; null = not ours, or failed. */
+  readonly #writers = new Map<number, RowWriter | null>();
+  readonly #tables: Map<number, TableSchema>;
+  #lastOid = -1;
+  #lastWriter: RowWriter | null = null;
+
+  // The transaction being read.
+  #inTransaction = false;
+  #commitLsn = 0n;
+  #commitTime = 0;
+  #changeHigh = 0;
+  #changeLow = 0;
+  #index = 0;
+  #offsetBase = 0;
+  #versionReady = false;
+  readonly #transaction: Transaction;
+
+  // The batch being filled.
+  #from: string;
+  #safe: bigint;
+  #rows = 0;
+  #changes = 0;
+  #committedFirst = 0;
+  #committedLast = 0;
+  #openedAt = 0;
+  #failed: Record<string, ErrorReport> = {};
+  readonly #ready: ChangeBatch[] = [];
+  #wanted = false;
+  #lastData = 0;
+  #bytes = 0;
+
+  #acknowledged: bigint;
+  #received: bigint;
+  #walEnd: bigint;
+  /** Commit times (µs) of the oldest change that is not acknowledged yet, by the position of its batch. */
+  readonly #pending: { to: bigint; committedFirst: number }[] = [];
+
+  private constructor(options: StreamOptions) {
+    this.#options = options;
+    this.#tables = new Map(options.tables.map((table) => [table.oid, table]));
+    this.#from = options.position;
+    this.#safe = this.#acknowledged = this.#received = this.#walEnd = parseLsn(options.position);
+    this.#transaction = { version: new VersionWriter(), base: 0n, xid: 0, committedAt: Buffer.alloc(0) };
+  }
+
+  /** Opens the stream at the recorded position. Errors: as `connect`, `slot_lost`, `slot_in_use`. */
+  static async open(options: StreamOptions): Promise<PostgresStream> {
+    const stream = new PostgresStream(options);
+    const client = await connect({
+      connectionString: options.connectionString,
+      applicationName: `sluice ${options.source}`,
+      replication: true,
+    });
+    const session = new RawSession(
+      client,
+      (type, bytes, start, end) => stream.#frame(type, bytes, start, end),
+      (error) => stream.#fail(error),
+    );
+    stream.#session = session;
+    session.query(
+      `START_REPLICATION SLOT ${quoteName(options.slot)} LOGICAL ${options.position} ` +
+        `(proto_version '1', publication_names ${quoteText(quoteName(options.publication))}, messages 'false')`,
+    );
+    stream.#timers.push(setInterval(() => stream.#sendStatus(false), statusEvery));
+    stream.#timers.push(setInterval(() => stream.#askWhenQuiet(), askEvery));
+    return stream;
+  }
+
+  async next(patience: number, signal: AbortSignal): Promise<ChangeBatch | undefined> {
+    const deadline = performance.now() + patience;
+    while (!signal.aborted) {
+      const batch = this.#ready.shift();
+      if (batch) {
+        this.#resumeIfRoom();
+        return batch;
+      }
+      if (this.#error) throw this.#error;
+      const now = performance.now();
+      const wait = this.#cutIfDue(now);
+      if (this.#ready.length > 0) continue;
+      if (now >= deadline) break;
+      this.#wanted = true;
+      await this.#sleep(Math.min(wait, deadline - now), signal);
+      this.#wanted = false;
+    }
+    return this.#idleBatch();
+  }
+
+  fill(batch: ChangeBatch): Promise<void> {
+    return this.#options.fill(batch);
+  }
+
+  acknowledge(position: string): void {
+    const lsn = parseLsn(position);
+    if (lsn < this.#acknowledged) return;
+    this.#acknowledged = lsn;
+    while (this.#pending.length > 0 && this.#pending[0]!.to <= lsn) this.#pending.shift();
+    this.#sendStatus(false);
+  }
+
+  recycle(batch: ChangeBatch): void {
+    for (const changes of batch.tables) this.#writers.get(changes.table.oid)?.recycle(changes.block);
+  }
+
+  lag(): { bytes: number; seconds: number } {
+    const bytes = this.#walEnd > this.#acknowledged ? Number(this.#walEnd - this.#acknowledged) : 0;
+    const oldest = this.#pending[0]?.committedFirst || this.#committedFirst;
+    return { bytes, seconds: oldest === 0 ? 0 : Math.max(0, Date.now() / 1000 - oldest / 1e6) };
+  }
+
+  close(): void {
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#session?.close();
+    this.#error ??= new SluiceError('source_unreachable', 'the stream was closed', 'It is opened again.');
+    this.#wake?.();
+  }
+
+  /** True while the stream can go on from `position` without anything read again. */
+  continuesAt(position: string): boolean {
+    return this.#error === undefined && this.#acknowledged === parseLsn(position);
+  }
+
+  #fail(error: SluiceError): void {
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#error = error;
+    this.#wake?.();
+  }
+
+  #sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', done);
+        this.#wake = undefined;
+        resolve();
+      };
+      const timer = setTimeout(done, Math.max(0, milliseconds));
+      signal.addEventListener('abort', done);
+      this.#wake = done;
+    });
+  }
+
+  // --- Cutting ---
+
+  /** Cuts the batch when it is worth it; else answers how many milliseconds to wait before asking again. */
+  #cutIfDue(now: number): number {
+    if (this.#changes === 0 && Object.keys(this.#failed).length === 0) return 1_000;
+    const age = now - this.#openedAt;
+    const full = this.#bytes >= this.#options.maxBytes || this.#rows >= this.#options.maxRows;
+    const quiet = now - this.#lastData >= 2;
+    const due = full || age >= this.#options.maxAge || age >= gather || quiet;
+    if (this.#inTransaction) return due ? 1_000 : gather; // its commit, or its size, cuts
+    if (!due) return Math.min(2, gather - age);
+    this.#cut('rows', '');
+    return 0;
+  }
+
+  #cut(kind: 'rows' | 'truncate', inner: string, truncated: Record<string, string> = {}): void {
+    const to = formatLsn(this.#safe);
+    const tables = [];
+    for (const writer of this.#writers.values()) if (writer?.touched) tables.push(writer.take());
+    this.#ready.push({
+      kind,
+      from: this.#from,
+      to,
+      inner,
+      committedFirst: this.#committedFirst,
+      committedLast: this.#committedLast,
+      changes: this.#changes,
+      tables,
+      truncated,
+      failed: this.#failed,
+      openedAt: this.#openedAt,
+      cutAt: performance.now(),
+    });
+    if (this.#committedFirst !== 0)
+      this.#pending.push({ to: inner === '' ? this.#safe : this.#safe + 1n, committedFirst: this.#committedFirst });
+    this.#from = to;
+    this.#rows = this.#changes = this.#bytes = this.#committedFirst = this.#committedLast = 0;
+    this.#failed = {};
+    this.#wake?.();
+  }
+
+  /** The source has moved on without changes for us: recorded and acknowledged too, or its log fills the disk. */
+  #idleBatch(): ChangeBatch | undefined {
+    if (this.#inTransaction || this.#changes > 0 || this.#walEnd <= this.#safe || this.#error) return undefined;
+    this.#safe = this.#walEnd;
+    const from = this.#from;
+    this.#from = formatLsn(this.#safe);
+    const now = performance.now();
+    return {
+      kind: 'idle',
+      from,
+      to: this.#from,
+      inner: '',
+      committedFirst: 0,
+      committedLast: 0,
+      changes: 0,
+      tables: [],
+      truncated: {},
+      failed: {},
+      openedAt: now,
+      cutAt: now,
+    };
+  }
+
+  #pauseIfFull(): void {
+    const full = this.#ready.length > 1 || (this.#ready.length === 1 && this.#bytes >= this.#options.maxBytes);
+    if (full && !this.#session!.paused) this.#session!.pause();
+  }
+
+  #resumeIfRoom(): void {
+    if (this.#ready.length <= 1 && this.#session?.paused) this.#session.resume();
+  }
+
+  // --- Frames ---
+
+  #frame(type: number, bytes: Buffer, start: number, end: number): void {
+    if (type !== frameType.copyData) {
+      if (type === frameType.copyDone) throw new Error('the server ended the stream');
+      return;
+    }
+    if (bytes[start] === 0x77) {
+      this.#lastData = performance.now();
+      this.#message(bytes, start);
+    } else if (bytes[start] === 0x6b) {
+      this.#walEnd = bytes.readBigUInt64BE(start + 1);
+      if (this.#received < this.#walEnd) this.#received = this.#walEnd;
+      if (bytes[start + 17] === 1) this.#sendStatus(false);
+    }
+    void end;
+  }
+
+  /** One XLogData frame: `w`, data start (8), log end (8), clock (8), then a pgoutput message. */
+  #message(bytes: Buffer, start: number): void {
+    const at = start + 25;
+    switch (bytes[at]) {
+      case message.insert: {
+        const writer = this.#writerAt(bytes, at);
+        if (writer === null) return;
+        const before = writer.changes.block.length;
+        writer.insert(bytes, at + 6, this.#transaction, this.#changeAt(bytes, start));
+        return this.#counted(writer, before);
+      }
+      case message.update: {
+        const writer = this.#writerAt(bytes, at);
+        if (writer === null) return;
+        const before = writer.changes.block.length;
+        const offset = this.#changeAt(bytes, start);
+        if (bytes[at + 5] === tuple.new) writer.update(bytes, -1, at + 6, this.#transaction, offset);
+        else writer.update(bytes, at + 6, this.#newTupleAt(bytes, at + 6), this.#transaction, offset);
+        return this.#counted(writer, before);
+      }
+      case message.delete: {
+        const writer = this.#writerAt(bytes, at);
+        if (writer === null) return;
+        const before = writer.changes.block.length;
+        writer.delete(bytes, at + 6, this.#transaction, this.#changeAt(bytes, start));
+        return this.#counted(writer, before);
+      }
+      case message.begin:
+        return this.#begin(bytes, at);
+      case message.commit:
+        return this.#commit(bytes, at);
+      case message.relation:
+        return this.#relation(bytes, at);
+      case message.truncate:
+        return this.#truncate(bytes, at, start);
+      default: // origins, types, logical messages: nothing to copy
+    }
+  }
+
+  #writerAt(bytes: Buffer, at: number): RowWriter | null {
+    const oid = bytes.readUInt32BE(at + 1);
+    if (oid !== this.#lastOid) {
+      this.#lastWriter = this.#writers.get(oid) ?? null;
+      this.#lastOid = oid;
+    }
+    return this.#lastWriter;
+  }
+
+  /** Where the new tuple of an UPDATE begins, behind the old one whose column count is at `at`. */
+  #newTupleAt(bytes: Buffer, at: number): number {
+    const count = bytes.readUInt16BE(at);
+    let next = at + 2;
+    for (let i = 0; i < count; i++) {
+      if (bytes[next++] === 0x74) next += 4 + bytes.readInt32BE(next);
+    }
+    return next + 1;
+  }
+
+  #begin(bytes: Buffer, at: number): void {
+    this.#commitLsn = bytes.readBigUInt64BE(at + 1);
+    this.#commitTime = Number(bytes.readBigInt64BE(at + 9)) + postgresEpoch;
+    this.#transaction.xid = bytes.readUInt32BE(at + 17);
+    this.#inTransaction = true;
+    this.#versionReady = false;
+    this.#changeHigh = this.#changeLow = -1;
+  }
+
+  #commit(bytes: Buffer, at: number): void {
+    this.#safe = bytes.readBigUInt64BE(at + 10);
+    if (this.#walEnd < this.#safe) this.#walEnd = this.#safe;
+    this.#received = this.#safe;
+    this.#inTransaction = false;
+    if (this.#changes === 0) return;
+    this.#committedLast = this.#commitTime;
+    const full = this.#bytes >= this.#options.maxBytes || this.#rows >= this.#options.maxRows;
+    if (full) this.#cut('rows', '');
+    else if (this.#wanted) {
+      if (performance.now() - this.#openedAt >= gather) this.#cut('rows', '');
+      else this.#wake?.();
+    }
+    this.#pauseIfFull();
+  }
+
+  /** Low 48 bits of the version of the change whose frame begins at `start`: its place in the log, from its end. */
+  #changeAt(bytes: Buffer, start: number): number {
+    const high = bytes.readUInt32BE(start + 1);
+    const low = bytes.readUInt32BE(start + 5);
+    if (!this.#versionReady) this.#firstOfTransaction();
+    if (low === this.#changeLow && high === this.#changeHigh) {
+      if (++this.#index >= rowsPerRecordLimit)
+        throw new Error(`more than ${rowsPerRecordLimit} rows in one log record`);
+    } else {
+      this.#changeHigh = high;
+      this.#changeLow = low;
+      this.#index = 0;
+      const lsn = (BigInt(high) << 32n) | BigInt(low);
+      this.#offsetBase = Number(streamVersion(0, this.#commitLsn, lsn, 0) & 0xffffffffffffn);
+    }
+    return this.#offsetBase + this.#index;
+  }
+
+  #firstOfTransaction(): void {
+    this.#versionReady = true;
+    const base = (BigInt(this.#options.epoch) << 112n) | (this.#commitLsn << 48n);
+    this.#transaction.base = base;
+    this.#transaction.version.setBase(base);
+    this.#transaction.committedAt = Buffer.from(timeText(this.#commitTime));
+  }
+
+  #counted(writer: RowWriter, before: number): void {
+    if (this.#changes === 0) this.#openedAt = this.#lastData;
+    if (this.#committedFirst === 0) this.#committedFirst = this.#commitTime;
+    this.#changes++;
+    this.#rows++;
+    this.#bytes += writer.changes.block.length - before;
+    if (this.#bytes >= this.#options.maxBytes * 2 || this.#rows >= this.#options.maxRows * 2) {
+      this.#committedLast = this.#commitTime;
+      this.#cut('rows', this.#innerPosition());
+      this.#pauseIfFull();
+    }
+  }
+
+  #innerPosition(): string {
+    return formatLsn((BigInt(this.#changeHigh) << 32n) | BigInt(this.#changeLow));
+  }
+
+  #relation(bytes: Buffer, at: number): void {
+    const relation = readRelation(bytes, at);
+    this.#lastOid = -1;
+    const table = this.#tables.get(relation.oid);
+    if (!table) {
+      this.#writers.set(relation.oid, null);
+      return;
+    }
+    const known = this.#writers.get(relation.oid);
+    if (known === null) return; // failed before
+    const columns = matchColumns(relation, table, new Set(this.#options.excluded[table.asset_id] ?? []));
+    const renamed = relation.schema !== table.schema || relation.table !== table.table;
+    if (typeof columns !== 'string' && !renamed) {
+      if (!known) this.#writers.set(relation.oid, new RowWriter(table, columns));
+      return;
+    }
+    // What was read before stays in this batch; what comes after belongs to another table than we know.
+    const reason = renamed ? `it is called ${relation.schema}.${relation.table} now` : (columns as string);
+    if (known?.touched) this.#cut('rows', this.#inTransaction ? this.#innerPosition() : '');
+    this.#writers.set(relation.oid, null);
+    this.#failed[table.asset_id] = {
+      kind: 'table_changed',
+      reason: `the table was changed in the source: ${reason}`,
+      remedy: `Make its copy anew: sluice sources resync ${this.#options.source} ${table.table}`,
+    };
+    if (this.#openedAt === 0 || this.#changes === 0) this.#openedAt = performance.now();
+    this.#wake?.();
+  }
+
+  #truncate(bytes: Buffer, at: number, start: number): void {
+    const count = bytes.readUInt32BE(at + 1);
+    const touched: RowWriter[] = [];
+    for (let i = 0; i < count; i++) {
+      const writer = this.#writers.get(bytes.readUInt32BE(at + 6 + i * 4));
+      if (writer) touched.push(writer);
+    }
+    if (touched.length === 0) return;
+    if (this.#changes > 0) this.#cut('rows', this.#innerPosition());
+    const offset = this.#changeAt(bytes, start);
+    const truncated: Record<string, string> = {};
+    for (const writer of touched) {
+      writer.changes.effects.truncates++;
+      writer.changes.effects.effects++;
+      truncated[writer.table.asset_id] = String(this.#transaction.base + BigInt(offset));
+    }
+    this.#changes = 1;
+    this.#openedAt = this.#lastData;
+    this.#committedFirst = this.#committedLast = this.#commitTime;
+    this.#cut('truncate', this.#innerPosition(), truncated);
+    this.#pauseIfFull();
+  }
+
+  // --- Status ---
+
+  /** Standby status: written and flushed positions; asks for an answer when `ask`. */
+  #sendStatus(ask: boolean): void {
+    if (!this.#session || this.#error) return;
+    const status = Buffer.alloc(34);
+    status[0] = 0x72; // r
+    status.writeBigUInt64BE(this.#received, 1);
+    status.writeBigUInt64BE(this.#acknowledged, 9);
+    status.writeBigUInt64BE(this.#acknowledged, 17);
+    status.writeBigInt64BE(BigInt(Date.now()) * 1000n - BigInt(postgresEpoch), 25);
+    status[33] = ask ? 1 : 0;
+    this.#session.sendCopyData(status);
+  }
+
+  /** A walsender that has nothing to send says so only when asked: then the position of an idle database moves on. */
+  #askWhenQuiet(): void {
+    if (!this.#inTransaction && this.#changes === 0 && this.#ready.length === 0) this.#sendStatus(true);
+  }
+}
+
+let lastSecond = -1;
+let lastSecondText = '';
+
+/** Microseconds since 1970 as ClickHouse's text of DateTime64(6, 'UTC'). */
+export function timeText(microseconds: number): string {
+  const second = Math.floor(microseconds / 1e6);
+  if (second !== lastSecond) {
+    lastSecond = second;
+    lastSecondText = new Date(second * 1000).toISOString().slice(0, 19).replace('T', ' ');
+  }
+  return `${lastSecondText}.${String(microseconds - second * 1e6).padStart(6, '0')}`;
+}

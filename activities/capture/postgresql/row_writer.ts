@@ -1,0 +1,202 @@
+/** Writes the changes of one table as rows of its copy: new rows, tombstones, holes and rejects. */
+import { noEffects } from '../../../model/batch.ts';
+import type { TableSchema } from '../../../model/table.ts';
+import { Block, type VersionWriter } from '../../load/block.ts';
+import type { Hole, TableChanges } from '../stream.ts';
+import { copyBytes, RowEncoder, rowBound } from './encode.ts';
+import { Tuple } from './pgoutput.ts';
+
+/** What all rows of a transaction have in common. */
+export interface Transaction {
+  version: VersionWriter;
+  /** Version of the transaction with its low 48 bits zero. */
+  base: bigint;
+  xid: number;
+  /** Commit time as TSV. */
+  committedAt: Buffer;
+}
+
+/** Columns that stand behind the source's own in every copy, in this order. */
+export const trailer = ['_version', '_deleted', '_committed_at'] as const;
+
+export class RowWriter {
+  readonly table: TableSchema;
+  /** Column of the copy by column of the relation; -1 is left out. */
+  readonly #columns: Int32Array;
+  readonly #encoder: RowEncoder;
+  readonly #fresh = new Tuple();
+  readonly #old = new Tuple();
+  #block = new Block(4096);
+  #spare: Block | undefined;
+  changes: TableChanges;
+
+  constructor(table: TableSchema, columns: Int32Array) {
+    this.table = table;
+    this.#columns = columns;
+    this.#encoder = new RowEncoder(table);
+    this.changes = this.#empty();
+  }
+
+  #empty(): TableChanges {
+    return { table: this.table, block: this.#block, effects: noEffects(), hollow: [], rejects: [] };
+  }
+
+  /** True when something was written since the last `take`. */
+  get touched(): boolean {
+    return this.changes.effects.effects > 0;
+  }
+
+  /** The changes so far, as part of a batch; the writer goes on with another block. */
+  take(): TableChanges {
+    const taken = this.changes;
+    this.#block = this.#spare ?? new Block(4096);
+    this.#spare = undefined;
+    this.changes = this.#empty();
+    return taken;
+  }
+
+  /** Takes a block back that nobody reads any more. */
+  recycle(block: Block): void {
+    block.length = 0;
+    block.rows = 0;
+    this.#spare = block;
+  }
+
+  /** An inserted row; its tuple is at `at`. `offset`: low 48 bits of its version. */
+  insert(bytes: Buffer, at: number, transaction: Transaction, offset: number): void {
+    const end = this.#fresh.read(bytes, at);
+    this.changes.effects.inserts++;
+    this.changes.effects.effects++;
+    this.#row(bytes, end - at, transaction, offset, false, -1);
+  }
+
+  /** An updated row. `oldAt` is the place of the old tuple (key or whole row), or -1 when it was not sent. */
+  update(bytes: Buffer, oldAt: number, newAt: number, transaction: Transaction, offset: number): void {
+    const end = this.#fresh.read(bytes, newAt);
+    const { effects } = this.changes;
+    effects.updates++;
+    effects.effects++;
+    if (oldAt < 0) return this.#row(bytes, end - newAt, transaction, offset, false, -1);
+    this.#old.read(bytes, oldAt);
+    let replaced = -1;
+    if (this.#keyChanged(bytes)) {
+      // The key is another: a tombstone for the old one. It is written even when the new row is rejected.
+      effects.effects++;
+      if (this.#tombstone(bytes, newAt - oldAt, this.#old, transaction, offset)) replaced = this.#block.rows - 1;
+    }
+    this.#row(bytes, end - oldAt, transaction, offset, true, replaced);
+  }
+
+  /** A deleted row; `at` is the place of its old tuple. */
+  delete(bytes: Buffer, at: number, transaction: Transaction, offset: number): void {
+    const end = this.#old.read(bytes, at);
+    this.changes.effects.deletes++;
+    this.changes.effects.effects++;
+    if (!this.#tombstone(bytes, end - at, this.#old, transaction, offset)) this.changes.effects.rejected++;
+  }
+
+  #keyChanged(bytes: Buffer): boolean {
+    const { starts, ends } = this.#fresh;
+    for (let i = 0; i < this.#columns.length; i++) {
+      const column = this.#columns[i]!;
+      if (column < 0 || !this.#encoder.isKey(column) || starts[i] === -2) continue;
+      const oldStart = this.#old.starts[i]!;
+      if (oldStart < 0 || bytes.compare(bytes, oldStart, this.#old.ends[i], starts[i], ends[i]) !== 0) return true;
+    }
+    return false;
+  }
+
+  /** Writes the fresh tuple; values that it lacks come from the old one when there is one, else they become holes. */
+  #row(bytes: Buffer, size: number, transaction: Transaction, offset: number, hasOld: boolean, replaced: number): void {
+    const block = this.#block;
+    const encoder = this.#encoder;
+    const { starts, ends, count } = this.#fresh;
+    block.reserve(rowBound(size, count));
+    block.beginRow();
+    let holes: Hole[] | undefined;
+    for (let i = 0; i < count; i++) {
+      const column = this.#columns[i]!;
+      if (column < 0) continue;
+      let start = starts[i]!;
+      let end = ends[i]!;
+      if (start === -2 && hasOld && this.#old.starts[i]! !== -2) {
+        start = this.#old.starts[i]!;
+        end = this.#old.ends[i]!;
+        // An old key tuple holds NULL for what is not key: that is no value.
+        if (start === -1 && !encoder.isKey(column) && !this.#oldIsWhole()) start = -2;
+      }
+      if (start === -2) {
+        holes ??= [];
+        holes.push({ row: block.rows, column, offset: block.length });
+        block.bytes[block.length++] = 0x09;
+      } else if (start === -1 ? !encoder.missing(block, column) : !encoder.value(block, column, bytes, start, end)) {
+        return this.#reject(bytes, transaction, offset);
+      }
+    }
+    this.#finish(transaction, offset, 0x30);
+    if (holes) {
+      const version = String(transaction.base + BigInt(offset));
+      this.changes.hollow.push({ row: block.rows - 1, holes, version, xid: transaction.xid, replaced });
+    }
+  }
+
+  /** A key tuple of a REPLICA IDENTITY other than FULL has text for key columns only. */
+  #oldIsWhole(): boolean {
+    return this.table.identity === 'full';
+  }
+
+  #tombstone(bytes: Buffer, size: number, old: Tuple, transaction: Transaction, offset: number): boolean {
+    const block = this.#block;
+    const encoder = this.#encoder;
+    block.reserve(rowBound(size, old.count));
+    block.beginRow();
+    for (let i = 0; i < old.count; i++) {
+      const column = this.#columns[i]!;
+      if (column < 0) continue;
+      if (!encoder.isKey(column)) encoder.absent(block, column);
+      else if (old.starts[i]! < 0 || !encoder.value(block, column, bytes, old.starts[i]!, old.ends[i]!)) {
+        // A key that the copy cannot hold was never in it.
+        block.dropRow();
+        return false;
+      }
+    }
+    this.#finish(transaction, offset, 0x31);
+    return true;
+  }
+
+  #finish(transaction: Transaction, offset: number, deleted: number): void {
+    const block = this.#block;
+    const target = block.bytes;
+    let at = transaction.version.write(target, block.length, offset);
+    target[at++] = 0x09;
+    target[at++] = deleted;
+    target[at++] = 0x09;
+    at = copyBytes(target, at, transaction.committedAt, 0, transaction.committedAt.length);
+    block.length = at + 1;
+    block.endRow();
+  }
+
+  #reject(bytes: Buffer, transaction: Transaction, offset: number): void {
+    const { column, reason } = this.#encoder.refused;
+    this.#block.dropRow();
+    this.changes.effects.rejected++;
+    const row: Record<string, string | null> = Object.create(null);
+    const key: Record<string, string | null> = Object.create(null);
+    for (let i = 0; i < this.#fresh.count; i++) {
+      const index = this.#columns[i]!;
+      const start = this.#fresh.starts[i]!;
+      if (index < 0 || start === -2) continue;
+      const definition = this.table.columns[index]!;
+      row[definition.name] = start === -1 ? null : bytes.toString('utf8', start, this.#fresh.ends[i]!);
+      if (definition.key) key[definition.name] = row[definition.name]!;
+    }
+    this.changes.rejects.push({
+      key: JSON.stringify(key),
+      version: String(transaction.base + BigInt(offset)),
+      column,
+      reason,
+      row: JSON.stringify(row),
+      committed_at: transaction.committedAt.toString('latin1'),
+    });
+  }
+}

@@ -1,0 +1,182 @@
+/** Publication and replication slot of a source: made in the order that loses nothing, looked at before they are trusted. */
+import type pg from 'pg';
+import { SluiceError } from '../../../model/errors.ts';
+import { compareLsn } from '../../../model/position.ts';
+import type { ConnectRequest } from '../../../model/source.ts';
+import { quoteName, quoteTable } from './connection.ts';
+
+export interface Names {
+  slot: string;
+  publication: string;
+}
+
+/** Slot and publication of a source: configured, or `sluice_{id}`. */
+export function replicationNames(request: Pick<ConnectRequest, 'id' | 'config'>): Names {
+  const { slot, publication } = request.config.options as { slot?: string; publication?: string };
+  return { slot: slot ?? `sluice_${request.id}`, publication: publication ?? `sluice_${request.id}` };
+}
+
+/** Which cluster answers: `system identifier/timeline`. Positions mean nothing in another one. */
+export async function clusterOf(client: pg.Client): Promise<string> {
+  const { rows } = await client.query<{ cluster: string }>(
+    `SELECT s.system_identifier || '/' || c.timeline_id AS cluster FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c`,
+  );
+  return rows[0]!.cluster;
+}
+
+/** Makes the publication when it is not there, and adds the tables that it lacks. Answers whether anything changed. */
+export async function publish(
+  client: pg.Client,
+  publication: string,
+  tables: { schema: string; table: string }[],
+): Promise<boolean> {
+  const found = await client.query('SELECT puballtables FROM pg_catalog.pg_publication WHERE pubname = $1', [
+    publication,
+  ]);
+  const list = (some: typeof tables) => some.map(quoteTable).join(', ');
+  if (found.rowCount === 0) {
+    await client.query(
+      `CREATE PUBLICATION ${quoteName(publication)} FOR TABLE ${list(tables)} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = false)`,
+    );
+    return true;
+  }
+  if (found.rows[0].puballtables) return false;
+  const { rows } = await client.query<{ schema: string; table: string }>(
+    'SELECT schemaname AS schema, tablename AS "table" FROM pg_catalog.pg_publication_tables WHERE pubname = $1',
+    [publication],
+  );
+  const there = new Set(rows.map(quoteTable));
+  const missing = tables.filter((table) => !there.has(quoteTable(table)));
+  if (missing.length > 0) await client.query(`ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${list(missing)}`);
+  return missing.length > 0;
+}
+
+/** Takes tables out of the publication; those that are gone, or not in it, are no error. */
+export async function unpublish(
+  client: pg.Client,
+  publication: string,
+  tables: { schema: string; table: string }[],
+): Promise<void> {
+  const { rows } = await client.query<{ schema: string; table: string }>(
+    `SELECT p.schemaname AS schema, p.tablename AS "table" FROM pg_catalog.pg_publication_tables p
+     JOIN pg_catalog.pg_publication b ON b.pubname = p.pubname WHERE p.pubname = $1 AND NOT b.puballtables`,
+    [publication],
+  );
+  const there = new Set(rows.map(quoteTable));
+  for (const table of tables.filter((one) => there.has(quoteTable(one)))) {
+    await client.query(`ALTER PUBLICATION ${quoteName(publication)} DROP TABLE ${quoteTable(table)}`);
+  }
+}
+
+export interface Slot {
+  confirmed: string;
+  active_pid: number | null;
+  /** Why the server gave the slot up, or null. */
+  invalid: string | null;
+  /** Bytes of log that the slot keeps. */
+  retained: number;
+}
+
+/** The slot as the server has it, or undefined when there is none. */
+export async function readSlot(client: pg.Client, slot: string): Promise<Slot | undefined> {
+  const { rows } = await client.query<Record<string, string | number | null>>(
+    `SELECT confirmed_flush_lsn::text AS confirmed, active_pid, wal_status, pg_catalog.to_jsonb(s)->>'invalidation_reason' AS reason,
+       coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn), 0)::float8 AS retained
+     FROM pg_catalog.pg_replication_slots s WHERE slot_name = $1 AND slot_type = 'logical' AND database = pg_catalog.current_database()`,
+    [slot],
+  );
+  const row = rows[0];
+  if (!row) return undefined;
+  const invalid = row.wal_status === 'lost' ? String(row.reason ?? 'its log is gone') : null;
+  return {
+    confirmed: String(row.confirmed),
+    active_pid: row.active_pid as number | null,
+    invalid,
+    retained: Number(row.retained),
+  };
+}
+
+/** Makes the slot; answers where its stream begins. The publication must be there already: made later, rows are missing. */
+export async function createSlot(client: pg.Client, slot: string): Promise<string> {
+  const { rows } = await client.query<{ lsn: string }>(
+    `SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput', false)`,
+    [slot],
+  );
+  return rows[0]!.lsn;
+}
+
+/** Ends whoever reads the slot: a lease's predecessor that still lives must not read, or acknowledge, any more. */
+export async function freeSlot(client: pg.Client, slot: string): Promise<void> {
+  for (let tries = 0; tries < 100; tries++) {
+    const found = await readSlot(client, slot);
+    if (!found?.active_pid) return;
+    await client.query('SELECT pg_catalog.pg_terminate_backend($1)', [found.active_pid]);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new SluiceError('slot_in_use', `the slot ${slot} is still read by another session`, 'It is tried again.');
+}
+
+/** Refuses to go on where the server would skip changes in silence. */
+export function checkSlot(slot: Slot | undefined, name: string, source: string, position: string): void {
+  const remedy = `Make the copies anew: sluice sources resync ${source}`;
+  const place = { source, position };
+  if (!slot) throw new SluiceError('slot_lost', `the replication slot ${name} is gone`, remedy, place);
+  if (slot.invalid)
+    throw new SluiceError('slot_lost', `the replication slot ${name} was invalidated: ${slot.invalid}`, remedy, place);
+  if (compareLsn(slot.confirmed, position) > 0) {
+    const reason = `the slot ${name} was confirmed up to ${slot.confirmed}, past the last recorded batch`;
+    throw new SluiceError('slot_ahead', reason, remedy, place);
+  }
+}
+
+/** Refuses to go on at a position of another cluster or timeline. */
+export function checkCluster(now: string, recorded: string, source: string): void {
+  if (now === recorded) return;
+  throw new SluiceError(
+    'source_replaced',
+    `the source is ${now} (system/timeline) and the copies were made from ${recorded}: it was restored, or failed over`,
+    `Make the copies anew: sluice sources resync ${source}`,
+    { source },
+  );
+}
+
+/** Drops slot and publication; what is not there is no error. */
+export async function dropReplication(client: pg.Client, names: Names): Promise<void> {
+  await freeSlot(client, names.slot);
+  await client.query(
+    'SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1',
+    [names.slot],
+  );
+  await client.query(`DROP PUBLICATION IF EXISTS ${quoteName(names.publication)}`);
+}
+
+/** Emits nothing, changes nothing: the position up to which everything is on disk. */
+export async function flushPosition(client: pg.Client): Promise<string> {
+  const { rows } = await client.query<{ lsn: string }>('SELECT pg_catalog.pg_current_wal_flush_lsn()::text AS lsn');
+  return rows[0]!.lsn;
+}
+
+/**
+ * Waits until every transaction that was open when this was called has ended, committed visibly or not. What a chunk
+ * reads after it includes everything that the stream before the start position would have brought.
+ */
+export async function waitForOpenTransactions(
+  client: pg.Client,
+  signal: AbortSignal,
+  waiting: () => void,
+): Promise<void> {
+  await client.query('BEGIN');
+  const { rows } = await client.query<{ id: string }>('SELECT pg_catalog.pg_current_xact_id()::text AS id');
+  await client.query('ROLLBACK');
+  const barrier = rows[0]!.id;
+  for (;;) {
+    const passed = await client.query<{ passed: boolean }>(
+      `SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) >= $1::pg_catalog.xid8 AS passed`,
+      [barrier],
+    );
+    if (passed.rows[0]!.passed) return;
+    signal.throwIfAborted();
+    waiting();
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * The raw phase of a PostgreSQL session. `pg` logs in (TLS, SCRAM, settings); then this takes over its socket and hands
+ * out protocol frames as places in the received chunks: no object, no copy and no event per message, and the socket can
+ * be paused, which `pg` itself cannot.
+ */
+import type { Socket } from 'node:net';
+import type pg from 'pg';
+import { SluiceError } from '../../../model/errors.ts';
+import { sourceError } from './connection.ts';
+
+/** Called for each frame; `bytes[start, end)` is its body, valid only during the call. */
+export type FrameHandler = (type: number, bytes: Buffer, start: number, end: number) => void;
+
+export const frameType = {
+  copyBoth: 0x57, // W
+  copyOut: 0x48, // H
+  copyData: 0x64, // d
+  copyDone: 0x63, // c
+  commandComplete: 0x43, // C
+  ready: 0x5a, // Z
+  error: 0x45, // E
+} as const;
+
+export class RawSession {
+  readonly #client: pg.Client;
+  readonly #socket: Socket;
+  readonly #handler: FrameHandler;
+  readonly #onEnd: (error: SluiceError) => void;
+  /** Chunks that hold the beginning of a frame which is not complete yet. */
+  #rest: Buffer[] = [];
+  #restLength = 0;
+  /** Bytes that the incomplete frame needs; asked for again when its header was not complete either. */
+  #wanted = 0;
+  #ended = false;
+
+  /**
+   * Takes over a session that is ready for a query.
+   * @param onEnd called once, when the server reports an error or the connection ends without `close`.
+   */
+  constructor(client: pg.Client, handler: FrameHandler, onEnd: (error: SluiceError) => void) {
+    this.#client = client;
+    this.#handler = handler;
+    this.#onEnd = onEnd;
+    this.#socket = (client as unknown as { connection: { stream: Socket } }).connection.stream;
+    this.#socket.removeAllListeners('data');
+    this.#socket.on('data', (chunk: Buffer) => this.#received(chunk));
+    this.#socket.on('error', (error) => this.#end(sourceError(error)));
+    this.#socket.on('close', () => this.#end(sourceError(new Error('the connection was closed'))));
+    this.#socket.setNoDelay(true);
+  }
+
+  /** Sends a query by the simple protocol; its answer comes as frames. */
+  query(sql: string): void {
+    const body = Buffer.from(sql);
+    const message = Buffer.alloc(body.length + 6);
+    message[0] = 0x51; // Q
+    message.writeInt32BE(body.length + 5, 1);
+    body.copy(message, 5);
+    this.#socket.write(message);
+  }
+
+  /** Sends one CopyData frame. */
+  sendCopyData(body: Buffer): void {
+    const message = Buffer.alloc(body.length + 5);
+    message[0] = frameType.copyData;
+    message.writeInt32BE(body.length + 4, 1);
+    body.copy(message, 5);
+    if (!this.#socket.destroyed) this.#socket.write(message);
+  }
+
+  get paused(): boolean {
+    return this.#socket.isPaused();
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
+  /** Ends the session at once; nothing is called any more. */
+  close(): void {
+    this.#ended = true;
+    this.#socket.destroy();
+    this.#client.end().catch(() => {});
+  }
+
+  #end(error: SluiceError): void {
+    if (this.#ended) return;
+    this.close();
+    this.#onEnd(error);
+  }
+
+  #received(chunk: Buffer): void {
+    if (this.#ended) return;
+    if (this.#restLength > 0) {
+      this.#rest.push(chunk);
+      this.#restLength += chunk.length;
+      if (this.#restLength < this.#wanted) return;
+      chunk = Buffer.concat(this.#rest, this.#restLength);
+      this.#rest = [];
+      this.#restLength = 0;
+    }
+    let at = 0;
+    while (chunk.length - at >= 5) {
+      const end = at + 1 + chunk.readInt32BE(at + 1);
+      if (end > chunk.length) break;
+      const type = chunk[at]!;
+      if (type === frameType.error) return this.#end(serverError(chunk, at + 5, end));
+      try {
+        this.#handler(type, chunk, at + 5, end);
+      } catch (error) {
+        return this.#end(sourceError(error));
+      }
+      if (this.#ended) return;
+      at = end;
+    }
+    if (at < chunk.length) {
+      this.#wanted = chunk.length - at >= 5 ? 1 + chunk.readInt32BE(at + 1) : 5;
+      this.#rest.push(chunk.subarray(at));
+      this.#restLength = chunk.length - at;
+    }
+  }
+}
+
+/** The fields of an ErrorResponse as an error: severity, code and message; its detail may hold row values and stays out. */
+function serverError(bytes: Buffer, start: number, end: number): SluiceError {
+  const fields: Record<string, string> = {};
+  for (const field of bytes.toString('utf8', start, end).split('\0')) if (field) fields[field[0]!] = field.slice(1);
+  const error = Object.assign(new Error(fields.M ?? 'unknown error'), { code: fields.C });
+  const slotGone =
+    /replication slot .* does not exist|can no longer (access|get changes from) replication slot|invalidated/i;
+  if (slotGone.test(fields.M ?? '')) {
+    return new SluiceError(
+      'slot_lost',
+      `PostgreSQL: ${fields.M}`,
+      'Re-sync the source: `sluice sources resync <id>`.',
+      {},
+      error,
+    );
+  }
+  return sourceError(error);
+}

@@ -1,0 +1,91 @@
+/**
+ * What the capture loop needs of a source, and nothing more. A source reads its log, cuts batches and encodes rows; it
+ * never decides when to acknowledge. A newcomer adds a source by writing this interface once.
+ */
+import type { AssetEffects } from '../../model/batch.ts';
+import type { ErrorReport } from '../../model/errors.ts';
+import type { TableSchema } from '../../model/table.ts';
+import type { Block } from '../load/block.ts';
+
+/** A value that the source did not send (unchanged and stored out of line), to be filled in before the row is written. */
+export interface Hole {
+  row: number;
+  /** Index into the table's columns. */
+  column: number;
+  /** Where in the block the value belongs. */
+  offset: number;
+}
+
+/** A row that has holes. */
+export interface HollowRow {
+  row: number;
+  holes: Hole[];
+  /** The row's version without its epoch, decimal text of all 128 bits. */
+  version: string;
+  /** Transaction id, 32 bits. */
+  xid: number;
+  /** Row (in the same block) of the tombstone of the key that this row had before, or -1. */
+  replaced: number;
+}
+
+/** A row that is held back, with its reason. */
+export interface Reject {
+  /** Key of the row: its text fields as JSON object. */
+  key: string;
+  version: string;
+  column: string;
+  reason: string;
+  /** The row's texts as JSON object. */
+  row: string;
+  committed_at: string;
+}
+
+/** What a batch has for one table. */
+export interface TableChanges {
+  table: TableSchema;
+  block: Block;
+  effects: AssetEffects;
+  hollow: HollowRow[];
+  rejects: Reject[];
+}
+
+/** Changes that are written and acknowledged together. */
+export interface ChangeBatch {
+  kind: 'rows' | 'truncate' | 'idle';
+  /** Resume points before and after: only positions where a whole transaction ended. */
+  from: string;
+  to: string;
+  /** Position of the last change when the batch was cut inside a transaction, else ''. */
+  inner: string;
+  /** Microseconds since 1970 of the first and last commit; 0 when there is none. */
+  committedFirst: number;
+  committedLast: number;
+  changes: number;
+  tables: TableChanges[];
+  /** For `truncate`: version per asset id, decimal text. */
+  truncated: Record<string, string>;
+  /** Tables whose changes cannot be copied from here on. */
+  failed: Record<string, ErrorReport>;
+  /** performance.now() when its first change arrived and when it was cut. */
+  openedAt: number;
+  cutAt: number;
+}
+
+/** An open stream of changes. One consumer at a time. */
+export interface ChangeStream {
+  /**
+   * The next batch, or undefined after `patience` milliseconds without one. At most one more batch is read ahead.
+   * Throws SluiceError when the stream has ended.
+   */
+  next(patience: number, signal: AbortSignal): Promise<ChangeBatch | undefined>;
+  /** Fills the holes of a batch. Called after the batch before has been written; may drop rows that are overtaken. */
+  fill(batch: ChangeBatch): Promise<void>;
+  /** Tells the source that everything up to `position` is durable. Never called before the record is. */
+  acknowledge(position: string): void;
+  /** Gives a written batch's memory back for the next one. */
+  recycle(batch: ChangeBatch): void;
+  /** How far the last recorded position is behind the source. */
+  lag(): { bytes: number; seconds: number };
+  /** Ends the session; the slot and its position stay. */
+  close(): void;
+}

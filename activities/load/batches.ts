@@ -1,0 +1,162 @@
+/** The tables of Sluice's own in ClickHouse: batch records, rejects, table schemas, snapshot chunks. */
+import { createHash } from 'node:crypto';
+import type { BatchRecord } from '../../model/batch.ts';
+import type { TableSchema } from '../../model/table.ts';
+import type { Reject } from '../capture/stream.ts';
+import type { ClickHouse } from './clickhouse.ts';
+import { durable } from './tables.ts';
+
+const tables: Record<string, string> = {
+  // One insert here is the checkpoint and the audit record of a batch.
+  _batches: `(
+    source LowCardinality(String), lease UInt64, seq UInt64, id String, kind LowCardinality(String),
+    position_from String, position_to String, inner String, cluster String,
+    committed_first Nullable(DateTime64(6, 'UTC')), committed_last Nullable(DateTime64(6, 'UTC')),
+    changes UInt64, assets String, truncated String, failed String, rules UInt64,
+    fill_ms Float64, resolve_ms Float64, write_ms Float64,
+    workflow_id String, run_id String, attempt UInt32, previous_hash String, hash String,
+    recorded_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
+  ) ENGINE = ReplacingMergeTree ORDER BY (source, lease, seq)`,
+  _rejects: `(
+    asset LowCardinality(String), key String, version UInt128, \`check\` LowCardinality(String), column String, reason String,
+    row String, state LowCardinality(String), batch String, committed_at DateTime64(6, 'UTC'),
+    changed_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
+  ) ENGINE = ReplacingMergeTree(changed_at) ORDER BY (asset, key, version, \`check\`)`,
+  _schemas: `(
+    asset LowCardinality(String), source LowCardinality(String), generation UInt32, body String,
+    recorded_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
+  ) ENGINE = ReplacingMergeTree(recorded_at) ORDER BY (asset, generation)`,
+  // The plan of a snapshot: bounds of its chunks as JSON arrays of the key's texts ('' = open).
+  _chunks: `(
+    source LowCardinality(String), asset LowCardinality(String), generation UInt32, chunk UInt32, lower String, upper String,
+    planned_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
+  ) ENGINE = ReplacingMergeTree(planned_at) ORDER BY (source, asset, generation, chunk)`,
+};
+
+/** Makes database and tables when they are not there. */
+export async function createOwnTables(clickhouse: ClickHouse): Promise<void> {
+  await clickhouse.command(`CREATE DATABASE IF NOT EXISTS \`${clickhouse.database.replaceAll('`', '\\`')}\``);
+  for (const [name, definition] of Object.entries(tables)) {
+    await clickhouse.command(`CREATE TABLE IF NOT EXISTS ${clickhouse.name(name)} ${definition} SETTINGS ${durable}`);
+  }
+  // Per source: up to where all its tables are complete.
+  await clickhouse.command(
+    `CREATE VIEW IF NOT EXISTS ${clickhouse.name('_cuts')} AS
+     SELECT source, argMax(position_to, (lease, seq)) AS position, max(committed_last) AS committed_at, max(recorded_at) AS recorded_at
+     FROM ${clickhouse.name('_batches')} FINAL WHERE kind IN ('rows', 'truncate', 'idle') GROUP BY source`,
+  );
+}
+
+/** Seals a record: its hash covers all of it and the hash before. */
+export function sealRecord(record: Omit<BatchRecord, 'hash'>): BatchRecord {
+  const hash = createHash('sha256').update(JSON.stringify(record)).digest('hex');
+  return { ...record, hash };
+}
+
+/** Writes a record; when this returns, the batch has happened. */
+export async function writeRecord(clickhouse: ClickHouse, record: BatchRecord): Promise<void> {
+  const { durations, assets, truncated, failed, ...rest } = record;
+  await clickhouse.insertObjects(
+    '_batches',
+    [
+      {
+        ...rest,
+        assets: JSON.stringify(assets),
+        truncated: JSON.stringify(truncated),
+        failed: JSON.stringify(failed),
+        fill_ms: durations.fill,
+        resolve_ms: durations.resolve,
+        write_ms: durations.write,
+      },
+    ],
+    `${record.id}/record`,
+  );
+}
+
+type Row = Omit<BatchRecord, 'durations' | 'assets' | 'truncated' | 'failed'> & {
+  assets: string;
+  truncated: string;
+  failed: string;
+  fill_ms: number;
+  resolve_ms: number;
+  write_ms: number;
+  recorded_at: string;
+};
+
+/** Records by a condition (trusted SQL with parameters), in order of leases. */
+export async function readRecords(
+  clickhouse: ClickHouse,
+  where: string,
+  params: Record<string, unknown>,
+  order = 'source, lease, seq',
+  limit = 100_000,
+): Promise<(BatchRecord & { recorded_at: string })[]> {
+  const rows = await clickhouse.rows<Row>(
+    `SELECT * FROM ${clickhouse.name('_batches')} FINAL WHERE ${where} ORDER BY ${order} LIMIT ${limit}`,
+    { params },
+  );
+  return rows.map(({ fill_ms, resolve_ms, write_ms, assets, truncated, failed, ...rest }) => ({
+    ...rest,
+    lease: Number(rest.lease),
+    seq: Number(rest.seq),
+    changes: Number(rest.changes),
+    rules: Number(rest.rules),
+    attempt: Number(rest.attempt),
+    assets: JSON.parse(assets),
+    truncated: JSON.parse(truncated),
+    failed: JSON.parse(failed),
+    durations: { fill: fill_ms, resolve: resolve_ms, write: write_ms },
+  }));
+}
+
+/** Kinds of records that say where the stream is. */
+export const streamKinds = "('begin', 'rows', 'truncate', 'idle')";
+
+/** The last record of a source's stream since it was connected, or undefined when there is none. */
+export async function lastRecord(clickhouse: ClickHouse, source: string): Promise<BatchRecord | undefined> {
+  const [record] = await readRecords(
+    clickhouse,
+    `source = {source:String} AND kind IN ${streamKinds}`,
+    { source },
+    'lease DESC, seq DESC',
+    1,
+  );
+  return record;
+}
+
+/** Keeps rejected rows; writing them again changes nothing. */
+export async function writeRejects(
+  clickhouse: ClickHouse,
+  asset: string,
+  batch: string,
+  rejects: Reject[],
+): Promise<void> {
+  await clickhouse.insertObjects(
+    '_rejects',
+    rejects.map(({ key, version, column, reason, row, committed_at }) => {
+      return { asset, key, version, check: 'type', column, reason, row, state: 'open', batch, committed_at };
+    }),
+    `${batch}/rejects`,
+  );
+}
+
+/** Stores what the copy of a table was made from. */
+export async function saveSchema(
+  clickhouse: ClickHouse,
+  source: string,
+  table: TableSchema,
+  generation: number,
+): Promise<void> {
+  await clickhouse.insertObjects('_schemas', [
+    { asset: table.asset_id, source, generation, body: JSON.stringify(table) },
+  ]);
+}
+
+/** The tables of a source as their copies were made, by asset id. */
+export async function loadSchemas(clickhouse: ClickHouse, source: string): Promise<Map<string, TableSchema>> {
+  const rows = await clickhouse.rows<{ asset: string; body: string }>(
+    `SELECT asset, body FROM ${clickhouse.name('_schemas')} FINAL WHERE source = {source:String} ORDER BY generation DESC LIMIT 1 BY asset`,
+    { params: { source } },
+  );
+  return new Map(rows.map((row) => [row.asset, JSON.parse(row.body) as TableSchema]));
+}
