@@ -1,5 +1,6 @@
 /** The one way to ClickHouse: statements, reads and TSV inserts, with the settings that keep copies exact. */
 import { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { type ClickHouseClient, ClickHouseError, createClient } from '@clickhouse/client';
 import { SluiceError } from '../../model/errors.ts';
 
@@ -107,6 +108,47 @@ export class ClickHouse {
         abort_signal: options.signal,
       });
       return await answer.text();
+    } catch (error) {
+      throw sinkError(error);
+    }
+  }
+
+  /** A SELECT's answer with its columns' types; rows are arrays in column order, exact as `rows` has them. */
+  async table(
+    sql: string,
+    options: { signal?: AbortSignal; settings?: Record<string, string | number> } = {},
+  ): Promise<{ columns: { name: string; type: string }[]; rows: unknown[][] }> {
+    try {
+      const answer = await this.#client.query({
+        query: sql,
+        format: 'JSONCompact',
+        abort_signal: options.signal,
+        clickhouse_settings: {
+          output_format_json_quote_64bit_integers: 1,
+          output_format_json_quote_decimals: 1,
+          output_format_json_quote_denormals: 1,
+          ...options.settings,
+        },
+      });
+      const { meta, data } = await answer.json<unknown[]>();
+      return { columns: meta ?? [], rows: data };
+    } catch (error) {
+      throw sinkError(error);
+    }
+  }
+
+  /** A statement's answer as the server writes it by default (TSV), its text sent untouched. */
+  async text(
+    sql: string,
+    options: { signal?: AbortSignal; settings?: Record<string, string | number> } = {},
+  ): Promise<string> {
+    try {
+      const answer = await this.#client.exec({
+        query: sql,
+        abort_signal: options.signal,
+        clickhouse_settings: { ...options.settings },
+      });
+      return await text(answer.stream);
     } catch (error) {
       throw sinkError(error);
     }
