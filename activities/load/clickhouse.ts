@@ -1,6 +1,6 @@
 /** The one way to ClickHouse: statements, reads and TSV inserts, with the settings that keep copies exact. */
 import { Readable } from 'node:stream';
-import { text } from 'node:stream/consumers';
+import { buffer, text } from 'node:stream/consumers';
 import { type ClickHouseClient, ClickHouseError, createClient } from '@clickhouse/client';
 import { SluiceError } from '../../model/errors.ts';
 
@@ -98,16 +98,15 @@ export class ClickHouse {
     }
   }
 
-  /** A SELECT's answer as raw TSV. */
-  async tsv(sql: string, options: { params?: Record<string, unknown>; signal?: AbortSignal } = {}): Promise<string> {
+  /** A SELECT's answer as raw TSV: bytes, since a String column may hold any. */
+  async tsv(sql: string, options: { params?: Record<string, unknown>; signal?: AbortSignal } = {}): Promise<Buffer> {
     try {
-      const answer = await this.#client.query({
-        query: sql,
-        format: 'TabSeparated',
+      const answer = await this.#client.exec({
+        query: `${sql} FORMAT TabSeparated`,
         query_params: options.params,
         abort_signal: options.signal,
       });
-      return await answer.text();
+      return await buffer(answer.stream);
     } catch (error) {
       throw sinkError(error);
     }

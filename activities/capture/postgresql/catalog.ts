@@ -266,6 +266,8 @@ function describeTable(source: string, rows: ColumnRow[], types: Types, options:
 
 function describeColumn(row: ColumnRow, key: boolean, types: Types): Column {
   const resolved = resolveType(types, row);
+  // ClickHouse takes `a.b` and `a.c` for parts of one Nested, and wants arrays of one length in both.
+  const asArray = row.not_null && !row.name.includes('.');
   return {
     attnum: row.attnum!,
     name: row.name,
@@ -274,7 +276,7 @@ function describeColumn(row: ColumnRow, key: boolean, types: Types): Column {
     typmod: row.typmod,
     notNull: row.not_null,
     key,
-    ...mapColumn(resolved.facts, { key, notNull: row.not_null }),
+    ...mapColumn(resolved.facts, { key, notNull: asArray }),
   };
 }
 

@@ -16,12 +16,10 @@ export function replicationNames(request: Pick<ConnectRequest, 'id' | 'config'>)
   return { slot: slot ?? `sluice_${request.id}`, publication: publication ?? `sluice_${request.id}` };
 }
 
-/** Which cluster answers: `system identifier/timeline`. Positions mean nothing in another one. */
-export async function clusterOf(client: pg.Client): Promise<string> {
-  const { rows } = await client.query<{ cluster: string }>(
-    `SELECT s.system_identifier || '/' || c.timeline_id AS cluster FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c`,
-  );
-  return rows[0]!.cluster;
+/** Which cluster answers, asked in a replication session: `system identifier/timeline`. Positions mean nothing in another one. */
+export async function clusterOf(replication: pg.Client): Promise<string> {
+  const { rows } = await replication.query<{ systemid: string; timeline: number }>('IDENTIFY_SYSTEM');
+  return `${rows[0]!.systemid}/${rows[0]!.timeline}`;
 }
 
 /** Makes the publication when it is not there, and adds the tables that it lacks. Answers whether anything changed. */
@@ -150,7 +148,7 @@ export async function dropReplication(client: pg.Client, names: Names): Promise<
   await client.query(`DROP PUBLICATION IF EXISTS ${quoteName(names.publication)}`);
 }
 
-/** Emits nothing, changes nothing: the position up to which everything is on disk. */
+/** The position up to which everything is on disk. */
 export async function flushPosition(client: pg.Client): Promise<string> {
   const { rows } = await client.query<{ lsn: string }>('SELECT pg_catalog.pg_current_wal_flush_lsn()::text AS lsn');
   return rows[0]!.lsn;

@@ -1,0 +1,238 @@
+/**
+ * The capture loop: one engine for every source. The order is the promise: write rows, write the batch record,
+ * acknowledge. It stands here and nowhere else.
+ */
+import { performance } from 'node:perf_hooks';
+import { type AssetEffects, addEffects, type BatchKind, type BatchRecord, noEffects } from '../../model/batch.ts';
+import { type ErrorReport, SluiceError } from '../../model/errors.ts';
+import type { LeaseProgress } from '../../model/source.ts';
+import { sealRecord, writeRecord, writeRejects } from '../load/batches.ts';
+import type { ClickHouse } from '../load/clickhouse.ts';
+import { copyColumns, sweepBelow } from '../load/tables.ts';
+import type { ChangeBatch, ChangeStream, TableChanges } from './stream.ts';
+
+export interface LoopOptions {
+  source: string;
+  stream: ChangeStream;
+  /** Of the role `write`: its statements run in order. */
+  clickhouse: ClickHouse;
+  /** lease number * 65536 + attempt. */
+  lease: number;
+  cluster: string;
+  /** Where the stream begins: the last recorded position. */
+  position: string;
+  workflow: { id: string; runId: string; attempt: number };
+  /** Ends the loop after the running batch. */
+  signal: AbortSignal;
+  /** Milliseconds after which the loop ends, at a transaction's end. */
+  duration: number;
+  /** Tables that failed before the loop began: they stand in its first record. */
+  failed: Record<string, ErrorReport>;
+  /** For tests of crashes: called between the steps of a batch. */
+  onStep?: (step: 'written' | 'recorded' | 'acknowledged', batch: ChangeBatch) => Promise<void> | void;
+}
+
+/** A summary is cut when the failed tables and sums of a lease could grow past what the history should hold. */
+const summaryLimit = 400;
+
+export class CaptureLoop {
+  readonly #options: LoopOptions;
+  #seq = 0;
+  #hash = '';
+  #lastKind: BatchKind = 'begin';
+  #safe: string;
+  #lastBatchAt: string | null = null;
+  batches = 0;
+  changes = 0;
+  readonly assets: Record<string, AssetEffects> = {};
+  readonly failed: Record<string, ErrorReport> = {};
+  first: BatchRecord | undefined;
+  last: BatchRecord | undefined;
+
+  constructor(options: LoopOptions) {
+    this.#options = options;
+    this.#safe = options.position;
+  }
+
+  /** Live figures for the heartbeat. */
+  progress(): LeaseProgress {
+    const lag = this.#options.stream.lag();
+    return {
+      position: this.#safe,
+      changes: this.changes,
+      batches: this.batches,
+      lag_bytes: lag.bytes,
+      lag_seconds: Math.round(lag.seconds * 1000) / 1000,
+      last_batch_at: this.#lastBatchAt,
+    };
+  }
+
+  get hash(): string {
+    return this.#hash;
+  }
+
+  /** Runs until time is up, the signal is given, or a table fails; answers which. */
+  async run(): Promise<'time' | 'cancelled' | 'table_failed' | 'summary_full'> {
+    const { stream, signal, duration, failed } = this.#options;
+    const end = performance.now() + duration;
+    // The fence: when this is written, no insert of a predecessor is still under way.
+    await this.#record('begin', undefined, {}, failed, { fill: 0, resolve: 0, write: 0 });
+    if (Object.keys(failed).length > 0) return 'table_failed';
+    let atTransactionEnd = true;
+    for (;;) {
+      if (signal.aborted) return 'cancelled';
+      if (atTransactionEnd && performance.now() >= end) return 'time';
+      const batch = await stream.next(1000, signal);
+      if (!batch) continue;
+      await this.#process(batch);
+      atTransactionEnd = batch.inner === '';
+      if (Object.keys(this.failed).length > 0) return 'table_failed';
+      if (Object.keys(this.assets).length >= summaryLimit) return 'summary_full';
+    }
+  }
+
+  async #process(batch: ChangeBatch): Promise<void> {
+    const { stream, onStep } = this.#options;
+    const startedAt = performance.now();
+    if (batch.tables.some((changes) => changes.hollow.length > 0)) await stream.fill(batch);
+    const filledAt = performance.now();
+    const id = this.#id(this.#seq);
+    const assets: Record<string, AssetEffects> = {};
+    const failed = { ...batch.failed };
+    await Promise.all(batch.tables.map((changes) => this.#write(batch, changes, id, assets, failed)));
+    await onStep?.('written', batch);
+    const durations = {
+      fill: batch.cutAt - batch.openedAt,
+      resolve: filledAt - startedAt,
+      write: performance.now() - filledAt,
+    };
+    await this.#record(batch.kind, batch, assets, failed, durations);
+    await onStep?.('recorded', batch);
+    stream.acknowledge(batch.to);
+    await onStep?.('acknowledged', batch);
+    stream.recycle(batch);
+  }
+
+  /** Writes one table's part. A refusal of its rows stops this table alone. */
+  async #write(
+    batch: ChangeBatch,
+    changes: TableChanges,
+    id: string,
+    assets: Record<string, AssetEffects>,
+    failed: Record<string, ErrorReport>,
+  ): Promise<void> {
+    const { clickhouse } = this.#options;
+    const { table, block, effects, rejects } = changes;
+    try {
+      const version = batch.truncated[table.asset_id];
+      if (version !== undefined) {
+        const committed = timeOf(batch.committedFirst)!.replace('T', ' ').replace('Z', '');
+        await sweepBelow(clickhouse, table, version, committed, `${id}/${table.asset_id}`);
+      }
+      if (rejects.length > 0) await writeRejects(clickhouse, table.asset_id, id, rejects);
+      if (block.rows > 0) {
+        const written = await clickhouse.insertTsv(
+          table.asset_id,
+          copyColumns(table),
+          [block.content()],
+          `${id}/${table.asset_id}`,
+        );
+        // Attached views count too, so more is right; fewer is a loss.
+        if (!(written >= block.rows)) throw lostRows(table.asset_id, block.rows, written);
+        effects.written = block.rows;
+        effects.bytes = block.length;
+      }
+      assets[table.asset_id] = effects;
+    } catch (error) {
+      if (!(error instanceof SluiceError) || error.transient) throw error;
+      failed[table.asset_id] = {
+        ...error.report(),
+        remedy: `${error.remedy} Then: sluice sources resync ${this.#options.source} ${table.table}`,
+      };
+    }
+  }
+
+  async #record(
+    kind: BatchKind,
+    batch: ChangeBatch | undefined,
+    assets: Record<string, AssetEffects>,
+    failed: Record<string, ErrorReport>,
+    durations: BatchRecord['durations'],
+  ): Promise<void> {
+    const { source, clickhouse, lease, cluster, workflow } = this.#options;
+    // An idle record only moves the position: it takes the place of the idle one before.
+    const replaces = kind === 'idle' && this.#lastKind === 'idle';
+    const seq = replaces ? this.#seq - 1 : this.#seq;
+    const record = sealRecord({
+      id: this.#id(seq),
+      source,
+      kind,
+      lease,
+      seq,
+      position_from: batch?.from ?? this.#safe,
+      position_to: batch?.to ?? this.#safe,
+      inner: batch?.inner ?? '',
+      cluster,
+      committed_first: timeOf(batch?.committedFirst ?? 0),
+      committed_last: timeOf(batch?.committedLast ?? 0),
+      changes: batch?.changes ?? 0,
+      assets,
+      truncated: batch?.truncated ?? {},
+      failed,
+      rules: 0,
+      durations: round(durations),
+      workflow_id: workflow.id,
+      run_id: workflow.runId,
+      attempt: workflow.attempt,
+      previous_hash: this.#hash,
+    });
+    await writeRecord(clickhouse, record);
+    // The chain leaves idle records out: they are replaced.
+    if (kind !== 'idle') this.#hash = record.hash;
+    this.#seq = seq + 1;
+    this.#lastKind = kind;
+    this.#safe = record.position_to;
+    this.#count(record);
+  }
+
+  #count(record: BatchRecord): void {
+    Object.assign(this.failed, record.failed);
+    if (record.kind === 'begin' || record.kind === 'idle') return;
+    this.#lastBatchAt = new Date().toISOString();
+    this.batches++;
+    this.changes += record.changes;
+    this.first ??= record;
+    this.last = record;
+    for (const [asset, effects] of Object.entries(record.assets)) {
+      this.assets[asset] ??= noEffects();
+      addEffects(this.assets[asset], effects);
+    }
+  }
+
+  #id(seq: number): string {
+    return `${this.#options.source}/${this.#options.lease}/${seq}`;
+  }
+}
+
+function lostRows(asset: string, sent: number, written: number): SluiceError {
+  return new SluiceError(
+    'conservation',
+    `${sent} rows were sent to ${asset} and ClickHouse confirmed ${written}`,
+    'Look at ClickHouse’s log.',
+    {
+      table: asset,
+    },
+  );
+}
+
+/** Microseconds since 1970 as ISO 8601 with microseconds; null for 0. */
+function timeOf(microseconds: number): string | null {
+  if (microseconds === 0) return null;
+  const seconds = Math.floor(microseconds / 1e6);
+  return `${new Date(seconds * 1000).toISOString().slice(0, 19)}.${String(microseconds - seconds * 1e6).padStart(6, '0')}Z`;
+}
+
+function round(durations: BatchRecord['durations']): BatchRecord['durations'] {
+  const rounded = (milliseconds: number) => Math.round(milliseconds * 100) / 100;
+  return { fill: rounded(durations.fill), resolve: rounded(durations.resolve), write: rounded(durations.write) };
+}

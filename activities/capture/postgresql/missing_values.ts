@@ -1,0 +1,343 @@
+/**
+ * Values that PostgreSQL did not send: large ones stored out of line (TOAST) that an UPDATE left unchanged. They are
+ * looked for in this order, and never replaced by a default:
+ *
+ * 1. the same key earlier in this batch (after a change of key: the replaced row);
+ * 2. the copy's row of the same key, tombstones counted. At or above this row's version: the row is overtaken and is
+ *    dropped. A tombstone, open rejects, or no row: go on. After a change of key never from the copy: its row may be
+ *    from the future of this transaction;
+ * 3. the source, by the new key, once this transaction is visible there. No row there: a later change exists, and a
+ *    tombstone at this row's version stands in until it comes.
+ *
+ * The source's value may be newer than the change. Then the change that made it is still to come, and sets it again.
+ */
+import type pg from 'pg';
+import { SluiceError } from '../../../model/errors.ts';
+import { keyColumns, type TableSchema } from '../../../model/table.ts';
+import { Block } from '../../load/block.ts';
+import { type ClickHouse, quoteName as quoteCopyName } from '../../load/clickhouse.ts';
+import type { ChangeBatch, HollowRow, TableChanges } from '../stream.ts';
+import { connect, quoteName, quoteTable } from './connection.ts';
+import { RowEncoder, rowBound } from './encode.ts';
+
+/** Keys that are asked for in one statement. */
+const keysAtOnce = 500;
+
+/** Where a row's missing values come from; a number is an earlier row of the batch, `overtaken` drops the row. */
+type Origin = 'copy' | 'source' | 'overtaken' | number;
+
+/** A row's fields as TSV text (latin1, so that bytes survive), or what becomes of it instead. */
+type Filled = string[] | 'overtaken' | 'gone';
+
+interface CopyRow {
+  fields: string[];
+  version: string;
+  deleted: boolean;
+}
+
+export class MissingValues {
+  readonly #clickhouse: ClickHouse;
+  readonly #connectionString: string;
+  readonly #applicationName: string;
+  #client: pg.Client | undefined;
+
+  constructor(clickhouse: ClickHouse, connectionString: string, source: string) {
+    this.#clickhouse = clickhouse;
+    this.#connectionString = connectionString;
+    this.#applicationName = `sluice ${source} lookup`;
+  }
+
+  /** Fills all holes of a batch; rows that the copy has overtaken are dropped and counted as superseded. */
+  async fill(batch: ChangeBatch): Promise<void> {
+    for (const changes of batch.tables) if (changes.hollow.length > 0) await this.#fillTable(changes);
+  }
+
+  async close(): Promise<void> {
+    await this.#client?.end().catch(() => {});
+    this.#client = undefined;
+  }
+
+  async #fillTable(changes: TableChanges): Promise<void> {
+    const rows = new TableRows(changes.table, changes.block);
+    const bases = earlierRows(rows, changes);
+    const copied = await this.#readCopy(changes, rows);
+    const plan = new Map<number, Origin>();
+    for (const row of changes.hollow) plan.set(row.row, originOf(row, bases.get(row.row)!, rows, copied, plan));
+    const asked = changes.hollow.filter((row) => plan.get(row.row) === 'source');
+    const found = asked.length > 0 ? await this.#readSource(changes.table, rows, asked) : new Map<string, string[]>();
+    const filled = new Map<number, Filled>();
+    for (const row of changes.hollow) {
+      const origin = plan.get(row.row)!;
+      let values: Filled | undefined;
+      if (typeof origin === 'number') values = filled.get(origin) ?? rows.fields(origin);
+      else if (origin === 'copy') values = copied.get(rows.key(row.row))!.fields;
+      else if (origin === 'source') values = found.get(rows.key(row.row));
+      filled.set(row.row, fillRow(row, rows, values, origin));
+    }
+    rebuild(changes, rows, filled);
+  }
+
+  /** Newest version of each key in the copy, tombstones counted; none for keys with open rejects. */
+  async #readCopy({ table, hollow, rejects }: TableChanges, rows: TableRows): Promise<Map<string, CopyRow>> {
+    const found = new Map<string, CopyRow>();
+    const keys = unique(hollow.filter((row) => row.replaced < 0).map((row) => rows.key(row.row)));
+    if (rejects.length > 0 || keys.length === 0) return found;
+    const held = await this.#clickhouse.rows<{ held: string }>(
+      `SELECT count() AS held FROM ${this.#clickhouse.name('_rejects')} FINAL WHERE asset = {asset:String} AND state = 'open'`,
+      { params: { asset: table.asset_id } },
+    );
+    if (Number(held[0]?.held) > 0) return found;
+    const key = keyColumns(table).map((column) => quoteCopyName(column.name));
+    const columns = table.columns.map((column) => quoteCopyName(column.name));
+    for (let from = 0; from < keys.length; from += keysAtOnce) {
+      const list = keys.slice(from, from + keysAtOnce).map((one) => copyKey(table, one));
+      const answer = await this.#clickhouse.tsv(
+        `SELECT ${columns.join(', ')}, _version, _deleted FROM ${this.#clickhouse.name(table.asset_id)} WHERE (${key.join(', ')}) IN (${list.join(', ')}) ORDER BY _version DESC LIMIT 1 BY ${key.join(', ')} SETTINGS output_format_decimal_trailing_zeros = 1`,
+      );
+      for (const line of answer.toString('latin1').split('\n')) {
+        if (line === '') continue;
+        const fields = line.split('\t');
+        const deleted = fields.pop() === '1';
+        const version = fields.pop()!;
+        found.set(keyOf(table, fields), { fields, version, deleted });
+      }
+    }
+    return found;
+  }
+
+  /** Rows of the source by key, encoded as TSV fields, read when all their transactions are visible there. */
+  async #readSource(table: TableSchema, rows: TableRows, asked: HollowRow[]): Promise<Map<string, string[]>> {
+    const client = await this.#source();
+    try {
+      await this.#begin(client, unique(asked.map((row) => row.xid)));
+      const found = new Map<string, string[]>();
+      const keys = unique(asked.map((row) => rows.key(row.row)));
+      for (let from = 0; from < keys.length; from += keysAtOnce) {
+        await readKeys(client, table, keys.slice(from, from + keysAtOnce), found);
+      }
+      await client.query('COMMIT');
+      return found;
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  async #source(): Promise<pg.Client> {
+    this.#client ??= await connect({
+      connectionString: this.#connectionString,
+      applicationName: this.#applicationName,
+    });
+    return this.#client;
+  }
+
+  /** Begins a transaction that sees all of `xids`: a commit is in the log a little before others can see it. */
+  async #begin(client: pg.Client, xids: number[]): Promise<void> {
+    for (let tries = 0; tries < 3000; tries++) {
+      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+      // The log has 32 bits of a transaction id; the upper ones are those of the newest id, or one less.
+      const { rows } = await client.query<{ seen: boolean }>(
+        `SELECT pg_catalog.bool_and(pg_catalog.pg_visible_in_snapshot(
+           (CASE WHEN (e << 32) + x > newest THEN ((e - 1) << 32) + x ELSE (e << 32) + x END)::text::pg_catalog.xid8, pg_catalog.pg_current_snapshot())) AS seen
+         FROM pg_catalog.unnest($1::int8[]) x,
+           (SELECT n AS newest, n >> 32 AS e FROM (SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8 AS n) s) t`,
+        [xids],
+      );
+      if (rows[0]!.seen) return;
+      await client.query('ROLLBACK');
+      await new Promise((resolve) => setTimeout(resolve, Math.min(10 + tries, 200)));
+    }
+    throw new SluiceError(
+      'source_unreachable',
+      'a committed transaction stays invisible (a synchronous standby is missing?)',
+      'It is tried again.',
+    );
+  }
+}
+
+/** A key's TSV fields as a tuple of literals for ClickHouse; types follow from the columns that it is compared with. */
+function copyKey(table: TableSchema, key: string): string {
+  const columns = keyColumns(table);
+  const literals = key.split('\t').map((field, i) => {
+    const bytes = Buffer.from(field, 'latin1');
+    if (columns[i]!.encoding === 'bytea') return `unhex('${unescaped(field).toString('hex')}')`;
+    return `'${bytes.toString('utf8').replaceAll("'", "\\'")}'`;
+  });
+  return `(${literals.join(', ')})`;
+}
+
+function keyOf(table: TableSchema, fields: string[]): string {
+  return table.columns.flatMap((column, index) => (column.key ? [fields[index]!] : [])).join('\t');
+}
+
+function unique<T>(values: T[]): T[] {
+  return [...new Set(values)];
+}
+
+const escaped: Record<string, string> = { '0': '\0', b: '\b', t: '\t', n: '\n', f: '\f', r: '\r', '\\': '\\' };
+
+/** The bytes of a TSV field. */
+function unescaped(field: string): Buffer {
+  return Buffer.from(
+    field.replace(/\\(.)/g, (_, letter: string) => escaped[letter] ?? letter),
+    'latin1',
+  );
+}
+
+/** The source's text of a TSV key field: hex for bytea, a zone for timestamptz. */
+function sourceText(field: string, encoding: string): string {
+  const raw = unescaped(field);
+  if (encoding === 'bytea') return `\\x${raw.toString('hex')}`;
+  return encoding === 'timestamptz' ? `${raw.toString('utf8')}+00` : raw.toString('utf8');
+}
+
+async function readKeys(
+  client: pg.Client,
+  table: TableSchema,
+  keys: string[],
+  found: Map<string, string[]>,
+): Promise<void> {
+  const key = keyColumns(table);
+  const params = keys.flatMap((one) => one.split('\t').map((field, i) => sourceText(field, key[i]!.encoding)));
+  const types = key.map((column) => column.type);
+  const list = keys.map((_, k) => `(${key.map((_column, i) => `$${k * key.length + i + 1}::${types[i]}`).join(', ')})`);
+  const { rows } = await client.query({
+    text: `SELECT ${table.columns.map((column) => `${quoteName(column.name)}::text`).join(', ')} FROM ONLY ${quoteTable(table)} WHERE (${key.map((column) => quoteName(column.name)).join(', ')}) IN (${list.join(', ')})`,
+    values: params,
+    rowMode: 'array',
+  });
+  const encoder = new RowEncoder(table);
+  for (const row of rows as (string | null)[][]) {
+    const fields = encodeFields(encoder, row);
+    // A value that cannot be stored belongs to a later change, which will be rejected by itself.
+    if (fields) found.set(keyOf(table, fields), fields);
+  }
+}
+
+function encodeFields(encoder: RowEncoder, row: (string | null)[]): string[] | undefined {
+  const block = new Block(1024);
+  const texts = row.map((text) => (text === null ? null : Buffer.from(text)));
+  block.reserve(
+    rowBound(
+      texts.reduce((sum, text) => sum + (text?.length ?? 0), 0),
+      row.length,
+    ),
+  );
+  block.beginRow();
+  for (const [column, text] of texts.entries()) {
+    if (text === null ? !encoder.missing(block, column) : !encoder.value(block, column, text, 0, text.length))
+      return undefined;
+  }
+  return block.bytes.toString('latin1', 0, block.length - 1).split('\t');
+}
+
+/** The rows of a block as text fields, split when they are asked for. */
+class TableRows {
+  readonly table: TableSchema;
+  readonly #block: Block;
+  readonly #fields = new Map<number, string[]>();
+
+  constructor(table: TableSchema, block: Block) {
+    this.table = table;
+    this.#block = block;
+  }
+
+  fields(row: number): string[] {
+    const known = this.#fields.get(row);
+    if (known) return known;
+    const end = row + 1 < this.#block.rows ? this.#block.starts[row + 1]! : this.#block.length;
+    const fields = this.#block.bytes.toString('latin1', this.#block.starts[row], end - 1).split('\t');
+    this.#fields.set(row, fields);
+    return fields;
+  }
+
+  key(row: number): string {
+    return keyOf(this.table, this.fields(row));
+  }
+
+  isTombstone(row: number): boolean {
+    return this.fields(row)[this.table.columns.length + 1] === '1';
+  }
+}
+
+/** For each hollow row the last earlier row of its key (after a change of key: of the key before) in this batch, or -1. */
+function earlierRows(rows: TableRows, { hollow, rejects }: TableChanges): Map<number, number> {
+  const bases = new Map<number, number>();
+  const hollowRows = new Map(hollow.map((row) => [row.row, row]));
+  const newest = new Map<string, number>();
+  let beforeLast = -1;
+  for (let row = 0; row <= hollow.at(-1)!.row; row++) {
+    const key = rows.key(row);
+    const before = newest.get(key) ?? -1;
+    const hole = hollowRows.get(row);
+    if (hole) {
+      // The replaced key's tombstone stands right before: its base is what stood before that.
+      const base = hole.replaced >= 0 ? beforeLast : before;
+      // A rejected row of this key may stand between: then no earlier row is a base.
+      bases.set(row, rejects.length > 0 || (base >= 0 && rows.isTombstone(base)) ? -1 : base);
+    }
+    beforeLast = before;
+    newest.set(key, row);
+  }
+  return bases;
+}
+
+/** Decides for one row, earlier ones being decided. */
+function originOf(
+  row: HollowRow,
+  base: number,
+  rows: TableRows,
+  copied: Map<string, CopyRow>,
+  plan: Map<number, Origin>,
+): Origin {
+  // An overtaken base says nothing of what the copy has for this row: look there.
+  if (base >= 0 && plan.get(base) !== 'overtaken') return base;
+  const copy = row.replaced < 0 ? copied.get(rows.key(row.row)) : undefined;
+  if (copy && BigInt(copy.version) >= BigInt(row.version)) return 'overtaken';
+  return copy && !copy.deleted ? 'copy' : 'source';
+}
+
+function fillRow(row: HollowRow, rows: TableRows, values: Filled | undefined, origin: Origin): Filled {
+  if (origin === 'overtaken') return 'overtaken';
+  // The source has no such row any more, or the row that this one follows had none: a later change says why.
+  if (values === undefined || values === 'gone' || values === 'overtaken') return 'gone';
+  const fields = rows.fields(row.row).slice();
+  for (const hole of row.holes) fields[hole.column] = values[hole.column]!;
+  return fields;
+}
+
+/** Writes the block anew: filled rows with their values, overtaken ones left out, vanished ones as tombstones. */
+function rebuild(changes: TableChanges, rows: TableRows, filled: Map<number, Filled>): void {
+  const { table, block, effects } = changes;
+  const rebuilt = new Block(block.length + 1024);
+  const append = (line: Buffer): void => {
+    rebuilt.reserve(line.length);
+    rebuilt.beginRow();
+    line.copy(rebuilt.bytes, rebuilt.length);
+    rebuilt.length += line.length;
+    rebuilt.rows++;
+  };
+  for (let row = 0; row < block.rows; row++) {
+    const end = row + 1 < block.rows ? block.starts[row + 1]! : block.length;
+    const fields = filled.get(row);
+    if (fields === undefined) append(block.bytes.subarray(block.starts[row], end));
+    else if (fields === 'overtaken') effects.superseded++;
+    else
+      append(
+        Buffer.from(`${(fields === 'gone' ? tombstone(table, rows.fields(row)) : fields).join('\t')}\n`, 'latin1'),
+      );
+  }
+  block.bytes = rebuilt.bytes;
+  block.starts = rebuilt.starts;
+  block.length = rebuilt.length;
+  block.rows = rebuilt.rows;
+  changes.hollow = [];
+}
+
+function tombstone(table: TableSchema, fields: string[]): string[] {
+  const values = table.columns.map((column, index) => {
+    if (column.key) return fields[index]!;
+    return column.clickhouse.startsWith('Array(') ? '[]' : '\\N';
+  });
+  return [...values, fields[table.columns.length]!, '1', fields[table.columns.length + 2]!];
+}

@@ -1,0 +1,46 @@
+/** The options of a PostgreSQL source: names of slot and publication, and asset ids that differ from the usual ones. */
+import { SluiceError } from '../../../model/errors.ts';
+import { isGlob } from './catalog.ts';
+
+export interface PostgresqlOptions {
+  publication: string;
+  slot: string;
+  /** By table name as people write it (`accounts`, `sales.orders`). */
+  assetIds: Record<string, string>;
+}
+
+const allowed = ['publication', 'slot', 'asset_ids'];
+const slotPattern = /^[a-z0-9_]{1,63}$/;
+const assetPattern = /^[A-Za-z][A-Za-z0-9_.$-]{0,127}$/;
+
+/** Reads `config.options`, with `sluice_{source}` for both names where nothing is said. Errors: `configuration`. */
+export function readOptions(source: string, options: Record<string, unknown>): PostgresqlOptions {
+  const refuse = (reason: string, remedy: string): never => {
+    throw new SluiceError('configuration', reason, remedy, { source });
+  };
+  for (const key of Object.keys(options)) {
+    if (!allowed.includes(key)) refuse(`unknown option ${JSON.stringify(key)}`, `Options are ${allowed.join(', ')}.`);
+  }
+  const { publication = `sluice_${source}`, slot = `sluice_${source}`, asset_ids: assetIds = {} } = options;
+  if (
+    typeof publication !== 'string' ||
+    !publication ||
+    publication.includes('\0') ||
+    Buffer.byteLength(publication) > 63
+  )
+    return refuse('options.publication is not a name', 'Write a name of 1 to 63 bytes, e.g. sluice.');
+  if (typeof slot !== 'string' || !slotPattern.test(slot))
+    return refuse('options.slot is not a slot name', 'Write 1 to 63 of the characters a-z, 0-9 and _, e.g. sluice.');
+  if (typeof assetIds !== 'object' || assetIds === null || Array.isArray(assetIds))
+    return refuse('options.asset_ids is not a map', 'Write asset_ids: { "sales.orders": my_orders }.');
+  for (const [table, id] of Object.entries(assetIds)) {
+    if (isGlob(table))
+      refuse(`options.asset_ids names ${table}`, 'Name one table for each asset id: globs are not taken.');
+    if (typeof id !== 'string' || !assetPattern.test(id))
+      refuse(
+        `options.asset_ids gives ${table} no usable id`,
+        'An asset id begins with a letter and goes on with up to 127 letters, digits or any of _ . $ -',
+      );
+  }
+  return { publication, slot, assetIds: assetIds as Record<string, string> };
+}

@@ -1,0 +1,122 @@
+/** Whether the publication can be made, or carries all that is asked for as it is. */
+import type { Finding } from '../../../model/source.ts';
+import { hasUsableKey } from './catalog.ts';
+import { quoteName, quoteTable } from './connection.ts';
+import type { ExaminedTable, Facts } from './preflight_facts.ts';
+import type { Check } from './server_checks.ts';
+
+/** Of a longer list people read the beginning only, and answers stay small. */
+const listed = 100;
+
+function listTables(tables: ExaminedTable[]): string {
+  const names = tables.slice(0, listed).map(quoteTable).join(', ');
+  return tables.length > listed ? `${names}, … (${tables.length} in all)` : names;
+}
+
+const blocking = (code: string, detail: string, remedy: string, table?: string): Finding => ({
+  code,
+  blocking: true,
+  ...(table === undefined ? {} : { table }),
+  detail,
+  remedy,
+});
+
+/** The statement that makes the publication, for somebody who may. */
+function createStatement({ options }: Facts, tables: ExaminedTable[]): string {
+  return (
+    `CREATE PUBLICATION ${quoteName(options.publication)} FOR TABLE ${listTables(tables)} ` +
+    "WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = false);"
+  );
+}
+
+export const mayPublish: Check = (facts) => {
+  const { server, publication } = facts;
+  const tables = facts.tables.filter(hasUsableKey);
+  if (publication || tables.length === 0) return [];
+  const foreign = tables.filter((table) => !table.access.owned);
+  if (server.may_create && foreign.length === 0) return [];
+  const why = server.may_create
+    ? `does not own ${listTables(foreign)}`
+    : `may not create anything in the database ${server.database}`;
+  const own = [
+    server.may_create ? '' : `GRANT CREATE ON DATABASE ${quoteName(server.database)} TO ${quoteName(server.role)};`,
+    ...new Set(foreign.map(({ access }) => `GRANT ${quoteName(access.owner)} TO ${quoteName(server.role)};`)),
+  ].filter(Boolean);
+  return [
+    blocking(
+      'publication_privilege',
+      `the role ${server.role} cannot make the publication ${facts.options.publication}: it ${why}`,
+      `As superuser or owner of the tables run ${createStatement(facts, tables)} Or let the role make it: ${own.join(' ')}`,
+    ),
+  ];
+};
+
+export const publicationCovers: Check = ({ publication, options, server, tables }) => {
+  if (!publication) return [];
+  const missing = tables.filter(
+    (table) => hasUsableKey(table) && !publication.tables.has(`${table.schema}.${table.table}`),
+  );
+  const mayAdd = publication.owned && !publication.all_tables && missing.every((table) => table.access.owned);
+  if (missing.length === 0 || mayAdd) return [];
+  const name = quoteName(options.publication);
+  return [
+    blocking(
+      'publication_lacks_tables',
+      `the publication ${options.publication} lacks ${listTables(missing)}, and the role ${server.role} may not add them`,
+      `As owner of publication and tables run ALTER PUBLICATION ${name} ADD TABLE ${listTables(missing)};`,
+    ),
+  ];
+};
+
+export const publicationOperations: Check = ({ publication, options }) => {
+  if (!publication) return [];
+  const lacking = (['insert', 'update', 'delete', 'truncate'] as const).filter((operation) => !publication[operation]);
+  if (lacking.length === 0) return [];
+  return [
+    blocking(
+      'publication_operations',
+      `the publication ${options.publication} leaves out ${lacking.join(', ')}`,
+      `Run ALTER PUBLICATION ${quoteName(options.publication)} SET (publish = 'insert, update, delete, truncate');`,
+    ),
+  ];
+};
+
+export const publicationPartitions: Check = ({ publication, options }) =>
+  publication?.via_root
+    ? [
+        blocking(
+          'publication_via_root',
+          `the publication ${options.publication} sends changes of partitions under the name of their root: truncating one partition would not be seen`,
+          `Run ALTER PUBLICATION ${quoteName(options.publication)} SET (publish_via_partition_root = false);`,
+        ),
+      ]
+    : [];
+
+export const publicationWhole: Check = ({ publication, options, tables }) =>
+  tables.flatMap((table) => {
+    const name = `${table.schema}.${table.table}`;
+    const published = publication?.tables.get(name);
+    if (!published) return [];
+    const whole =
+      `Run ALTER PUBLICATION ${quoteName(options.publication)} DROP TABLE ${quoteTable(table)}; ` +
+      `ALTER PUBLICATION ${quoteName(options.publication)} ADD TABLE ${quoteTable(table)};`;
+    if (published.filter)
+      return [blocking('publication_row_filter', 'the publication sends only some of the rows', whole, name)];
+    const columns = published.columns;
+    const unsent = columns ? table.columns.filter((column) => !columns.includes(column.name)) : [];
+    if (unsent.length === 0) return [];
+    const detail = `the publication does not send ${unsent.map((column) => column.name).join(', ')}`;
+    return [blocking('publication_column_list', detail, `${whole} Or name them in exclude_columns.`, name)];
+  });
+
+export const publicationOfAll: Check = ({ publication, options }) =>
+  publication?.all_tables
+    ? [
+        {
+          code: 'publication_all_tables',
+          blocking: false,
+          detail: `the publication ${options.publication} is FOR ALL TABLES: UPDATE and DELETE fail on tables that have no key`,
+          remedy: 'Leave options.publication out: Sluice then makes one with only the tables that are asked for.',
+        },
+      ]
+    : [];

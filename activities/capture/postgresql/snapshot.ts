@@ -1,0 +1,307 @@
+/**
+ * The snapshot of a table, in chunks by key: read at any time after the barrier, beside the stream, again after a crash,
+ * by any worker. Every row carries the version of the table's start position, so whatever the stream brings wins.
+ */
+import { performance } from 'node:perf_hooks';
+import type pg from 'pg';
+import { SluiceError } from '../../../model/errors.ts';
+import { compareLsn, parseLsn } from '../../../model/position.ts';
+import { keyColumns, type TableSchema, tableName } from '../../../model/table.ts';
+import { snapshotVersion } from '../../../model/version.ts';
+import { Block } from '../../load/block.ts';
+import { connect, quoteName, quoteTable, quoteText } from './connection.ts';
+import { copyBytes, RowEncoder } from './encode.ts';
+import { timeText } from './postgres_stream.ts';
+import { flushPosition } from './slot.ts';
+import { frameType, RawSession } from './wire.ts';
+
+/** Rows of a chunk. Small enough to be read again without regret, large enough to cost little besides its rows. */
+export const chunkRows = 100_000;
+
+/** Bounds of a chunk: the key's texts, `lower` exclusive and `upper` inclusive; null is open. */
+export interface ChunkBounds {
+  lower: string[] | null;
+  upper: string[] | null;
+}
+
+/**
+ * Walks the key's index and cuts it every `chunkRows` rows. Rows that come later fall into a chunk all the same: the
+ * first and the last are open.
+ */
+export async function planChunks(
+  client: pg.Client,
+  table: TableSchema,
+  planned: (chunks: number) => void,
+): Promise<ChunkBounds[]> {
+  const key = keyColumns(table).map((column) => quoteName(column.name));
+  const bounds: ChunkBounds[] = [];
+  let lower: string[] | null = null;
+  for (;;) {
+    const { rows } = (await client.query({
+      text:
+        `SELECT ${key.map((name) => `${name}::text`).join(', ')} FROM ONLY ${quoteTable(table)} ${lower ? `WHERE ${range(table, { lower, upper: null })}` : ''} ` +
+        `ORDER BY ${key.join(', ')} OFFSET ${chunkRows - 1} LIMIT 1`,
+      rowMode: 'array',
+    })) as { rows: string[][] };
+    const upper: string[] | null = rows[0] ?? null;
+    bounds.push({ lower, upper });
+    if (upper === null) return bounds;
+    lower = upper;
+    planned(bounds.length);
+  }
+}
+
+/** A condition for the rows of a chunk; row comparison, so that a composite key uses its index. */
+function range(table: TableSchema, { lower, upper }: ChunkBounds): string {
+  const key = keyColumns(table);
+  const names = `(${key.map((column) => quoteName(column.name)).join(', ')})`;
+  const values = (bound: string[]) => `(${bound.map((text, i) => `${quoteText(text)}::${key[i]!.type}`).join(', ')})`;
+  const conditions = [];
+  if (lower) conditions.push(`${names} > ${values(lower)}`);
+  if (upper) conditions.push(`${names} <= ${values(upper)}`);
+  return conditions.join(' AND ');
+}
+
+export interface ChunkOptions {
+  connectionString: string;
+  source: string;
+  publication: string;
+  table: TableSchema;
+  bounds: ChunkBounds;
+  /** Where the table's stream begins. */
+  startPosition: string;
+  epoch: number;
+  signal: AbortSignal;
+  /** Writes a block; resolves when it is durable. */
+  write: (block: Block, part: number) => Promise<void>;
+  progress: (rows: number) => void;
+}
+
+/** Bytes of TSV after which a part of a chunk is written. */
+const partBytes = 8 * 1024 * 1024;
+
+/**
+ * Reads one chunk and has it written. Its reading transaction stays open until the last insert is acknowledged (a
+ * TRUNCATE has to wait for it), and nothing is inserted before what it read is on the source's disk: a crash there could
+ * take back a commit that was read. Errors: `table_changed`, as `connect`.
+ */
+export async function copyChunkRows(options: ChunkOptions): Promise<{ rows: number; bytes: number; rejected: number }> {
+  const { table, startPosition, epoch, signal } = options;
+  const client = await connect({
+    connectionString: options.connectionString,
+    applicationName: `sluice ${options.source} snapshot`,
+  });
+  const watcher = await connect({
+    connectionString: options.connectionString,
+    applicationName: `sluice ${options.source} snapshot`,
+  }).catch(async (error) => {
+    await client.end().catch(() => {});
+    throw error;
+  });
+  try {
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+    await client.query(`LOCK TABLE ONLY ${quoteTable(table)} IN ACCESS SHARE MODE`);
+    await checkIdentity(client, table, options.publication);
+    const version = snapshotVersion(epoch, parseLsn(startPosition));
+    return await new ChunkReader(client, watcher, options, String(version), signal).run();
+  } finally {
+    await watcher.end().catch(() => {});
+    await client.end().catch(() => {});
+  }
+}
+
+/** Sees, in the reading transaction itself, that the table is still the one that the copy was made from. */
+async function checkIdentity(client: pg.Client, table: TableSchema, publication: string): Promise<void> {
+  const { rows } = await client.query<{ oid: number; columns: string; published: boolean }>(
+    `SELECT c.oid::int8::float8 AS oid,
+       (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(a.attnum, a.attname, a.atttypid::int8, a.atttypmod) ORDER BY a.attnum)::text
+        FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
+       EXISTS (SELECT FROM pg_catalog.pg_publication_tables p WHERE p.pubname = $3 AND p.schemaname = $1 AND p.tablename = $2) AS published
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2`,
+    [table.schema, table.table, publication],
+  );
+  const found = rows[0];
+  const columns = new Map(
+    (JSON.parse(found?.columns ?? '[]') as [number, string, number, number][]).map((column) => [
+      column[0],
+      JSON.stringify(column),
+    ]),
+  );
+  const same = table.columns.every(
+    ({ attnum, name, typeOid, typmod }) => columns.get(attnum) === JSON.stringify([attnum, name, typeOid, typmod]),
+  );
+  if (found?.oid === table.oid && same && found.published) return;
+  const what = !found
+    ? 'is gone'
+    : found.oid !== table.oid
+      ? 'was made anew'
+      : !same
+        ? 'has other columns now'
+        : 'was taken out of the publication';
+  throw new SluiceError(
+    'table_changed',
+    `the table ${tableName(table)} ${what}`,
+    'Make its copy anew: sluice sources resync.',
+    { table: tableName(table) },
+  );
+}
+
+/** Reads COPY's lines and writes them in parts, pausing the source while a part is being written. */
+class ChunkReader {
+  readonly #client: pg.Client;
+  readonly #watcher: pg.Client;
+  readonly #options: ChunkOptions;
+  readonly #encoder: RowEncoder;
+  readonly #signal: AbortSignal;
+  readonly #trailer: Buffer;
+  #session: RawSession | undefined;
+  #block = new Block(256 * 1024);
+  #spare: Block | undefined;
+  #part = 0;
+  #rows = 0;
+  #bytes = 0;
+  #rejected = 0;
+  #writing: Promise<void> | undefined;
+  #wake: (() => void) | undefined;
+  #done = false;
+  #error: unknown;
+
+  constructor(client: pg.Client, watcher: pg.Client, options: ChunkOptions, version: string, signal: AbortSignal) {
+    this.#client = client;
+    this.#watcher = watcher;
+    this.#options = options;
+    this.#encoder = new RowEncoder(options.table);
+    this.#signal = signal;
+    this.#trailer = Buffer.from(`${version}\t0\t${timeText(Date.now() * 1000)}\n`);
+  }
+
+  async run(): Promise<{ rows: number; bytes: number; rejected: number }> {
+    const { table, bounds } = this.#options;
+    const condition = range(table, bounds);
+    const columns = table.columns.map((column) => quoteName(column.name)).join(', ');
+    this.#session = new RawSession(
+      this.#client,
+      (type, bytes, start, end) => this.#frame(type, bytes, start, end),
+      (error) => this.#fail(error),
+    );
+    this.#session.query(
+      `COPY (SELECT ${columns} FROM ONLY ${quoteTable(table)}${condition ? ` WHERE ${condition}` : ''}) TO STDOUT`,
+    );
+    const abort = () => this.#fail(this.#signal.reason);
+    this.#signal.addEventListener('abort', abort);
+    try {
+      while (!this.#done || this.#block.rows > 0) {
+        if (this.#error) throw this.#error;
+        if (this.#block.length >= partBytes || (this.#done && this.#block.rows > 0)) await this.#writePart();
+        else if (!this.#done) await new Promise<void>((resolve) => (this.#wake = resolve));
+      }
+      return { rows: this.#rows, bytes: this.#bytes, rejected: this.#rejected };
+    } finally {
+      this.#signal.removeEventListener('abort', abort);
+      // Only now may the reading transaction end.
+      this.#session.close();
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.#error ??= error;
+    this.#wake?.();
+  }
+
+  #frame(type: number, bytes: Buffer, start: number, end: number): void {
+    if (type === frameType.copyData) {
+      this.#line(bytes, start, end);
+      if (this.#block.length >= partBytes) {
+        this.#wake?.();
+        // One part may fill while the one before is written.
+        if (this.#writing) this.#session!.pause();
+      }
+    } else if (type === frameType.ready) {
+      this.#done = true;
+      this.#wake?.();
+    }
+  }
+
+  async #writePart(): Promise<void> {
+    const block = this.#block;
+    this.#block = this.#spare ?? new Block(256 * 1024);
+    this.#spare = undefined;
+    const part = this.#part++;
+    this.#writing = this.#waitUntilDurable().then(() => this.#options.write(block, part));
+    if (this.#session!.paused) this.#session!.resume();
+    await this.#writing;
+    this.#writing = undefined;
+    if (this.#session!.paused) this.#session!.resume();
+    this.#rows += block.rows;
+    this.#bytes += block.length;
+    this.#options.progress(this.#rows);
+    block.length = 0;
+    block.rows = 0;
+    this.#spare = block;
+  }
+
+  /** What was read may be a commit that is not on disk yet; a crash there would leave a phantom in the copy. */
+  async #waitUntilDurable(): Promise<void> {
+    const { rows } = await this.#watcher.query<{ lsn: string }>(
+      'SELECT pg_catalog.pg_current_wal_insert_lsn()::text AS lsn',
+    );
+    const until = performance.now() + 30_000;
+    while (compareLsn(await flushPosition(this.#watcher), rows[0]!.lsn) < 0) {
+      if (performance.now() > until)
+        throw new SluiceError('source_unreachable', 'the source does not flush its log', 'It is tried again.');
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  /** One line of COPY: fields already escaped much as TSV has them; those that need more are taken apart. */
+  #line(bytes: Buffer, start: number, end: number): void {
+    const block = this.#block;
+    const { columns } = this.#options.table;
+    block.reserve((end - start) * 2 + columns.length * 3 + 128);
+    block.beginRow();
+    let at = start;
+    for (let column = 0; column < columns.length; column++) {
+      let fieldEnd = at;
+      while (bytes[fieldEnd] !== 0x09 && bytes[fieldEnd] !== 0x0a) fieldEnd++;
+      if (!this.#field(block, column, bytes, at, fieldEnd)) {
+        block.dropRow();
+        this.#rejected++;
+        return;
+      }
+      at = fieldEnd + 1;
+    }
+    block.length = copyBytes(block.bytes, block.length, this.#trailer, 0, this.#trailer.length);
+    block.rows++;
+  }
+
+  #field(block: Block, column: number, bytes: Buffer, start: number, end: number): boolean {
+    if (end - start === 2 && bytes[start] === 0x5c && bytes[start + 1] === 0x4e)
+      return this.#encoder.missing(block, column);
+    const { encoding } = this.#options.table.columns[column]!;
+    if (encoding === 'text') {
+      block.length = copyBytes(block.bytes, block.length, bytes, start, end);
+      block.bytes[block.length++] = 0x09;
+      return true;
+    }
+    if (encoding !== 'array' && encoding !== 'bytea') return this.#encoder.value(block, column, bytes, start, end);
+    const plain = unescapeCopy(bytes, start, end);
+    return this.#encoder.value(block, column, plain, 0, plain.length);
+  }
+}
+
+const letters: Record<number, number> = { 98: 0x08, 102: 0x0c, 110: 0x0a, 114: 0x0d, 116: 0x09, 118: 0x0b };
+
+/** A field of COPY's text format as the plain text of its value. */
+function unescapeCopy(bytes: Buffer, start: number, end: number): Buffer {
+  const plain = Buffer.allocUnsafe(end - start);
+  let length = 0;
+  for (let at = start; at < end; at++) {
+    let byte = bytes[at]!;
+    if (byte === 0x5c) {
+      byte = bytes[++at]!;
+      byte = letters[byte] ?? byte;
+    }
+    plain[length++] = byte;
+  }
+  return plain.subarray(0, length);
+}

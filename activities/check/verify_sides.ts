@@ -1,0 +1,300 @@
+/** The two sides of a comparison: the same questions, asked of PostgreSQL and of ClickHouse. */
+import type pg from 'pg';
+import { parseLsn } from '../../model/position.ts';
+import { type Column, keyColumns, type TableSchema } from '../../model/table.ts';
+import { quoteName as quoteSourceName, quoteTable, sourceError } from '../capture/postgresql/connection.ts';
+import { type ClickHouse, quoteName as quoteCopyName } from '../load/clickhouse.ts';
+import {
+  copyKeyText,
+  copyLiteral,
+  type Key,
+  keyKind,
+  readKeyText,
+  sourceKeyText,
+  sourceLiteral,
+} from './verify_keys.ts';
+import { copyRecord, sourceRecord } from './verify_values.ts';
+
+/** Part of a table: keys after `after` and up to `upto` (absent = open), or those whose hash falls into some buckets. */
+export type Part = { after?: Key; upto?: Key } | { buckets: number[]; of: number };
+
+/** Number of rows, and sum of 60 bits of each row's digest. */
+export interface Checksum {
+  rows: number;
+  sum: string;
+}
+
+/** A row as one side shows it. */
+export interface SeenRow {
+  key: Key;
+  /** MD5 of the row, hexadecimal. */
+  digest: string;
+  /** Changes when the row is written again, even with the same values: xmin, or the copy's version. */
+  mark: string;
+}
+
+type Answer = Record<string, string>;
+
+/** What differs between the dialects. */
+interface Dialect {
+  run(sql: string): Promise<Answer[]>;
+  from: string;
+  keys: Column[];
+  name(column: Column): string;
+  keyText(column: Column): string;
+  literal(column: Column, text: string): string | undefined;
+  /** The row's MD5 as hexadecimal text. */
+  digest: string;
+  /** 60 bits of it as a number that can be summed without overflow. */
+  number: string;
+  /** 28 bits of the MD5 of the key. */
+  hash: string;
+  mark: string;
+  /** Types as text, since drivers read numbers each in their own way. */
+  text(x: string): string;
+  /** Whether a comparison of tuples needs a condition on the first column beside it to use the index. */
+  helpTuples: boolean;
+}
+
+/** Rows of a key are identified by this. */
+export function keyId(key: Key): string {
+  return key.join(',');
+}
+
+/** Keys of one look-up: enough to be quick, few enough for a statement's size. */
+const lookupKeys = 500;
+const lookupBytes = 60_000;
+
+export class Side {
+  readonly #dialect: Dialect;
+
+  constructor(dialect: Dialect) {
+    this.#dialect = dialect;
+  }
+
+  async checksum(part: Part): Promise<Checksum> {
+    const { number, text } = this.#dialect;
+    const [row] = await this.#select(`${text('count(*)')} AS n, ${text(`sum(${number})`)} AS s`, this.#where(part));
+    return readChecksum(row);
+  }
+
+  /** One pass over the table: the checksum of every bucket that is not empty. */
+  async bucketChecksums(of: number): Promise<Map<number, Checksum>> {
+    const { number, text, hash } = this.#dialect;
+    const bucket = `${hash} % ${of}`;
+    const rows = await this.#select(
+      `${text(bucket)} AS b, ${text('count(*)')} AS n, ${text(`sum(${number})`)} AS s`,
+      `true GROUP BY ${bucket}`,
+    );
+    return new Map(rows.map((row) => [Number(row.b), readChecksum(row)]));
+  }
+
+  /** The rows of a part, by `keyId`. */
+  async rows(part: Part): Promise<Map<string, SeenRow>> {
+    return await this.#rows(this.#where(part));
+  }
+
+  /** The rows with these keys, by `keyId`; keys without a row are left out. */
+  async lookup(keys: Key[]): Promise<Map<string, SeenRow>> {
+    const found = new Map<string, SeenRow>();
+    for (const some of cut(keys)) {
+      const tuples = some.map((key) => this.#tuple(key)).filter((tuple) => tuple !== undefined);
+      if (tuples.length === 0) continue;
+      const rows = await this.#rows(this.#isOneOf(tuples));
+      for (const key of some) {
+        const row = rows.get(keyId(key));
+        if (row) found.set(keyId(key), row);
+      }
+    }
+    return found;
+  }
+
+  /** The key at which a part of `rows` rows behind `after` ends, or undefined when there are fewer. */
+  async boundary(part: { after?: Key; upto?: Key }, rows: number): Promise<Key | undefined> {
+    const { keys, name } = this.#dialect;
+    const order = `ORDER BY ${keys.map(name).join(', ')} LIMIT 1 OFFSET ${rows - 1}`;
+    const [row] = await this.#select(this.#keyTexts(), `${this.#where(part)} ${order}`);
+    return row && this.#readKey(row);
+  }
+
+  async #select(what: string, rest: string): Promise<Answer[]> {
+    return await this.#dialect.run(`SELECT ${what} FROM ${this.#dialect.from} WHERE ${rest}`);
+  }
+
+  async #rows(where: string): Promise<Map<string, SeenRow>> {
+    const { digest, mark } = this.#dialect;
+    const rows = await this.#select(`${this.#keyTexts()}, ${digest} AS d, ${mark} AS m`, where);
+    return new Map(
+      rows.map((row) => {
+        const key = this.#readKey(row);
+        return [keyId(key), { key, digest: row.d!, mark: row.m! }];
+      }),
+    );
+  }
+
+  #keyTexts(): string {
+    return this.#dialect.keys.map((column, index) => `${this.#dialect.keyText(column)} AS k${index}`).join(', ');
+  }
+
+  #readKey(row: Answer): Key {
+    return this.#dialect.keys.map((column, index) => readKeyText(column, row[`k${index}`]!));
+  }
+
+  #tuple(key: Key): string | undefined {
+    const literals = this.#dialect.keys.map((column, index) => this.#dialect.literal(column, key[index]!));
+    return literals.includes(undefined) ? undefined : `(${literals.join(', ')})`;
+  }
+
+  #isOneOf(tuples: string[]): string {
+    const names = `(${this.#dialect.keys.map(this.#dialect.name).join(', ')})`;
+    // PostgreSQL plans a list of tuples as a chain of ORs, a list of VALUES as a join with the index.
+    return this.#dialect.helpTuples
+      ? `${names} IN (${tuples.join(', ')})`
+      : `${names} IN (VALUES ${tuples.join(', ')})`;
+  }
+
+  #where(part: Part): string {
+    if ('of' in part) {
+      return part.of === 1 ? 'true' : `${this.#dialect.hash} % ${part.of} IN (${part.buckets.join(', ')})`;
+    }
+    const conditions = [this.#bound('>', part.after), this.#bound('<=', part.upto)].filter(Boolean);
+    return conditions.join(' AND ') || 'true';
+  }
+
+  /** Only integer keys have bounds: they are in the same order everywhere. */
+  #bound(operator: '>' | '<=', key: Key | undefined): string | undefined {
+    if (!key) return undefined;
+    const { keys, name, helpTuples } = this.#dialect;
+    const tuple = `(${keys.map(name).join(', ')}) ${operator} ${this.#tuple(key)}`;
+    if (!helpTuples || keys.length === 1) return tuple;
+    const first = this.#dialect.literal(keys[0]!, key[0]!);
+    return `${tuple} AND ${name(keys[0]!)} ${operator === '>' ? '>=' : '<='} ${first}`;
+  }
+}
+
+function readChecksum(row: Answer | undefined): Checksum {
+  return { rows: Number(row?.n ?? 0), sum: row?.s ?? '0' };
+}
+
+function* cut(keys: Key[]): Generator<Key[]> {
+  let some: Key[] = [];
+  let size = 0;
+  for (const key of keys) {
+    const bytes = keyId(key).length;
+    if (some.length >= lookupKeys || (size > 0 && size + bytes > lookupBytes)) {
+      yield some;
+      some = [];
+      size = 0;
+    }
+    some.push(key);
+    size += bytes;
+  }
+  if (some.length > 0) yield some;
+}
+
+/** PostgreSQL's side. `partitioned`: rows are in partitions; else those of inheriting tables are not the table's. */
+export function sourceSide(client: pg.ClientBase, table: TableSchema, partitioned: boolean): Side {
+  const name = (column: Column): string => `t.${quoteSourceName(column.name)}`;
+  const keys = keyColumns(table);
+  const digest = `md5(${sourceRecord(table.columns, name)})`;
+  return new Side({
+    run: async (sql) => {
+      try {
+        return (await client.query<Answer>(sql)).rows;
+      } catch (error) {
+        throw sourceError(error);
+      }
+    },
+    from: `${partitioned ? '' : 'ONLY '}${quoteTable(table)} AS t`,
+    keys,
+    name,
+    keyText: (column) => sourceKeyText(column, name(column)),
+    literal: sourceLiteral,
+    digest,
+    number: `('x' || left(${digest}, 15))::bit(60)::bigint`,
+    hash: `('x' || left(md5(${sourceRecord(keys, name)}), 7))::bit(28)::int`,
+    mark: 't.xmin::text',
+    text: (x) => `coalesce((${x})::text, '0')`,
+    helpTuples: false,
+  });
+}
+
+/** ClickHouse's side: the copy without its tombstones. */
+export function copySide(clickhouse: ClickHouse, table: TableSchema, signal: AbortSignal | undefined): Side {
+  const name = (column: Column): string => `t.${quoteCopyName(column.name)}`;
+  const keys = keyColumns(table);
+  const digest = `MD5(${copyRecord(table.columns, name)})`;
+  const high = (digestOf: string, bytes: number): string => `reverse(substring(${digestOf}, 1, ${bytes}))`;
+  return new Side({
+    run: async (sql) => {
+      return await clickhouse.rows<Answer>(sql, {
+        signal,
+        settings: { output_format_decimal_trailing_zeros: 0, date_time_output_format: 'simple' },
+      });
+    },
+    from: `${clickhouse.name(table.asset_id)} AS t FINAL`,
+    keys,
+    name,
+    keyText: (column) => copyKeyText(column, name(column)),
+    literal: copyLiteral,
+    digest: `lower(hex(${digest}))`,
+    number: `toUInt128(bitShiftRight(reinterpretAsUInt64(${high(digest, 8)}), 4))`,
+    hash: `bitShiftRight(reinterpretAsUInt32(${high(`MD5(${copyRecord(keys, name)})`, 4)}), 4)`,
+    mark: 'toString(t._version)',
+    text: (x) => `toString(${x})`,
+    helpTuples: true,
+  });
+}
+
+/** How a table can be divided: by ranges of its key, or by a hash of it. */
+export interface Facts {
+  partitioned: boolean;
+  /** The planner's estimate of rows; -1 when unknown. */
+  estimate: number;
+  /** Both databases sort the key alike, and the source has an index in that order. */
+  ranges: boolean;
+}
+
+/**
+ * Only integers are sorted alike everywhere: text depends on collations, enums on positions, and ClickHouse sorts UUIDs
+ * by their second half. Undefined when the table is gone or another one.
+ */
+export async function sourceFacts(client: pg.ClientBase, table: TableSchema): Promise<Facts | undefined> {
+  const keys = keyColumns(table);
+  try {
+    const { rows } = await client.query<{ kind: string; estimate: number; indexed: boolean }>(
+      `SELECT c.relkind AS kind, c.reltuples::float8 AS estimate,
+         EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indisunique
+           AND i.indpred IS NULL AND i.indkey::text = $2) AS indexed
+       FROM pg_class c WHERE c.oid = to_regclass($1)`,
+      [quoteTable(table), keys.map((column) => column.attnum).join(' ')],
+    );
+    const [row] = rows;
+    if (!row) return undefined;
+    const integers = keys.every((column) => keyKind(column) === 'integer');
+    return { partitioned: row.kind === 'p', estimate: row.estimate, ranges: integers && row.indexed };
+  } catch (error) {
+    throw sourceError(error);
+  }
+}
+
+/**
+ * The position that a copy must have applied to hold all that was visible before. On a page that has only its header
+ * yet, the server counts the header in, and the log that is sent does not: so it is taken off.
+ */
+export async function sourcePosition(client: pg.ClientBase): Promise<bigint> {
+  try {
+    const { rows } = await client.query<{ lsn: string; page: string; segment: string }>(
+      `SELECT pg_current_wal_insert_lsn()::text AS lsn, current_setting('wal_block_size') AS page,
+         pg_size_bytes(current_setting('wal_segment_size'))::text AS segment`,
+    );
+    return withoutPageHeader(parseLsn(rows[0]!.lsn), BigInt(rows[0]!.page), BigInt(rows[0]!.segment));
+  } catch (error) {
+    throw sourceError(error);
+  }
+}
+
+export function withoutPageHeader(lsn: bigint, page: bigint, segment: bigint): bigint {
+  const header = lsn / page % (segment / page) === 0n ? 40n : 24n;
+  return lsn % page === header ? lsn - header : lsn;
+}
