@@ -52,6 +52,8 @@ interface Dialect {
   mark: string;
   /** Types as text, since drivers read numbers each in their own way. */
   text(x: string): string;
+  /** How a list of tuples stands behind IN. */
+  list(tuples: string[]): string;
   /** Whether a comparison of tuples needs a condition on the first column beside it to use the index. */
   helpTuples: boolean;
 }
@@ -74,7 +76,7 @@ export class Side {
 
   async checksum(part: Part): Promise<Checksum> {
     const { number, text } = this.#dialect;
-    const [row] = await this.#select(`${text('count(*)')} AS n, ${text(`sum(${number})`)} AS s`, this.#where(part));
+    const [row] = await this.#select(`${text('count(*)')} AS _n, ${text(`sum(${number})`)} AS _s`, this.#where(part));
     return readChecksum(row);
   }
 
@@ -83,10 +85,10 @@ export class Side {
     const { number, text, hash } = this.#dialect;
     const bucket = `${hash} % ${of}`;
     const rows = await this.#select(
-      `${text(bucket)} AS b, ${text('count(*)')} AS n, ${text(`sum(${number})`)} AS s`,
+      `${text(bucket)} AS _b, ${text('count(*)')} AS _n, ${text(`sum(${number})`)} AS _s`,
       `true GROUP BY ${bucket}`,
     );
-    return new Map(rows.map((row) => [Number(row.b), readChecksum(row)]));
+    return new Map(rows.map((row) => [Number(row._b), readChecksum(row)]));
   }
 
   /** The rows of a part, by `keyId`. */
@@ -123,21 +125,21 @@ export class Side {
 
   async #rows(where: string): Promise<Map<string, SeenRow>> {
     const { digest, mark } = this.#dialect;
-    const rows = await this.#select(`${this.#keyTexts()}, ${digest} AS d, ${mark} AS m`, where);
+    const rows = await this.#select(`${this.#keyTexts()}, ${digest} AS _d, ${mark} AS _m`, where);
     return new Map(
       rows.map((row) => {
         const key = this.#readKey(row);
-        return [keyId(key), { key, digest: row.d!, mark: row.m! }];
+        return [keyId(key), { key, digest: row._d!, mark: row._m! }];
       }),
     );
   }
 
   #keyTexts(): string {
-    return this.#dialect.keys.map((column, index) => `${this.#dialect.keyText(column)} AS k${index}`).join(', ');
+    return this.#dialect.keys.map((column, index) => `${this.#dialect.keyText(column)} AS _k${index}`).join(', ');
   }
 
   #readKey(row: Answer): Key {
-    return this.#dialect.keys.map((column, index) => readKeyText(column, row[`k${index}`]!));
+    return this.#dialect.keys.map((column, index) => readKeyText(column, row[`_k${index}`]!));
   }
 
   #tuple(key: Key): string | undefined {
@@ -146,11 +148,8 @@ export class Side {
   }
 
   #isOneOf(tuples: string[]): string {
-    const names = `(${this.#dialect.keys.map(this.#dialect.name).join(', ')})`;
-    // PostgreSQL plans a list of tuples as a chain of ORs, a list of VALUES as a join with the index.
-    return this.#dialect.helpTuples
-      ? `${names} IN (${tuples.join(', ')})`
-      : `${names} IN (VALUES ${tuples.join(', ')})`;
+    const { keys, name, list } = this.#dialect;
+    return `(${keys.map(name).join(', ')}) IN (${list(tuples)})`;
   }
 
   #where(part: Part): string {
@@ -173,7 +172,7 @@ export class Side {
 }
 
 function readChecksum(row: Answer | undefined): Checksum {
-  return { rows: Number(row?.n ?? 0), sum: row?.s ?? '0' };
+  return { rows: Number(row?._n ?? 0), sum: row?._s ?? '0' };
 }
 
 function* cut(keys: Key[]): Generator<Key[]> {
@@ -194,7 +193,7 @@ function* cut(keys: Key[]): Generator<Key[]> {
 
 /** PostgreSQL's side. `partitioned`: rows are in partitions; else those of inheriting tables are not the table's. */
 export function sourceSide(client: pg.ClientBase, table: TableSchema, partitioned: boolean): Side {
-  const name = (column: Column): string => `t.${quoteSourceName(column.name)}`;
+  const name = (column: Column): string => `_r.${quoteSourceName(column.name)}`;
   const keys = keyColumns(table);
   const digest = `md5(${sourceRecord(table.columns, name)})`;
   return new Side({
@@ -205,7 +204,7 @@ export function sourceSide(client: pg.ClientBase, table: TableSchema, partitione
         throw sourceError(error);
       }
     },
-    from: `${partitioned ? '' : 'ONLY '}${quoteTable(table)} AS t`,
+    from: `${partitioned ? '' : 'ONLY '}${quoteTable(table)} AS _r`,
     keys,
     name,
     keyText: (column) => sourceKeyText(column, name(column)),
@@ -213,15 +212,17 @@ export function sourceSide(client: pg.ClientBase, table: TableSchema, partitione
     digest,
     number: `('x' || left(${digest}, 15))::bit(60)::bigint`,
     hash: `('x' || left(md5(${sourceRecord(keys, name)}), 7))::bit(28)::int`,
-    mark: 't.xmin::text',
+    mark: '_r.xmin::text',
     text: (x) => `coalesce((${x})::text, '0')`,
+    // A list of tuples is planned as a chain of ORs, a list of VALUES as a join with the index.
+    list: (tuples) => `VALUES ${tuples.join(', ')}`,
     helpTuples: false,
   });
 }
 
 /** ClickHouse's side: the copy without its tombstones. */
 export function copySide(clickhouse: ClickHouse, table: TableSchema, signal: AbortSignal | undefined): Side {
-  const name = (column: Column): string => `t.${quoteCopyName(column.name)}`;
+  const name = (column: Column): string => `_r.${quoteCopyName(column.name)}`;
   const keys = keyColumns(table);
   const digest = `MD5(${copyRecord(table.columns, name)})`;
   const high = (digestOf: string, bytes: number): string => `reverse(substring(${digestOf}, 1, ${bytes}))`;
@@ -232,7 +233,7 @@ export function copySide(clickhouse: ClickHouse, table: TableSchema, signal: Abo
         settings: { output_format_decimal_trailing_zeros: 0, date_time_output_format: 'simple' },
       });
     },
-    from: `${clickhouse.name(table.asset_id)} AS t FINAL`,
+    from: `${clickhouse.name(table.asset_id)} AS _r FINAL`,
     keys,
     name,
     keyText: (column) => copyKeyText(column, name(column)),
@@ -240,8 +241,9 @@ export function copySide(clickhouse: ClickHouse, table: TableSchema, signal: Abo
     digest: `lower(hex(${digest}))`,
     number: `toUInt128(bitShiftRight(reinterpretAsUInt64(${high(digest, 8)}), 4))`,
     hash: `bitShiftRight(reinterpretAsUInt32(${high(`MD5(${copyRecord(keys, name)})`, 4)}), 4)`,
-    mark: 'toString(t._version)',
+    mark: 'toString(_r._version)',
     text: (x) => `toString(${x})`,
+    list: (tuples) => tuples.join(', '),
     helpTuples: true,
   });
 }
@@ -295,6 +297,6 @@ export async function sourcePosition(client: pg.ClientBase): Promise<bigint> {
 }
 
 export function withoutPageHeader(lsn: bigint, page: bigint, segment: bigint): bigint {
-  const header = lsn / page % (segment / page) === 0n ? 40n : 24n;
+  const header = (lsn / page) % (segment / page) === 0n ? 40n : 24n;
   return lsn % page === header ? lsn - header : lsn;
 }
