@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { type AssetApi, type AssetApiOptions, startAssetApi } from './asset_api.ts';
 import type { Asset } from './asset_market.ts';
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 const beginning = Date.UTC(2026, 0, 1);
 const cleanups: (() => unknown)[] = [];
