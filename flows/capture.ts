@@ -1,0 +1,319 @@
+/**
+ * What `captureSource` does to its state: steps that exclude each other (release, prepare, lease), beside them the
+ * snapshots of tables. Messages call the public methods; flows/captureSource.ts runs the steps.
+ */
+import {
+  CancellationScope,
+  condition,
+  getExternalWorkflowHandle,
+  setCurrentDetails,
+  upsertSearchAttributes,
+  workflowInfo,
+} from '@temporalio/workflow';
+import type { PreparedSource } from '../activities/capture/contract.ts';
+import { catalogWorkflowId } from '../model/messages.ts';
+import type { CaptureStatus, LeaseSummary } from '../model/source.ts';
+import { activities, askOptions, glanceOptions, leaseOptions, prepareOptions } from './activities.ts';
+import { captureDetails } from './captureDetails.ts';
+import {
+  type FlowState,
+  type FlowTable,
+  findTable,
+  liveTables,
+  nextStep,
+  refOf,
+  resetTable,
+  type Step,
+  sourceState,
+  statusOf,
+} from './captureState.ts';
+import { announceSource, forgetSource } from './catalog.ts';
+import { readFailure, refuse, type Trouble, wasCancelled } from './refuse.ts';
+import { searchAttributes } from './searchAttributes.ts';
+import { Snapshots } from './snapshots.ts';
+
+export class Capture {
+  readonly state: FlowState;
+  readonly snapshots: Snapshots;
+  /** This run of the flow gives over to the next: nothing new begins. */
+  closing = false;
+  removing = false;
+  removed = false;
+  readonly #root = CancellationScope.current();
+  #step: CancellationScope | undefined;
+  #stepsBegun = 0;
+  #stepsDone = 0;
+  #leasesInRun = 0;
+  #phase = '';
+
+  constructor(state: FlowState) {
+    this.state = state;
+    this.snapshots = new Snapshots(state, {
+      mayBegin: () => !this.closing && !this.removing && state.wish === 'running' && state.last_error === null,
+      failed: (table, trouble) => this.#failTable(table, trouble),
+      changed: () => this.refresh(),
+    });
+  }
+
+  next(): Step {
+    return this.removing || this.closing ? 'wait' : nextStep(this.state);
+  }
+
+  /** True when nothing runs for the source. */
+  get idle(): boolean {
+    return this.#step === undefined && this.snapshots.idle;
+  }
+
+  wantsNewRun(): boolean {
+    if (this.removing) return false;
+    const limit = this.state.limits.leases_per_run;
+    return workflowInfo().continueAsNewSuggested || (limit > 0 && this.#leasesInRun >= limit);
+  }
+
+  /** Does the next step, to its end or until it is interrupted. */
+  async doStep(): Promise<{ name: Step; interrupted: boolean }> {
+    const name = this.next();
+    const scope = new CancellationScope({ cancellable: true, parent: this.#root });
+    this.#step = scope;
+    this.#stepsBegun += 1;
+    try {
+      await scope.run(() => this.#perform(name));
+    } catch (error) {
+      const trouble = readFailure(error);
+      // An interrupted activity is not tried again: what would have passed by itself is no failure then.
+      const ended = wasCancelled(error) || (scope.consideredCancelled && !trouble.final);
+      if (!ended) this.#stumble(name, trouble);
+    } finally {
+      this.#step = undefined;
+      this.#stepsDone += 1;
+    }
+    return { name, interrupted: scope.consideredCancelled };
+  }
+
+  /** Ends the running step; what comes next follows from the state. */
+  interrupt(): void {
+    this.#step?.cancel();
+  }
+
+  /** Ends the running step, and returns when it has ended: a lease has then written its last batch. */
+  async endStep(): Promise<void> {
+    const mine = this.#stepsBegun;
+    this.interrupt();
+    await condition(() => this.#stepsDone >= mine);
+  }
+
+  #perform(step: Step): Promise<void> {
+    if (step === 'release') return this.#release();
+    if (step === 'prepare') return this.#prepare();
+    if (step === 'lease') return this.#lease();
+    return Promise.resolve();
+  }
+
+  async #release(): Promise<void> {
+    const tables = [...this.state.releasing];
+    const summary = `take ${tables.length} tables out of the publication`;
+    await activities.releaseTables.executeWithOptions({ ...prepareOptions, summary }, [
+      { request: this.state.request, tables },
+    ]);
+    this.state.releasing = this.state.releasing.filter((table) => !tables.includes(table));
+  }
+
+  async #prepare(): Promise<void> {
+    const tables = liveTables(this.state).map(refOf);
+    const summary = `publication, slot and copies for ${tables.length} tables`;
+    const answer = await activities.prepareSource.executeWithOptions({ ...prepareOptions, summary }, [
+      { request: this.state.request, tables },
+    ]);
+    this.state.position = answer.position;
+    this.state.lease = Math.max(this.state.lease, answer.last_lease);
+    for (const prepared of answer.tables) this.#takeIn(prepared);
+    this.state.prepared = true;
+    this.refresh();
+  }
+
+  /** A table as the source and the records know it. */
+  #takeIn(prepared: PreparedSource['tables'][number]): void {
+    const table = this.state.tables.find((known) => known.asset_id === prepared.asset_id);
+    // Re-synced or failed while the source was being prepared: the next step prepares it.
+    if (!table || table.status === 'failed' || prepared.generation < table.generation) return;
+    if (table.start_position !== '' && table.start_position !== prepared.start_position) {
+      // The slot is new, so the stream has a gap: what was copied from the old start is not complete.
+      this.snapshots.stop(table.asset_id);
+      resetTable(table, Math.max(prepared.generation, table.generation + 1));
+    }
+    table.generation = Math.max(prepared.generation, table.generation);
+    table.start_position = prepared.start_position;
+    if (prepared.snapshot_done && table.complete_at === '') table.status = 'streaming';
+    if (!prepared.snapshot_done && table.status === 'streaming') resetTable(table, table.generation);
+    table.start_position = prepared.start_position;
+  }
+
+  async #lease(): Promise<void> {
+    const { state } = this;
+    state.lease += 1;
+    this.#leasesInRun += 1;
+    this.snapshots.pump();
+    this.refresh();
+    const summary = `${state.request.id} lease ${state.lease}`;
+    const ended = await activities.captureLease.executeWithOptions({ ...leaseOptions, summary }, [
+      {
+        request: state.request,
+        lease: state.lease,
+        tables: liveTables(state)
+          .filter((table) => table.start_position !== '')
+          .map(refOf),
+        seconds: state.limits.lease_seconds,
+      },
+    ]);
+    this.#absorb(ended);
+  }
+
+  #absorb(ended: LeaseSummary): void {
+    const { state } = this;
+    state.position = ended.position_to || state.position;
+    const rows = Object.values(ended.assets).reduce((sum, effects) => sum + effects.written, 0);
+    state.last_lease = { lease: state.lease, ended: ended.ended, batches: ended.batches, changes: ended.changes, rows };
+    for (const [asset, report] of Object.entries(ended.failed)) {
+      const table = state.tables.find((known) => known.asset_id === asset);
+      if (table) this.#failTable(table, { report, place: {}, final: true });
+    }
+    void this.#glance();
+  }
+
+  /** Fetches the last batches for the page in Temporal UI; their absence harms nothing. */
+  async #glance(): Promise<void> {
+    const input = { source: this.state.request.id, limit: 5 };
+    try {
+      const ask = () =>
+        activities.recentBatches.executeWithOptions({ ...glanceOptions, summary: 'last batches' }, [input]);
+      this.state.recent = await new CancellationScope({ cancellable: true, parent: this.#root }).run(ask);
+      this.refresh();
+    } catch {}
+  }
+
+  #stumble(step: Step, trouble: Trouble): void {
+    const { report, place } = trouble;
+    const table = place.table === undefined ? undefined : findTable(this.state, place.table);
+    if (step === 'release') {
+      const names = this.state.releasing.map((released) => released.asset_id).join(', ');
+      this.state.warning = `${names} may still be in the publication: ${report.reason}. ${report.remedy}`;
+      this.state.releasing = [];
+    } else if (table && report.kind.startsWith('table_')) {
+      this.#failTable(table, trouble);
+    } else {
+      this.state.last_error = report;
+      this.snapshots.stop();
+    }
+  }
+
+  /** A poisoned table stops alone; the next lease leaves it out. */
+  #failTable(table: FlowTable, { report }: Trouble): void {
+    table.status = 'failed';
+    table.error = report;
+    this.snapshots.stop(table.asset_id);
+    this.interrupt();
+    this.refresh();
+  }
+
+  // ── what people ask for ──
+
+  /** Runs, from wherever the source is. Tries again what has failed. */
+  begin(): void {
+    const { state } = this;
+    const halted = state.wish !== 'running' || state.last_error !== null;
+    state.wish = 'running';
+    state.last_error = null;
+    state.warning = null;
+    if (halted) state.prepared = false;
+    this.refresh();
+  }
+
+  /** Ends the lease and the snapshots, and returns when the lease has ended. */
+  async halt(wish: 'paused' | 'stopped'): Promise<CaptureStatus> {
+    const { state } = this;
+    const running = state.wish === 'running';
+    state.wish = wish;
+    if (running) {
+      state.warning =
+        `while this source is ${wish}, its database keeps the log from ${state.position || 'its slot’s position'} on: ` +
+        'watch its disk, and go on or remove the source in time';
+    }
+    this.snapshots.stop();
+    await this.endStep();
+    // Chunks may take longer; they harm nobody, and resume waits for them.
+    await condition(() => this.snapshots.idle, '3s');
+    this.refresh();
+    return statusOf(state);
+  }
+
+  /** Other tables, or the same from their beginning: the lease ends, and the source is prepared for them. */
+  reconfigure(): void {
+    this.state.prepared = false;
+    this.interrupt();
+    this.refresh();
+  }
+
+  resync(tables: FlowTable[]): void {
+    for (const table of tables) {
+      this.snapshots.stop(table.asset_id);
+      resetTable(table, table.generation + 1);
+    }
+    this.state.last_error = null;
+    this.reconfigure();
+  }
+
+  release(tables: FlowTable[]): void {
+    for (const table of tables) this.snapshots.stop(table.asset_id);
+    this.state.tables = this.state.tables.filter((table) => !tables.includes(table));
+    // A table without start has never been in the publication.
+    this.state.releasing.push(...tables.filter((table) => table.start_position !== '').map(refOf));
+    this.interrupt();
+    this.refresh();
+  }
+
+  /** Ends everything and drops what Sluice has in the source. On failure the source stays, stopped. */
+  async remove(options: { drop_copies: boolean; force: boolean }): Promise<CaptureStatus> {
+    const { state } = this;
+    this.removing = true;
+    this.snapshots.stop();
+    await this.endStep();
+    await condition(() => this.snapshots.idle, '10s');
+    const tables = [...state.tables, ...state.releasing].map(refOf);
+    try {
+      await activities.removeSource.executeWithOptions({ ...askOptions, summary: `remove ${state.request.id}` }, [
+        { request: state.request, tables, ...options },
+      ]);
+    } catch (error) {
+      const { report } = readFailure(error);
+      this.removing = false;
+      state.wish = 'stopped';
+      state.warning = `it could not be removed: ${report.reason}`;
+      this.refresh();
+      throw refuse(report.kind, report.reason, `${report.remedy} Or remove it with force.`);
+    }
+    this.removed = true;
+    state.wish = 'stopped';
+    this.#tellCatalog((catalog) => catalog.signal(forgetSource, { id: state.request.id }));
+    this.refresh();
+    return statusOf(state);
+  }
+
+  /** Makes the source known to the catalog, whoever started this flow. */
+  announce(): void {
+    this.#tellCatalog((catalog) => catalog.signal(announceSource, this.state.request));
+  }
+
+  #tellCatalog(tell: (catalog: ReturnType<typeof getExternalWorkflowHandle>) => Promise<void>): void {
+    // Without a catalog the source works all the same; each new run announces it again.
+    tell(getExternalWorkflowHandle(catalogWorkflowId)).catch(() => {});
+  }
+
+  /** Shows the state to people: current details, and the phase to filter by. */
+  refresh(): void {
+    setCurrentDetails(captureDetails(this.state));
+    const phase = this.removed ? 'removed' : sourceState(this.state);
+    if (phase === this.#phase) return;
+    this.#phase = phase;
+    upsertSearchAttributes([{ key: searchAttributes.phase, value: phase }]);
+  }
+}

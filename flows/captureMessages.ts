@@ -1,0 +1,221 @@
+/** The messages of `captureSource`: what is refused at once, and what each does. */
+import { defineQuery, defineUpdate, setHandler } from '@temporalio/workflow';
+import { type ConnectAnswer, captureMessages } from '../model/messages.ts';
+import type { CaptureStatus, ConnectRequest } from '../model/source.ts';
+import { tableName } from '../model/table.ts';
+import type { Capture } from './capture.ts';
+import { type FlowTable, findTable, newTable, statusOf } from './captureState.ts';
+import { askPreflight, blocked, type Connection } from './connect.ts';
+import { readConnectRequest, readRemoval, readTables, stateLimit } from './input.ts';
+import { readFailure, refuse } from './refuse.ts';
+import { snapshotProgress } from './snapshotTable.ts';
+
+interface Tables {
+  tables?: string[];
+}
+
+interface Removal {
+  drop_copies?: boolean;
+  force?: boolean;
+}
+
+export const connect = defineUpdate<ConnectAnswer, [ConnectRequest]>(captureMessages.connect);
+export const start = defineUpdate<CaptureStatus, [Tables | undefined]>(captureMessages.start);
+export const pause = defineUpdate<CaptureStatus>(captureMessages.pause);
+export const resume = defineUpdate<CaptureStatus>(captureMessages.resume);
+export const stop = defineUpdate<CaptureStatus>(captureMessages.stop);
+export const addTables = defineUpdate<CaptureStatus, [Tables]>(captureMessages.addTables);
+export const removeTables = defineUpdate<CaptureStatus, [Tables]>(captureMessages.removeTables);
+export const resync = defineUpdate<CaptureStatus, [Tables | undefined]>(captureMessages.resync);
+export const remove = defineUpdate<CaptureStatus, [Removal | undefined]>(captureMessages.remove);
+export const status = defineQuery<CaptureStatus>(captureMessages.status);
+
+/** Registers all handlers. */
+export function listen(capture: Capture, connection: Connection): void {
+  const { state } = capture;
+  setHandler(status, () => statusOf(state), { description: 'State of the source, its tables and its last lease.' });
+  setHandler(snapshotProgress, (progress) => capture.snapshots.heard(progress));
+  setHandler(
+    connect,
+    async (input) => {
+      const answer = await failing(() => connection.connect(readConnectRequest(input)));
+      if (answer.outcome === 'same') capture.announce();
+      return answer;
+    },
+    {
+      description: 'Connects the source: a ConnectRequest, its connection string sealed or e.g. "${DATABASE_URL}".',
+      validator: (input) => {
+        readConnectRequest(input);
+        expectPresent(capture);
+      },
+    },
+  );
+  listenToRunning(capture, connection);
+  listenToTables(capture, connection);
+}
+
+function listenToRunning(capture: Capture, connection: Connection): void {
+  const { state } = capture;
+  const ready = () => expectReady(capture, connection);
+  setHandler(start, (input) => failing(() => startTables(capture, readTables(input, false))), {
+    description: 'Starts capturing: {"tables": ["…"]} for some (unknown ones are added), nothing for all.',
+    validator: (input) => {
+      ready();
+      readTables(input, false);
+    },
+  });
+  setHandler(pause, () => capture.halt('paused'), {
+    description: 'Ends the lease and keeps slot and position; answers when the last batch is written.',
+    validator: () => {
+      ready();
+      if (state.wish === 'running' || state.wish === 'paused') return;
+      throw refuse('conflict', `the source is ${state.wish}`, 'Only a running source can be paused.');
+    },
+  });
+  setHandler(
+    resume,
+    () => {
+      capture.begin();
+      return statusOf(state);
+    },
+    {
+      description: 'Goes on where it stopped, without a new snapshot; tries again what has failed.',
+      validator: () => {
+        ready();
+        if (state.wish === 'connected') throw refuse('conflict', 'the source was never started', 'Send `start`.');
+      },
+    },
+  );
+  setHandler(stop, () => capture.halt('stopped'), {
+    description: 'Like pause; only `start` or `resume` of this very source makes it go on.',
+    validator: ready,
+  });
+}
+
+function listenToTables(capture: Capture, connection: Connection): void {
+  const { state } = capture;
+  const ready = () => expectReady(capture, connection);
+  setHandler(addTables, (input) => failing(() => addMore(capture, readTables(input, true)!)), {
+    description: 'Captures more tables: {"tables": ["accounts", "sales.*"]}.',
+    validator: (input) => {
+      ready();
+      readTables(input, true);
+    },
+  });
+  setHandler(
+    removeTables,
+    (input) => {
+      capture.release(expectKnown(capture, readTables(input, true)!));
+      return statusOf(state);
+    },
+    {
+      description: 'Stops capturing tables: {"tables": ["…"]}. Their copies stay.',
+      validator: (input) => {
+        ready();
+        const tables = expectKnown(capture, readTables(input, true)!);
+        if (tables.length < state.tables.length) return;
+        throw refuse('conflict', 'no table would be left', 'Send `stop`, or `remove` to remove the source.');
+      },
+    },
+  );
+  setHandler(
+    resync,
+    (input) => {
+      const names = readTables(input, false);
+      capture.resync(names ? expectKnown(capture, names) : [...state.tables]);
+      return statusOf(state);
+    },
+    {
+      description: 'Copies tables from their beginning again: {"tables": ["…"]}, nothing for all. Cures failed ones.',
+      validator: (input) => {
+        ready();
+        expectKnown(capture, readTables(input, false) ?? []);
+        if (state.wish === 'connected') throw refuse('conflict', 'the source was never started', 'Send `start`.');
+      },
+    },
+  );
+  setHandler(remove, (input) => capture.remove(readRemoval(input)), {
+    description:
+      'Drops slot and publication, {"drop_copies": true} the copies too; {"force": true} without the source.',
+    validator: (input) => {
+      ready();
+      readRemoval(input);
+    },
+  });
+}
+
+async function startTables(capture: Capture, names: string[] | undefined): Promise<CaptureStatus> {
+  const { state } = capture;
+  if (names) await includeTables(capture, names);
+  else for (const table of state.tables) table.started = true;
+  if (state.tables.length === 0) {
+    throw refuse('conflict', 'no table is connected', 'Name tables: {"tables": ["…"]}.');
+  }
+  // A table that was left out until now needs the publication.
+  const more = state.tables.some((table) => table.started && table.status === 'pending' && !table.start_position);
+  capture.begin();
+  if (more) capture.reconfigure();
+  return statusOf(state);
+}
+
+async function addMore(capture: Capture, names: string[]): Promise<CaptureStatus> {
+  await includeTables(capture, names);
+  capture.reconfigure();
+  return statusOf(capture.state);
+}
+
+/** Marks known tables as started, and finds the others in the source. Throws `preflight` with findings. */
+async function includeTables(capture: Capture, names: string[]): Promise<void> {
+  const { state } = capture;
+  const known = names.flatMap((name) => findTable(state, name) ?? []);
+  const unknown = names.filter((name) => !findTable(state, name));
+  const found = unknown.length > 0 ? await lookFor(capture, unknown) : [];
+  expectPresent(capture);
+  const fresh = found.filter((table) => !state.tables.some((other) => other.asset_id === table.asset_id));
+  if (JSON.stringify(state).length + JSON.stringify(fresh).length > stateLimit) {
+    throw refuse('configuration', 'the source would have too many tables', 'Split them over several sources.');
+  }
+  state.tables.push(...fresh);
+  for (const table of [...known, ...state.tables.filter((table) => found.some((f) => f.asset_id === table.asset_id))]) {
+    table.started = true;
+  }
+}
+
+async function lookFor(capture: Capture, names: string[]): Promise<FlowTable[]> {
+  const { request } = capture.state;
+  const answer = await askPreflight({ ...request, config: { ...request.config, tables: names } });
+  const blockers = answer.findings.filter((finding) => finding.blocking);
+  if (blockers.length > 0) throw blocked(blockers);
+  return answer.tables.map((table) => newTable(table, true));
+}
+
+/** Failures of activities become the update's own: the caller reads kind and remedy, not the wrapping. */
+async function failing<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const { report } = readFailure(error);
+    if (error instanceof Error && error.name === 'ApplicationFailure') throw error;
+    throw refuse(report.kind, report.reason, report.remedy);
+  }
+}
+
+function expectPresent(capture: Capture): void {
+  if (!capture.removing && !capture.removed) return;
+  throw refuse('conflict', 'the source is being removed', 'Connect it again when it is gone.');
+}
+
+function expectReady(capture: Capture, connection: Connection): void {
+  expectPresent(capture);
+  if (connection.established) return;
+  throw refuse('conflict', 'the source is still being connected', 'Try again in a moment.');
+}
+
+function expectKnown(capture: Capture, names: string[]): FlowTable[] {
+  return names.map((name) => {
+    const table = findTable(capture.state, name);
+    if (table) return table;
+    const known = capture.state.tables.slice(0, 30).map(tableName).join(', ');
+    throw refuse('not_found', `the source has no table ${name}`, `Known are ${known}.`);
+  });
+}

@@ -1,0 +1,155 @@
+/** The state of `captureSource`: plain JSON that is carried from run to run, and what follows from it. */
+import type { TableRef } from '../activities/capture/contract.ts';
+import type { BatchRecord } from '../model/batch.ts';
+import type { ErrorReport } from '../model/errors.ts';
+import type { CapturedTable, CaptureStatus, ConnectRequest, LeaseSummary, SourceState } from '../model/source.ts';
+import { tableName } from '../model/table.ts';
+
+/** A table, with what only the flow needs to know. */
+export interface FlowTable extends CapturedTable {
+  /** False for a table that was connected, but left out by `start`. */
+  started: boolean;
+  /** Source position that the stream must pass for the copy to be complete; empty until the snapshot is recorded. */
+  complete_at: string;
+  /** All chunks before this one are done. */
+  next_chunk: number;
+}
+
+/** What people last asked for. */
+export type Wish = 'connected' | 'running' | 'paused' | 'stopped';
+
+/** What of the last lease is shown. */
+export interface LeaseGlance {
+  lease: number;
+  ended: LeaseSummary['ended'];
+  batches: number;
+  changes: number;
+  rows: number;
+}
+
+/** How much at once, and how long. Only tests set other values. */
+export interface Limits {
+  lease_seconds: number;
+  /** A new run of the flow after so many leases; 0 = when Temporal suggests it. */
+  leases_per_run: number;
+  /** Tables whose snapshots run at once. */
+  snapshots: number;
+  /** Chunks at once within a table. */
+  chunks: number;
+}
+
+export const usualLimits: Limits = { lease_seconds: 600, leases_per_run: 0, snapshots: 2, chunks: 2 };
+
+export interface FlowState {
+  /** As it was connected: later additions of tables are in `tables` alone. */
+  request: ConnectRequest;
+  wish: Wish;
+  tables: FlowTable[];
+  /** Removed, but perhaps still in the publication. */
+  releasing: TableRef[];
+  /** False when `prepareSource` must look at the source before the next lease. */
+  prepared: boolean;
+  /** Number of the running or last lease; rises for ever. */
+  lease: number;
+  position: string;
+  /** Set when the source failed for good: nothing goes on until start or resume. */
+  last_error: ErrorReport | null;
+  warning: string | null;
+  last_lease: LeaseGlance | null;
+  recent: Pick<BatchRecord, 'id' | 'position_to' | 'changes' | 'committed_last'>[];
+  limits: Limits;
+}
+
+export function newState(request: ConnectRequest, limits: Limits): FlowState {
+  return {
+    request,
+    wish: 'connected',
+    tables: [],
+    releasing: [],
+    prepared: false,
+    lease: 0,
+    position: '',
+    last_error: null,
+    warning: null,
+    last_lease: null,
+    recent: [],
+    limits,
+  };
+}
+
+export function newTable(found: Pick<CapturedTable, 'asset_id' | 'schema' | 'table'>, started: boolean): FlowTable {
+  return {
+    asset_id: found.asset_id,
+    schema: found.schema,
+    table: found.table,
+    status: 'pending',
+    error: null,
+    start_position: '',
+    generation: 1,
+    chunks_done: 0,
+    chunks_total: 0,
+    snapshot_rows: 0,
+    started,
+    complete_at: '',
+    next_chunk: 0,
+  };
+}
+
+/** The table will be copied from its beginning again, as the given generation. */
+export function resetTable(table: FlowTable, generation: number): void {
+  Object.assign(table, newTable(table, table.started), { generation });
+}
+
+export function refOf(table: TableRef): TableRef {
+  const { asset_id, schema, table: name, start_position, generation } = table;
+  return { asset_id, schema, table: name, start_position, generation };
+}
+
+/** A table by its name, `schema.name` or asset id. */
+export function findTable(state: FlowState, name: string): FlowTable | undefined {
+  return state.tables.find(
+    (table) => tableName(table) === name || `${table.schema}.${table.table}` === name || table.asset_id === name,
+  );
+}
+
+/** Tables that leases stream: started and not failed. */
+export function liveTables(state: FlowState): FlowTable[] {
+  return state.tables.filter((table) => table.started && table.status !== 'failed');
+}
+
+export type Step = 'release' | 'prepare' | 'lease' | 'wait';
+
+/** What has to be done next; leases and changes of the publication exclude each other. */
+export function nextStep(state: FlowState): Step {
+  if (state.releasing.length > 0) return 'release';
+  if (state.wish !== 'running' || state.last_error) return 'wait';
+  const live = liveTables(state);
+  if (live.length === 0) return 'wait';
+  if (!state.prepared || live.some((table) => table.start_position === '')) return 'prepare';
+  return 'lease';
+}
+
+export function sourceState(state: FlowState): SourceState {
+  if (state.wish !== 'running') return state.wish;
+  const live = liveTables(state);
+  if (state.last_error || live.length === 0) return 'failed';
+  return live.every((table) => table.status === 'streaming') ? 'streaming' : 'snapshotting';
+}
+
+/** What the query `status` and most updates answer. */
+export function statusOf(state: FlowState): CaptureStatus {
+  const status = sourceState(state);
+  const { connection_string: _, ...request } = state.request;
+  const firstError = state.tables.find((table) => table.started && table.error)?.error ?? null;
+  return {
+    id: request.id,
+    type: request.type,
+    status,
+    config: request.config,
+    tables: state.tables.map(({ started: _started, complete_at: _at, next_chunk: _next, ...table }) => table),
+    lease: state.lease,
+    position: state.position,
+    last_error: state.last_error ?? (status === 'failed' ? firstError : null),
+    warning: state.warning,
+  };
+}

@@ -1,0 +1,5 @@
+/** All flows, by the names under which Temporal knows them. */
+export { captureSource } from './captureSource.ts';
+export { catalog } from './catalog.ts';
+export { snapshotTable } from './snapshotTable.ts';
+export { verifyCopy } from './verifyCopy.ts';

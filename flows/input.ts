@@ -1,0 +1,135 @@
+/**
+ * Reads what people and programs send to flows. Anything may arrive from Temporal UI or the `temporal` CLI, so that
+ * each reader throws at once, and shows input that is right.
+ */
+import { idPattern } from '../model/asset.ts';
+import type { VerifyRequest } from '../model/messages.ts';
+import type { CaptureConfig, ConnectRequest } from '../model/source.ts';
+import { refuse } from './refuse.ts';
+
+/** Where a flow's state would grow too large to be carried on: 512 KB of JSON. */
+export const stateLimit = 512 * 1024;
+
+const connectExample =
+  'Right is e.g. {"id": "postgres_main", "type": "postgresql", "connection_string": "${DATABASE_URL}", ' +
+  '"config": {"tables": ["accounts", "transactions"], "poll_interval": 1}}.';
+const verifyExample = 'Right is e.g. {"source": "postgres_main"} or {"source": "postgres_main", "table": "accounts"}.';
+const tablesExample = 'Right is e.g. {"tables": ["accounts", "sales.orders"]}.';
+
+const configKeys = ['tables', 'poll_interval', 'mode', 'exclude_columns', 'options'];
+const requestKeys = ['id', 'type', 'connection_string', 'config'];
+const modes = ['copy', 'log', 'both'];
+
+/** A ConnectRequest with its defaults. Its connection string must be sealed or a reference; else it is not repeated. */
+export function readConnectRequest(input: unknown): ConnectRequest {
+  const bad = (reason: string) => refuse('configuration', reason, connectExample);
+  if (!isObject(input)) throw bad('the input is not a connect request');
+  expectKeys(input, requestKeys, bad);
+  const { id, type, connection_string: connection } = input;
+  if (typeof id !== 'string' || !idPattern.test(id)) {
+    throw bad('`id` must be a small letter, then up to 39 small letters, digits or underscores');
+  }
+  if (type !== 'postgresql') throw bad('`type` must be "postgresql"');
+  if (typeof connection !== 'string' || connection === '') throw bad('`connection_string` is missing');
+  if (!isSealed(connection)) throw plainSecret();
+  return { id, type, connection_string: connection, config: readConfig(input.config, bad) };
+}
+
+/** True for what may stand in a flow: sealed, or an environment reference such as `${DATABASE_URL}`. */
+function isSealed(text: string): boolean {
+  return /^sealed:v1:[A-Za-z0-9_-]+$/.test(text) || /^\$\{[A-Za-z_][A-Za-z0-9_]*\}$/.test(text);
+}
+
+function plainSecret(): Error {
+  return refuse(
+    'configuration',
+    '`connection_string` is plain text, and what is sent to Temporal is kept in its history',
+    'Write a reference to an environment variable of the worker, e.g. "${DATABASE_URL}", or connect by ' +
+      '`sluice sources connect` or POST /api/v1/sources/connect, which seal it. If it held a password, change that.',
+  );
+}
+
+function readConfig(input: unknown, bad: (reason: string) => Error): CaptureConfig {
+  const config = input ?? {};
+  if (!isObject(config)) throw bad('`config` is not an object');
+  expectKeys(config, configKeys, bad);
+  const { poll_interval: interval = 1, mode = 'copy', exclude_columns: excluded = {}, options = {} } = config;
+  if (typeof interval !== 'number' || !(interval > 0 && interval <= 3600)) {
+    throw bad('`config.poll_interval` must be seconds, above 0 and up to 3600');
+  }
+  if (typeof mode !== 'string' || !modes.includes(mode)) throw bad('`config.mode` must be "copy", "log" or "both"');
+  if (!isObject(excluded) || !Object.values(excluded).every(isNames)) {
+    throw bad('`config.exclude_columns` must name columns by table, e.g. {"accounts": ["password_hash"]}');
+  }
+  if (!isObject(options)) throw bad('`config.options` is not an object');
+  if (config.tables !== undefined && !isNames(config.tables)) throw bad('`config.tables` must be a list of names');
+  return {
+    ...(config.tables === undefined ? {} : { tables: config.tables as string[] }),
+    poll_interval: interval,
+    mode: mode as CaptureConfig['mode'],
+    exclude_columns: excluded as Record<string, string[]>,
+    options,
+  };
+}
+
+/** A VerifyRequest. */
+export function readVerifyRequest(input: unknown): VerifyRequest {
+  const bad = (reason: string) => refuse('configuration', reason, verifyExample);
+  if (!isObject(input)) throw bad('the input is not a verify request');
+  expectKeys(input, ['source', 'table'], bad);
+  const { source, table } = input;
+  if (typeof source !== 'string' || !idPattern.test(source)) throw bad('`source` must be the id of a source');
+  if (table !== undefined && (typeof table !== 'string' || table === '')) throw bad('`table` must be a name');
+  return table === undefined ? { source } : { source, table };
+}
+
+/** The table names of an update; undefined when it names none and need not. */
+export function readTables(input: unknown, required: boolean): string[] | undefined {
+  const bad = (reason: string) => refuse('configuration', reason, tablesExample);
+  const tables = Array.isArray(input) ? input : isObject(input) ? input.tables : input;
+  if (tables === undefined || tables === null) {
+    if (required) throw bad('no tables are named');
+    return undefined;
+  }
+  if (!isNames(tables)) throw bad('`tables` must be a list of names');
+  if (tables.length === 0 && required) throw bad('no tables are named');
+  return tables.length === 0 ? undefined : [...new Set(tables)];
+}
+
+/** The options of the update `remove`. */
+export function readRemoval(input: unknown): { drop_copies: boolean; force: boolean } {
+  const bad = (reason: string) =>
+    refuse('configuration', reason, 'Right is e.g. {"drop_copies": false, "force": false}.');
+  const options = input ?? {};
+  if (!isObject(options)) throw bad('the input is not an object');
+  expectKeys(options, ['drop_copies', 'force'], bad);
+  const { drop_copies: dropCopies = false, force = false } = options;
+  if (typeof dropCopies !== 'boolean' || typeof force !== 'boolean') throw bad('both must be true or false');
+  return { drop_copies: dropCopies, force };
+}
+
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isNames(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((name) => typeof name === 'string' && name !== '' && name.length <= 300);
+}
+
+function expectKeys(value: Record<string, unknown>, allowed: string[], bad: (reason: string) => Error): void {
+  const unknown = Object.keys(value).find((key) => !allowed.includes(key));
+  if (unknown !== undefined) throw bad(`unknown key \`${unknown.slice(0, 40)}\`; known are ${allowed.join(', ')}`);
+}
+
+/** True when both hold the same JSON, whatever the order of keys. */
+export function sameJson(a: unknown, b: unknown): boolean {
+  if (Array.isArray(a) && Array.isArray(b)) {
+    return a.length === b.length && a.every((item, index) => sameJson(item, b[index]));
+  }
+  if (isObject(a) && isObject(b)) {
+    const keys = Object.keys(a).filter((key) => a[key] !== undefined);
+    const others = Object.keys(b).filter((key) => b[key] !== undefined);
+    return keys.length === others.length && keys.every((key) => sameJson(a[key], b[key]));
+  }
+  return a === b;
+}
