@@ -1,0 +1,39 @@
+/**
+ * What the REST API, the CLI and the console stand on: clients of Temporal and ClickHouse and the settings. It keeps no
+ * state of its own but short-lived caches, so any number may run beside each other.
+ */
+import { Client, Connection } from '@temporalio/client';
+import { ClickHouse } from '../../activities/load/clickhouse.ts';
+import { readSettings, type Settings } from '../../workers/settings.ts';
+
+export interface Control extends AsyncDisposable {
+  settings: Settings;
+  temporal: Client;
+  /** Reads only: Sluice's own tables, and the statements of people, each with its own limits. */
+  clickhouse: ClickHouse;
+}
+
+/** Makes the clients. Connects at first use, so it works while the other side is still away. */
+export function openControl(settings: Settings = readSettings()): Control {
+  const connection = Connection.lazy({ address: settings.temporalAddress, connectTimeout: 2_000 });
+  const temporal = new Client({ connection, namespace: settings.temporalNamespace });
+  const clickhouse = new ClickHouse({
+    url: settings.clickhouseUrl,
+    database: settings.clickhouseDatabase,
+    role: 'read',
+  });
+  return {
+    settings,
+    temporal,
+    clickhouse,
+    async [Symbol.asyncDispose]() {
+      await Promise.allSettled([connection.close(), clickhouse.close()]);
+    },
+  };
+}
+
+/** A page of Temporal UI about a workflow. */
+export function workflowUrl(settings: Settings, workflowId: string, runId?: string): string {
+  const base = `${settings.temporalUi}/namespaces/${encodeURIComponent(settings.temporalNamespace)}/workflows`;
+  return `${base}/${encodeURIComponent(workflowId)}${runId ? `/${runId}/history` : ''}`;
+}

@@ -1,0 +1,183 @@
+/** Live figures: from batch records in ClickHouse, and from the heartbeats of running leases. */
+import { defaultPayloadConverter } from '@temporalio/common';
+import type { CaptureActivities } from '../../activities/capture/contract.ts';
+import { type ErrorReport, SluiceError } from '../../model/errors.ts';
+import { captureWorkflowId } from '../../model/messages.ts';
+import type { LeaseProgress } from '../../model/source.ts';
+import type { Control } from './control.ts';
+import { reportedError, within } from './temporal.ts';
+
+/** What the records of a source sum up to. */
+export interface SourceFigures {
+  changes: number;
+  position: string;
+  last_batch_at: string | null;
+}
+
+export interface AssetFigures {
+  source: string;
+  asset: string;
+  inserts: number;
+  updates: number;
+  deletes: number;
+  truncates: number;
+  rejected: number;
+}
+
+/** Sums by source. Empty when nothing was recorded yet. Errors: `sink_unreachable`. */
+export async function sourceFigures(control: Control): Promise<Map<string, SourceFigures>> {
+  return await shared(control, 'sources', async () => {
+    const rows = await rowsIfThere<{ source: string; changes: string; position: string; last: string | null }>(
+      control,
+      `SELECT source, toString(sumIf(changes, kind IN ('rows', 'truncate'))) AS changes,
+         argMaxIf(position_to, (lease, seq), kind IN ('begin', 'rows', 'truncate', 'idle')) AS position,
+         maxOrNullIf(recorded_at, kind IN ('rows', 'truncate', 'chunk')) AS last
+       FROM ${control.clickhouse.name('_batches')} FINAL GROUP BY source`,
+    );
+    return new Map(
+      rows.map((row) => [
+        row.source,
+        { changes: Number(row.changes), position: row.position, last_batch_at: isoTime(row.last) },
+      ]),
+    );
+  });
+}
+
+/** Sums by asset: changes of the stream alone, rejects of snapshots too. */
+export async function assetFigures(control: Control): Promise<AssetFigures[]> {
+  return await shared(control, 'assets', async () => {
+    const ops = ['inserts', 'updates', 'deletes', 'truncates', 'rejected'] as const;
+    const sums = ops.map((op) => {
+      const counted = op === 'rejected' ? '1' : "kind != 'chunk'";
+      return `toString(sumIf(JSONExtractUInt(pair.2, '${op}'), ${counted})) AS ${op}`;
+    });
+    const rows = await rowsIfThere<Record<string, string>>(
+      control,
+      `SELECT source, pair.1 AS asset, ${sums.join(', ')}
+       FROM ${control.clickhouse.name('_batches')} FINAL ARRAY JOIN JSONExtractKeysAndValuesRaw(assets) AS pair
+       WHERE kind IN ('rows', 'truncate', 'chunk') GROUP BY source, asset`,
+    );
+    return rows.map((row) => {
+      const numbers = Object.fromEntries(ops.map((op) => [op, Number(row[op])]));
+      return { source: row.source, asset: row.asset, ...numbers } as unknown as AssetFigures;
+    });
+  });
+}
+
+/** Seconds that batches took, counted into buckets by source: what a Prometheus histogram needs. */
+export async function batchSeconds(
+  control: Control,
+  buckets: readonly number[],
+): Promise<{ source: string; count: number; sum: number; buckets: number[] }[]> {
+  const counts = buckets.map((bucket) => `countIf(seconds <= ${bucket})`).join(', ');
+  const rows = await rowsIfThere<{ source: string; count: string; sum: number; buckets: string[] }>(
+    control,
+    `SELECT source, toString(count()) AS count, sum(seconds) AS sum, arrayMap(x -> toString(x), [${counts}]) AS buckets
+     FROM (SELECT source, (fill_ms + resolve_ms + write_ms) / 1000 AS seconds
+       FROM ${control.clickhouse.name('_batches')} FINAL WHERE kind IN ('rows', 'truncate')) GROUP BY source`,
+  );
+  return rows.map(({ source, count, sum, buckets: counted }) => {
+    return { source, count: Number(count), sum: Number(sum), buckets: counted.map(Number) };
+  });
+}
+
+/** Rows of Sluice's own tables; none when they have not been made yet. */
+export async function rowsIfThere<Row>(
+  control: Control,
+  sql: string,
+  params?: Record<string, unknown>,
+): Promise<Row[]> {
+  try {
+    return await control.clickhouse.rows<Row>(sql, { params, signal: AbortSignal.timeout(10_000) });
+  } catch (error) {
+    if (noTableYet(error)) return [];
+    throw error;
+  }
+}
+
+/** True when ClickHouse said that the table (60) or the database (81) does not exist. */
+export function noTableYet(error: unknown): boolean {
+  return error instanceof SluiceError && /answered (60|81) /.test(error.message);
+}
+
+/** A time of ClickHouse (UTC) as ISO 8601. */
+export function isoTime(text: string | null): string | null {
+  return text ? `${text.replace(' ', 'T')}Z` : null;
+}
+
+export interface LeaseGlance {
+  run_id: string | null;
+  /** Of the running lease; null when none runs. */
+  progress: LeaseProgress | null;
+  /** Why the lease does not go on at the moment; null when it does. */
+  failing: ErrorReport | null;
+}
+
+/** What Temporal knows of a source's running lease. Errors: `not_found`, `temporal_unreachable`. */
+export async function leaseGlance(control: Control, source: string): Promise<LeaseGlance> {
+  const handle = control.temporal.workflow.getHandle(captureWorkflowId(source));
+  const description = await within(control, 2_000, () => handle.describe());
+  const pending = description.raw.pendingActivities ?? [];
+  const name: keyof CaptureActivities = 'captureLease';
+  const lease = pending.find((activity) => activity.activityType?.name === name);
+  const failed = lease?.lastFailure
+    ? lease
+    : pending.find((activity) => activity.lastFailure && (activity.attempt ?? 1) > 1);
+  return {
+    run_id: description.runId,
+    progress: lease && isAlive(lease) ? readProgress(lease.heartbeatDetails?.payloads?.[0]) : null,
+    failing: failed && !isAlive(failed) ? readFailure(failed.lastFailure) : null,
+  };
+}
+
+type Pending = NonNullable<
+  Awaited<ReturnType<ReturnType<Control['temporal']['workflow']['getHandle']>['describe']>>['raw']['pendingActivities']
+>[number];
+
+/** True while the present attempt heartbeats; the details of a dead one stay listed. */
+function isAlive(activity: Pending): boolean {
+  const beat = milliseconds(activity.lastHeartbeatTime);
+  return beat > 0 && beat >= milliseconds(activity.lastStartedTime);
+}
+
+function milliseconds(time: Pending['lastHeartbeatTime']): number {
+  return time ? Number(time.seconds ?? 0) * 1000 + (time.nanos ?? 0) / 1e6 : 0;
+}
+
+function readProgress(payload: unknown): LeaseProgress | null {
+  if (!payload) return null;
+  const value = defaultPayloadConverter.fromPayload<LeaseProgress | undefined>(payload as never);
+  return value && typeof value === 'object' ? value : null;
+}
+
+function readFailure(failure: Pending['lastFailure']): ErrorReport {
+  for (let cause = failure; cause; cause = cause.cause) {
+    const details = cause.applicationFailureInfo?.details?.payloads?.map((payload) =>
+      defaultPayloadConverter.fromPayload(payload),
+    );
+    const known = reportedError(cause.applicationFailureInfo?.type, details);
+    if (known) return known.report();
+  }
+  if (failure?.timeoutFailureInfo) {
+    const remedy = 'It is tried again; see that a worker runs.';
+    return { kind: 'no_worker', reason: 'the worker that ran the lease is gone', remedy };
+  }
+  return {
+    kind: 'unexpected',
+    reason: failure?.message ?? 'the lease failed',
+    remedy: 'It is tried again; look at the worker’s log.',
+  };
+}
+
+const cached = new WeakMap<Control, Map<string, { at: number; answer: Promise<unknown> }>>();
+
+/** Calls within a second share one answer. */
+async function shared<Answer>(control: Control, name: string, make: () => Promise<Answer>): Promise<Answer> {
+  const answers = cached.get(control) ?? new Map();
+  cached.set(control, answers);
+  const known = answers.get(name);
+  if (known && Date.now() - known.at < 1_000) return await known.answer;
+  const answer = make();
+  answers.set(name, { at: Date.now(), answer });
+  return await answer;
+}

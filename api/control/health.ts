@@ -1,0 +1,50 @@
+/** Is everything there, and does it move? */
+import { loadavg } from 'node:os';
+import { asSluiceError } from '../../model/errors.ts';
+import type { Control } from './control.ts';
+import { isFailing } from './pipeline.ts';
+import type { HealthAnswer, SourceAnswer } from './shapes.ts';
+import { listSources } from './sources.ts';
+import { requireWorker } from './temporal.ts';
+
+type Problem = HealthAnswer['problems'][number];
+
+/** Looks at every part; never throws. `down` = Temporal, ClickHouse or the worker is away. */
+export async function checkHealth(control: Control): Promise<HealthAnswer> {
+  const problems: Problem[] = [];
+  const note = (check: string) => (error: unknown) => {
+    problems.push({ check, ...asSluiceError(error).report() });
+    return false as const;
+  };
+  const [clickhouse, worker] = await Promise.all([
+    control.clickhouse.rows('SELECT 1', { signal: AbortSignal.timeout(2_000) }).then(() => true, note('clickhouse')),
+    requireWorker(control).then(() => true, note('worker')),
+  ]);
+  const temporal = !problems.some((problem) => problem.check === 'worker' && problem.kind === 'temporal_unreachable');
+  if (!temporal) for (const problem of problems) if (problem.check === 'worker') problem.check = 'temporal';
+  const sources = worker ? (await listSources(control).catch(note('sources'))) || [] : [];
+  for (const source of sources) problems.push(...sourceProblems(source));
+  const down = !clickhouse || !worker;
+  return {
+    status: down ? 'down' : problems.length > 0 ? 'degraded' : 'ok',
+    checks: {
+      temporal: temporal ? 'ok' : 'down',
+      clickhouse: clickhouse ? 'ok' : 'down',
+      worker: worker ? 'ok' : 'down',
+      sources: Object.fromEntries(sources.map((source) => [source.id, source.status])),
+      transform: worker ? 'ok' : 'down',
+      memory: { rss_bytes: process.memoryUsage.rss() },
+      cpu: { load: loadavg()[0] ?? 0 },
+    },
+    problems,
+  };
+}
+
+function sourceProblems(source: SourceAnswer): Problem[] {
+  if (!isFailing(source)) return [];
+  const check = `sources.${source.id}`;
+  const tables = source.tables.flatMap((table) =>
+    table.error ? [{ check: `${check}.${table.table}`, ...table.error }] : [],
+  );
+  return source.last_error ? [{ check, ...source.last_error }, ...tables] : tables;
+}

@@ -1,0 +1,84 @@
+/** Statements of people against ClickHouse: read-only, bounded, exact. */
+import { SluiceError } from '../../model/errors.ts';
+import type { Control } from './control.ts';
+import type { QueryAnswer } from './shapes.ts';
+import { checkStatement, singleStatement } from './statement.ts';
+
+const maxRows = 10_000;
+const maxSeconds = 10;
+
+const limits = {
+  readonly: 1,
+  final: 1,
+  max_execution_time: maxSeconds,
+  max_result_rows: String(maxRows + 1),
+  result_overflow_mode: 'break',
+  max_result_bytes: String(64 << 20),
+  max_memory_usage: String(1 << 30),
+};
+
+const tableFunctions = new WeakMap<Control, Promise<string[]>>();
+
+/**
+ * Answers one reading statement with at most 10,000 rows. Integers within ±2^53 are numbers, larger ones and decimals
+ * texts. Errors: `configuration` (not allowed, or ClickHouse refuses it), `timeout` after 10 s, `sink_unreachable`.
+ */
+export async function runQuery(control: Control, sql: string): Promise<QueryAnswer> {
+  const statement = singleStatement(sql);
+  const signal = AbortSignal.timeout((maxSeconds + 1) * 1000);
+  try {
+    const functions = await knownTableFunctions(control);
+    const tree = await control.clickhouse.text(`EXPLAIN AST ${statement}\n`, { signal, settings: { readonly: 1 } });
+    checkStatement(tree, functions, control.settings.clickhouseDatabase);
+    const settings = { ...limits, database: control.settings.clickhouseDatabase };
+    const answer = await control.clickhouse.table(`${statement}\n`, { signal, settings });
+    return shape(answer.columns, answer.rows);
+  } catch (error) {
+    throw queryError(error, signal);
+  }
+}
+
+function shape(columns: { name: string; type: string }[], all: unknown[][]): QueryAnswer {
+  const readers = columns.map((column) => readerOf(column.type));
+  const rows = all.slice(0, maxRows).map((row) => row.map((value, index) => readers[index]?.(value)));
+  const names = columns.map(({ name, type }) => ({ name, type }));
+  return { columns: names, rows, row_count: rows.length, truncated: all.length > maxRows };
+}
+
+/** How a value of a ClickHouse type is shown: 64-bit integers come quoted and become numbers where that is exact. */
+export function readerOf(type: string): (value: unknown) => unknown {
+  const inner = /^(?:Nullable|LowCardinality)\((.*)\)$/s.exec(type)?.[1];
+  if (inner !== undefined) return readerOf(inner);
+  const element = /^Array\((.*)\)$/s.exec(type)?.[1];
+  if (element !== undefined) {
+    const read = readerOf(element);
+    return (value) => (Array.isArray(value) ? value.map(read) : value);
+  }
+  if (!/^U?Int\d+$/.test(type)) return (value) => value;
+  return (value) => (typeof value === 'string' && Number.isSafeInteger(Number(value)) ? Number(value) : value);
+}
+
+/** The names of all table functions, asked once: what is not known as harmless is refused. */
+async function knownTableFunctions(control: Control): Promise<string[]> {
+  let known = tableFunctions.get(control);
+  if (!known) {
+    known = control.clickhouse
+      .rows<{ name: string }>('SELECT name FROM system.table_functions')
+      .then((rows) => rows.map((row) => row.name));
+    known.catch(() => tableFunctions.delete(control));
+    tableFunctions.set(control, known);
+  }
+  return await known;
+}
+
+function queryError(error: unknown, signal: AbortSignal): unknown {
+  const late = signal.aborted || (error instanceof SluiceError && /answered 159 /.test(error.message));
+  if (late) {
+    const remedy = 'Read fewer rows: add a WHERE, or a LIMIT on an unsorted read.';
+    return new SluiceError('timeout', `the statement took longer than ${maxSeconds} s and was ended`, remedy);
+  }
+  if (error instanceof SluiceError && error.kind === 'sink_refused') {
+    return new SluiceError('configuration', error.message, 'Correct the statement.', {}, error);
+  }
+  return error;
+}

@@ -1,0 +1,187 @@
+/** The shapes that people and programs send and get: one zod schema each, for REST, its OpenAPI page and the YAML files. */
+import { z } from 'zod';
+import { idPattern } from '../../model/asset.ts';
+import { type ErrorKind, errorTable } from '../../model/errors.ts';
+
+const name63 = z.string().min(1).max(63);
+
+export const sourceId = z
+  .string()
+  .regex(idPattern, 'an id starts with a lower-case letter and has up to 40 of a-z, 0-9 and _')
+  .describe('Id of a source; sources and deployments share one namespace');
+
+const tableName = z.string().min(1).max(200).describe('A name, schema.name, or a glob such as sales_*');
+export const tableNames = z.array(tableName).max(10_000);
+
+export const postgresqlOptions = z
+  .strictObject({
+    publication: name63.optional().describe('Publication to use; default sluice_{id}'),
+    slot: z
+      .string()
+      .regex(/^[a-z0-9_]{1,63}$/, 'a slot has up to 63 of a-z, 0-9 and _')
+      .optional()
+      .describe('Replication slot to use; default sluice_{id}'),
+    asset_ids: z
+      .record(z.string(), z.string().min(1).max(200))
+      .optional()
+      .describe('Asset id by table, where two would collide'),
+  })
+  .describe('Options by type');
+
+/** What to capture and how; the same keys as a source in cdc.yaml. */
+export const captureConfig = z
+  .strictObject({
+    tables: tableNames.min(1).optional().describe('Default: every table of public with a usable key'),
+    poll_interval: z.number().min(0.01).max(3600).default(1).describe('Seconds that a batch may wait at most'),
+    mode: z.enum(['copy', 'log', 'both']).default('copy'),
+    exclude_columns: z
+      .record(z.string(), z.array(z.string().min(1)).min(1))
+      .default({})
+      .describe('By table: columns that are stored nowhere'),
+    options: postgresqlOptions.default({}),
+  })
+  .describe('What to capture and how');
+
+/** A connection string, or a reference to a variable of the worker’s environment. */
+export const connectionString = z
+  .string()
+  .max(4096)
+  .regex(
+    /^(postgres(ql)?:\/\/\S+|\$\{[A-Za-z_][A-Za-z0-9_]*\})$/,
+    'write postgresql://user:password@host:5432/database, or a reference such as ${DATABASE_URL}',
+  )
+  .describe('postgresql://… (sealed at once, never shown again) or ${VARIABLE} of the worker’s environment');
+
+export const sourceType = z.enum(['postgresql']);
+
+export const connectBody = z.strictObject({
+  id: sourceId,
+  type: sourceType,
+  connection_string: connectionString,
+  config: captureConfig.default({ poll_interval: 1, mode: 'copy', exclude_columns: {}, options: {} }),
+});
+export type ConnectBody = z.infer<typeof connectBody>;
+
+/** Which tables: a bare array, or an object. */
+export const someTables = z.union([tableNames.min(1), z.strictObject({ tables: tableNames.min(1) })]);
+export const maybeTables = z.union([tableNames, z.strictObject({ tables: tableNames.optional() })]).nullish();
+
+/** The names in either spelling; undefined = all. */
+export function namesIn(body: z.infer<typeof maybeTables>): string[] | undefined {
+  const names = Array.isArray(body) ? body : body?.tables;
+  return names && names.length > 0 ? names : undefined;
+}
+
+const errorReport = z.object({
+  kind: z.enum(Object.keys(errorTable) as [ErrorKind, ...ErrorKind[]]),
+  reason: z.string(),
+  remedy: z.string(),
+});
+
+const workflowRef = z.object({ id: z.string(), run_id: z.string().nullable(), url: z.string() });
+
+const sourceTable = z.object({
+  asset_id: z.string(),
+  table: z.string(),
+  status: z.enum(['pending', 'snapshotting', 'streaming', 'failed']),
+  rows: z.number().nullable().describe('Rows of the copy, at most some seconds old; null when not counted yet'),
+  rejected: z.number(),
+  progress: z.number().min(0).max(1),
+  error: errorReport.nullable(),
+});
+
+export const sourceAnswer = z
+  .object({
+    id: sourceId,
+    type: sourceType,
+    status: z.enum(['connected', 'snapshotting', 'streaming', 'paused', 'stopped', 'failed']),
+    tables: z.array(sourceTable),
+    config: z.looseObject({}),
+    position: z.string().describe('Up to here everything is stored in ClickHouse'),
+    lag_bytes: z.number().nullable().describe('Log of the source not yet stored; null while nothing reads it'),
+    lag_seconds: z.number().nullable(),
+    changes_total: z.number(),
+    last_batch_at: z.string().nullable(),
+    last_error: errorReport.nullable(),
+    warning: z.string().nullable(),
+    workflow: workflowRef,
+  })
+  .describe('A source and its tables');
+export type SourceAnswer = z.infer<typeof sourceAnswer>;
+
+export const pipelineAnswer = z.object({
+  status: z.enum(['running', 'stopped', 'degraded']),
+  sources: z.array(sourceAnswer),
+  deployments: z.array(z.looseObject({})),
+});
+export type PipelineAnswer = z.infer<typeof pipelineAnswer>;
+
+const part = z.enum(['ok', 'down']);
+export const healthAnswer = z.object({
+  status: z.enum(['ok', 'degraded', 'down']),
+  checks: z.object({
+    temporal: part,
+    clickhouse: part,
+    worker: part,
+    sources: z.record(z.string(), z.string()),
+    transform: part,
+    memory: z.object({ rss_bytes: z.number() }),
+    cpu: z.object({ load: z.number() }),
+  }),
+  problems: z.array(z.object({ check: z.string(), ...errorReport.shape })).describe('What is wrong, and the next step'),
+});
+export type HealthAnswer = z.infer<typeof healthAnswer>;
+
+export const queryBody = z.strictObject({ sql: z.string().min(1).max(100_000).describe('One statement that reads') });
+export const queryAnswer = z.object({
+  columns: z.array(z.object({ name: z.string(), type: z.string() })),
+  rows: z.array(z.array(z.unknown())),
+  row_count: z.number(),
+  truncated: z.boolean(),
+});
+export type QueryAnswer = z.infer<typeof queryAnswer>;
+
+export const verifyBody = z
+  .strictObject({ table: z.string().min(1).optional().describe('Asset id, id of the copy, or table name; none = all') })
+  .nullish();
+
+const verifiedTable = z.looseObject({
+  asset_id: z.string(),
+  identical: z.boolean(),
+  source_rows: z.number(),
+  copy_rows: z.number(),
+  missing: z.number(),
+  extra: z.number(),
+  different: z.number(),
+  rejected: z.number(),
+  keys: z.array(z.unknown()).describe('At most 100 keys that differ'),
+});
+export const verifyAnswer = z.looseObject({
+  source: z.string(),
+  status: z.string().describe('running, finished or failed; while it runs, tables are those done so far'),
+  identical: z.boolean().nullable(),
+  tables: z.array(verifiedTable),
+});
+export type VerifyAnswer = z.infer<typeof verifyAnswer>;
+
+export const problemAnswer = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.number(),
+    detail: z.string(),
+    kind: z.string(),
+    remedy: z.string(),
+    instance: z.string().optional(),
+    errors: z
+      .array(
+        z.object({
+          pointer: z.string(),
+          detail: z.string(),
+          code: z.string().optional(),
+          remedy: z.string().optional(),
+        }),
+      )
+      .optional(),
+  })
+  .describe('RFC 9457 problem details');

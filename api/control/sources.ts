@@ -1,0 +1,228 @@
+/** Sources: connecting, looking, ordering. States come from flows, figures from records and heartbeats. */
+import { seal } from '../../activities/secrets.ts';
+import { SluiceError } from '../../model/errors.ts';
+import {
+  type ConnectAnswer,
+  captureMessages,
+  captureWorkflowId,
+  catalogMessages,
+  catalogWorkflowId,
+  flowNames,
+} from '../../model/messages.ts';
+import type { CapturedTable, CaptureStatus, ConnectRequest, Finding } from '../../model/source.ts';
+import { tableName } from '../../model/table.ts';
+import { type Control, workflowUrl } from './control.ts';
+import { countRows } from './counts.ts';
+import { type AssetFigures, assetFigures, leaseGlance, type SourceFigures, sourceFigures } from './figures.ts';
+import { FindingsError } from './findings.ts';
+import type { ConnectBody, SourceAnswer } from './shapes.ts';
+import { query, requireWorker, update, updateWithStart } from './temporal.ts';
+
+export interface Connected {
+  created: boolean;
+  source: SourceAnswer;
+  /** What preflight found and does not block. */
+  findings: Finding[];
+}
+
+/**
+ * Connects a source: preflight, then it is known and waits for `start`. The connection string is sealed before it
+ * leaves this process. Errors: FindingsError, `conflict` (the id has another configuration), `configuration`, `no_worker`.
+ */
+export async function connectSource(control: Control, body: ConnectBody): Promise<Connected> {
+  const request = sealed(control, body);
+  const answer = await updateWithStart<ConnectAnswer>(control, captureFlow(request), captureMessages.connect, request);
+  if (answer.outcome === 'refused') throw new FindingsError(answer.findings, body.id);
+  if (answer.outcome === 'conflict') {
+    const remedy = `Look at it with \`sluice sources list\`; delete it first (\`sluice sources delete ${body.id}\`) or use another id.`;
+    throw new SluiceError('conflict', `the source ${body.id} exists with another configuration`, remedy, {
+      source: body.id,
+    });
+  }
+  await update(control, catalogWorkflowId, catalogMessages.registerSource, request);
+  return {
+    created: answer.outcome === 'created',
+    source: await getSource(control, body.id),
+    findings: answer.findings,
+  };
+}
+
+function sealed(control: Control, body: ConnectBody): ConnectRequest {
+  const { secretKey } = control.settings;
+  if (!secretKey && !body.connection_string.startsWith('${')) {
+    const remedy =
+      'Set SLUICE_SECRET_KEY here and where the worker runs, or write a reference such as ${DATABASE_URL}.';
+    throw new SluiceError('configuration', 'there is no key to seal the connection string with', remedy);
+  }
+  return { ...body, connection_string: seal(body.connection_string, secretKey) };
+}
+
+function captureFlow(request: ConnectRequest) {
+  const id = captureWorkflowId(request.id);
+  return { type: flowNames.captureSource, id, input: request, summary: `Copies ${request.id} (${request.type})` };
+}
+
+/** All sources. */
+export async function listSources(control: Control): Promise<SourceAnswer[]> {
+  const [requests, figures, assets] = await Promise.all([registered(control), ...recorded(control)]);
+  return await Promise.all(requests.map((request) => describeSource(control, request, figures, assets)));
+}
+
+/** One source. Errors: `not_found`. */
+export async function getSource(control: Control, id: string): Promise<SourceAnswer> {
+  const [request, figures, assets] = await Promise.all([registeredSource(control, id), ...recorded(control)]);
+  return await describeSource(control, request, figures, assets);
+}
+
+/** The requests of all sources, sealed, in order of their ids. */
+export async function registered(control: Control): Promise<ConnectRequest[]> {
+  await requireWorker(control);
+  return await query<ConnectRequest[]>(control, catalogWorkflowId, catalogMessages.sources);
+}
+
+async function registeredSource(control: Control, id: string): Promise<ConnectRequest> {
+  await requireWorker(control);
+  const request = await query<ConnectRequest | null>(control, catalogWorkflowId, catalogMessages.source, id);
+  if (request) return request;
+  throw new SluiceError('not_found', `there is no source ${id}`, 'See what there is: `sluice sources list`.', {
+    source: id,
+  });
+}
+
+/** Figures of records; without ClickHouse the states still show. */
+function recorded(control: Control): [Promise<Map<string, SourceFigures>>, Promise<AssetFigures[]>] {
+  return [sourceFigures(control).catch(() => new Map()), assetFigures(control).catch(() => [])];
+}
+
+async function describeSource(
+  control: Control,
+  request: ConnectRequest,
+  figures: Map<string, SourceFigures>,
+  assets: AssetFigures[],
+): Promise<SourceAnswer> {
+  const workflowId = captureWorkflowId(request.id);
+  const [status, lease] = await Promise.all([
+    query<CaptureStatus>(control, workflowId, captureMessages.status).catch((error) => lostFlow(request, error)),
+    leaseGlance(control, request.id).catch(() => undefined),
+  ]);
+  const figure = figures.get(request.id);
+  const rejected = new Map(assets.filter((one) => one.source === request.id).map((one) => [one.asset, one.rejected]));
+  return {
+    id: request.id,
+    type: request.type,
+    status: status.status,
+    tables: await Promise.all(status.tables.map((table) => describeTable(control, table, rejected))),
+    config: { ...status.config },
+    position: lease?.progress?.position || figure?.position || status.position,
+    lag_bytes: lease?.progress?.lag_bytes ?? null,
+    lag_seconds: lease?.progress?.lag_seconds ?? null,
+    changes_total: figure?.changes ?? 0,
+    last_batch_at: figure?.last_batch_at ?? null,
+    last_error: status.last_error ?? lease?.failing ?? null,
+    warning: status.warning,
+    workflow: {
+      id: workflowId,
+      run_id: lease?.run_id ?? null,
+      url: workflowUrl(control.settings, workflowId, lease?.run_id ?? undefined),
+    },
+  };
+}
+
+/** The catalog knows the source, but its flow has gone: everything to make it again is there. */
+function lostFlow(request: ConnectRequest, error: unknown): CaptureStatus {
+  if (!(error instanceof SluiceError) || error.kind !== 'not_found') throw error;
+  const remedy = `Start it again: \`sluice sources start ${request.id}\`. It goes on where the last batch ended.`;
+  return {
+    id: request.id,
+    type: request.type,
+    status: 'failed',
+    config: request.config,
+    tables: [],
+    lease: 0,
+    position: '',
+    last_error: { kind: 'not_found', reason: `the flow ${captureWorkflowId(request.id)} does not run`, remedy },
+    warning: null,
+  };
+}
+
+async function describeTable(control: Control, table: CapturedTable, rejected: Map<string, number>) {
+  return {
+    asset_id: table.asset_id,
+    table: tableName(table),
+    status: table.status,
+    rows: table.start_position === '' ? 0 : await countRows(control, table.asset_id),
+    rejected: rejected.get(table.asset_id) ?? 0,
+    progress: progressOf(table),
+    error: table.error,
+  };
+}
+
+function progressOf(table: CapturedTable): number {
+  if (table.status === 'streaming') return 1;
+  return table.chunks_total > 0 ? Math.min(1, table.chunks_done / table.chunks_total) : 0;
+}
+
+/** Orders that take no tables or only some. */
+export type SourceOrder = 'start' | 'stop' | 'pause' | 'resume' | 'resync' | 'addTables' | 'removeTables';
+
+/** Carries an order to a source and answers how it is then. A source whose flow is lost is made again by `start`. */
+export async function orderSource(
+  control: Control,
+  id: string,
+  order: SourceOrder,
+  tables?: string[],
+): Promise<SourceAnswer> {
+  const request = await registeredSource(control, id);
+  const message = captureMessages[order];
+  const argument = tables ? { tables } : order === 'start' || order === 'resync' ? {} : undefined;
+  try {
+    await update(control, captureWorkflowId(id), message, argument);
+  } catch (error) {
+    if (order !== 'start' || !(error instanceof SluiceError) || error.kind !== 'not_found') throw error;
+    await reviveFlow(control, request);
+    await update(control, captureWorkflowId(id), message, argument);
+  }
+  return await getSource(control, id);
+}
+
+async function reviveFlow(control: Control, request: ConnectRequest): Promise<void> {
+  const answer = await updateWithStart<ConnectAnswer>(control, captureFlow(request), captureMessages.connect, request);
+  if (answer.outcome === 'refused') throw new FindingsError(answer.findings, request.id);
+}
+
+/**
+ * Removes a source: its slot and publication, and with `dropCopies` its tables in ClickHouse. Errors: `not_found`,
+ * `conflict` when the source is out of reach and `force` is not set.
+ */
+export async function deleteSource(
+  control: Control,
+  id: string,
+  options: { dropCopies: boolean; force: boolean },
+): Promise<void> {
+  await registeredSource(control, id);
+  try {
+    const argument = { drop_copies: options.dropCopies, force: options.force };
+    await update(control, captureWorkflowId(id), captureMessages.remove, argument);
+  } catch (error) {
+    if (!(error instanceof SluiceError)) throw error;
+    if (error.kind === 'source_unreachable' || error.kind === 'source_refused') {
+      const remedy = `Bring the source back, or leave its slot behind: \`sluice sources delete ${id} --force\` (?force=true).`;
+      throw new SluiceError(
+        'conflict',
+        `slot and publication cannot be dropped: ${error.message}`,
+        remedy,
+        { source: id },
+        error,
+      );
+    }
+    // Without its flow only the entry is left; slot and publication stay, which `force` accepts.
+    if (error.kind !== 'not_found') throw error;
+    if (!options.force) {
+      const remedy = `Start it first (\`sluice sources start ${id}\`), or leave its slot behind: --force (?force=true).`;
+      throw new SluiceError('conflict', 'the flow of the source does not run, so nothing drops its slot', remedy, {
+        source: id,
+      });
+    }
+  }
+  await update(control, catalogWorkflowId, catalogMessages.removeSource, { id });
+}

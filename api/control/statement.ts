@@ -1,0 +1,117 @@
+/**
+ * What people may ask ClickHouse: one statement that only reads, told by how ClickHouse itself parses it (EXPLAIN AST),
+ * because `readonly` alone lets INTO OUTFILE, file() and DESCRIBE of remote tables through.
+ */
+import { SluiceError } from '../../model/errors.ts';
+
+/** Table functions that compute and reach nothing. All others that ClickHouse knows are refused. */
+const harmless = new Set([
+  'numbers', 'numbers_mt', 'zeros', 'zeros_mt', 'primes', 'generateseries', 'generate_series', 'generaterandom',
+  'values', 'sqlstandardvalues', 'format', 'null', 'view',
+]); // biome-ignore format: a list
+
+/** Functions of expressions that read files, other sources or waste time. */
+const harmful =
+  /^(file|catboostevaluate|dict.*|joinget.*|sleep.*|hascolumnintable|nontransactional.*|initialize.*|executable|evaluate.*|getclienthttpheader|ai.*|embed.*|llm.*)$/;
+
+const systemTables = new Set([
+  'one', 'numbers', 'zeros', 'tables', 'columns', 'databases', 'parts', 'parts_columns', 'detached_parts', 'functions',
+  'table_functions', 'formats', 'data_type_families', 'time_zones', 'merges', 'mutations', 'metrics', 'events',
+  'asynchronous_metrics', 'data_skipping_indices', 'projections', 'table_engines', 'collations', 'build_options',
+]); // biome-ignore format: a list
+
+/**
+ * The statement without its final semicolon. Any other semicolon is refused before a server sees the text: what follows
+ * one could be executed. Throws `configuration`.
+ */
+export function singleStatement(sql: string): string {
+  const statement = sql.trim().replace(/;\s*$/, '').trim();
+  if (statement === '')
+    throw refused('the statement is empty', 'Write e.g. SELECT count() FROM postgres_main_transactions.');
+  if (statement.includes('\0')) throw refused('the statement has a NUL character', 'Take it out.');
+  if (statement.includes(';')) {
+    throw refused('the statement has a semicolon inside', 'Send one statement; inside a text write char(59).');
+  }
+  return statement;
+}
+
+/**
+ * Throws `configuration` unless the tree is one reading statement over tables of `database` and harmless functions.
+ * `tree` is ClickHouse’s answer to EXPLAIN AST; `tableFunctions` are all that the server knows. A name in the statement
+ * may hold line breaks and so forge lines: forged lines can only add reasons to refuse.
+ */
+export function checkStatement(tree: string, tableFunctions: Iterable<string>, database: string): void {
+  const lines = tree.split('\n').filter((line) => line.trim() !== '');
+  checkRoot(lines, database);
+  const known = new Set([...tableFunctions].map((name) => name.toLowerCase()));
+  for (const [index, line] of lines.entries()) {
+    const [node, name = ''] = line.trimStart().split(' ', 2);
+    if (node === 'Set') throw refused('the statement changes settings', 'Leave SETTINGS out.');
+    if (node === 'TableIdentifier') checkTable(name, database);
+    if (node !== 'Function') continue;
+    const lower = name.toLowerCase();
+    if (harmful.test(lower) || (known.has(lower) && !harmless.has(lower))) {
+      const remedy = 'Read tables of Sluice; numbers(), values() and generateSeries() are allowed.';
+      throw refused(`the function ${name} is not allowed here`, remedy);
+    }
+    if (/^(global)?(not)?(null)?in(ignoreset)?$/.test(lower)) checkMembership(lines, index, database);
+  }
+}
+
+/** `x IN db.table` names a table as a plain identifier: the second operand, two levels below the function. */
+function checkMembership(lines: string[], index: number, database: string): void {
+  const depthOf = (line: string) => line.length - line.trimStart().length;
+  const depth = depthOf(lines[index] ?? '');
+  const end = lines.findIndex((line, at) => at > index && depthOf(line) <= depth);
+  const operands = lines.slice(index + 1, end < 0 ? undefined : end).filter((line) => depthOf(line) === depth + 2);
+  const [node, name = ''] = (operands[1] ?? '').trimStart().split(' ', 2);
+  if (node === 'Identifier') checkTable(name, database);
+}
+
+function checkRoot(lines: string[], database: string): void {
+  const [root = '', first = ''] = lines;
+  const [node] = root.split(' ', 1);
+  const children = Number(/\(children (\d+)\)$/.exec(root)?.[1] ?? 0);
+  const below = lines
+    .slice(1)
+    .filter((line) => /^ \S/.test(line))
+    .map((line) => line.slice(1));
+  const output = below.some((line) => line.startsWith('Literal'));
+  if (node === 'SelectWithUnionQuery') {
+    if (children !== 1)
+      throw refused('INTO OUTFILE, FORMAT and SETTINGS are not allowed here', 'Leave them out: the answer is JSON.');
+    return;
+  }
+  if (node === 'Explain') {
+    if (children === 1 && /^ SelectWithUnionQuery \(children 1\)$/.test(first)) return;
+    throw refused('only EXPLAIN of a plain SELECT is allowed here', 'Leave INTO OUTFILE, FORMAT and settings out.');
+  }
+  if (node === 'DescribeQuery' && children === 1) return;
+  if ((node === 'ShowTables' || node === 'ShowColumns') && !output) return;
+  if ((node === 'ShowCreateTableQuery' || node === 'ShowCreateViewQuery' || node === 'ExistsTableQuery') && !output) {
+    const names = below.map((line) => line.replace(/^Identifier /, ''));
+    if (names.length <= 2) {
+      checkTable(names.join('.'), database);
+      return;
+    }
+  }
+  throw refused(
+    'only statements that read are allowed here',
+    'Use SELECT, WITH, SHOW TABLES, SHOW CREATE TABLE, DESCRIBE, EXISTS or EXPLAIN.',
+  );
+}
+
+function checkTable(name: string, database: string): void {
+  if (!name.includes('.') || name.startsWith(`${database}.`)) return;
+  const [owner = '', table = ''] = name.split('.', 2);
+  if (owner === 'system' && systemTables.has(table)) return;
+  if (owner.toLowerCase() === 'information_schema') return;
+  throw refused(
+    `the table ${name} is not open to queries`,
+    `Read tables of the database ${database}; of system only what describes them.`,
+  );
+}
+
+function refused(reason: string, remedy: string): SluiceError {
+  return new SluiceError('configuration', reason, remedy);
+}

@@ -1,0 +1,80 @@
+/** Comparing a source with its copies: starts the flow, reads its stored result. */
+import {
+  lastVerification as lastStored,
+  readVerification,
+  type Verification,
+} from '../../activities/check/verify_store.ts';
+import { SluiceError } from '../../model/errors.ts';
+import { flowNames, type VerifyRequest, verifyWorkflowId } from '../../model/messages.ts';
+import { type Control, workflowUrl } from './control.ts';
+import { noTableYet } from './figures.ts';
+import type { VerifyAnswer } from './shapes.ts';
+import { getSource } from './sources.ts';
+import { flowError, startFlow } from './temporal.ts';
+
+/** Starts a comparison; one that runs already is the one. Errors: `not_found`, `no_worker`. */
+export async function startVerification(control: Control, source: string, table?: string): Promise<VerifyAnswer> {
+  const run = await startRun(control, source, table);
+  const id = verifyWorkflowId(source);
+  const workflow = { id, run_id: run, url: workflowUrl(control.settings, id, run) };
+  return { source, status: 'running', identical: null, tables: [], workflow };
+}
+
+async function startRun(control: Control, source: string, table?: string): Promise<string> {
+  const { tables } = await getSource(control, source);
+  const known = tables.some(
+    ({ asset_id, table: name }) =>
+      table === asset_id || table === name || table === `clickhouse_${asset_id}` || table === `public.${name}`,
+  );
+  if (table !== undefined && !known) {
+    const remedy = `It has ${tables
+      .slice(0, 30)
+      .map((one) => one.table)
+      .join(', ')}.`;
+    throw new SluiceError('not_found', `the source ${source} has no table ${table}`, remedy, { source, table });
+  }
+  const input: VerifyRequest = table === undefined ? { source } : { source, table };
+  const id = verifyWorkflowId(source);
+  return await startFlow(control, {
+    type: flowNames.verifyCopy,
+    id,
+    input,
+    summary: `Compares ${source} with its copies`,
+  });
+}
+
+/** The newest comparison, running or not. Errors: `not_found` when there was none. */
+export async function lastVerification(control: Control, source: string): Promise<VerifyAnswer> {
+  const stored = await ifThere(() => lastStored(control.clickhouse, source));
+  if (stored) return shape(stored);
+  await getSource(control, source);
+  const remedy = `Start one: \`sluice verify ${source}\`, or POST /api/v1/verify/${source}.`;
+  throw new SluiceError('not_found', `the source ${source} was never compared`, remedy, { source });
+}
+
+/** Compares and waits for the result, however long it takes. Errors: what the comparison itself stopped at. */
+export async function verifyNow(control: Control, source: string, table?: string): Promise<VerifyAnswer> {
+  const run = await startRun(control, source, table);
+  const handle = control.temporal.workflow.getHandle(verifyWorkflowId(source), run);
+  try {
+    const { id } = (await handle.result()) as { id: string };
+    const stored = await ifThere(() => readVerification(control.clickhouse, id));
+    return stored ? shape(stored) : await lastVerification(control, source);
+  } catch (error) {
+    throw flowError(error, control.settings.temporalAddress);
+  }
+}
+
+function shape(stored: Verification): VerifyAnswer {
+  const tables = stored.tables.map((table) => ({ ...table }));
+  return { ...stored, tables, identical: stored.status === 'finished' ? stored.identical : null };
+}
+
+async function ifThere<Answer>(read: () => Promise<Answer | undefined>): Promise<Answer | undefined> {
+  try {
+    return await read();
+  } catch (error) {
+    if (noTableYet(error)) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,53 @@
+/** Reading copies, and comparing them with their sources. */
+import type { FastifyInstance } from 'fastify';
+import type { ZodTypeProvider } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import type { Control } from '../control/control.ts';
+import { runQuery } from '../control/query.ts';
+import { problemAnswer, queryAnswer, queryBody, verifyAnswer, verifyBody } from '../control/shapes.ts';
+import { lastVerification, startVerification } from '../control/verify.ts';
+
+const problems = { 404: problemAnswer, 422: problemAnswer, 503: problemAnswer, 504: problemAnswer };
+
+export function addQueryRoutes(app: FastifyInstance, control: Control): void {
+  const routes = app.withTypeProvider<ZodTypeProvider>();
+  routes.post(
+    '/api/v1/query',
+    {
+      schema: {
+        tags: ['query'],
+        summary: 'One reading statement on ClickHouse: 10,000 rows, 10 s, FINAL by itself',
+        body: queryBody,
+        response: { 200: queryAnswer, ...problems },
+      },
+    },
+    async (request) => await runQuery(control, request.body.sql),
+  );
+  const params = z.object({ source: z.string() });
+  routes.get(
+    '/api/v1/verify/:source',
+    {
+      schema: {
+        tags: ['verify'],
+        summary: 'The last comparison of source and copy',
+        params,
+        response: { 200: verifyAnswer, ...problems },
+      },
+    },
+    async (request) => await lastVerification(control, request.params.source),
+  );
+  routes.post(
+    '/api/v1/verify/:source',
+    {
+      schema: {
+        tags: ['verify'],
+        summary: 'Compare source and copy now',
+        params,
+        body: verifyBody,
+        response: { 202: verifyAnswer, ...problems },
+      },
+    },
+    async (request, reply) =>
+      reply.code(202).send(await startVerification(control, request.params.source, request.body?.table)),
+  );
+}

@@ -1,0 +1,78 @@
+/** The REST API: routes over the control module, their OpenAPI page, and the console. */
+import fastifySwagger from '@fastify/swagger';
+import fastifySwaggerUi from '@fastify/swagger-ui';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import { createJsonSchemaTransform, serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
+import { addConsole } from './console.ts';
+import type { Control } from './control/control.ts';
+import { guard, requireTokenOutside } from './guards.ts';
+import { handleError, requestProblem, sendProblem } from './problems.ts';
+import { addOperationRoutes } from './routes/operation.ts';
+import { addPipelineRoutes } from './routes/pipeline.ts';
+import { addQueryRoutes } from './routes/query.ts';
+import { addSourceRoutes } from './routes/sources.ts';
+
+const bodyLimit = 1024 * 1024;
+
+/** Builds the server; `listen` is the caller's. Throws `configuration` when it would be open without a token. */
+export async function buildServer(control: Control, logger?: FastifyBaseLogger): Promise<FastifyInstance> {
+  requireTokenOutside(control.settings);
+  const app = Fastify({
+    ...(logger ? { loggerInstance: logger } : {}),
+    disableRequestLogging: true,
+    bodyLimit,
+    routerOptions: { maxParamLength: 400 },
+    forceCloseConnections: true,
+  });
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(serializerCompiler);
+  app.setErrorHandler(handleError);
+  app.setNotFoundHandler((request, reply) => {
+    const route = `${request.method} ${request.url.split('?', 1)[0]}`;
+    return sendProblem(reply, {
+      ...requestProblem(404, 'No such route', `there is no ${route}`, 'See /docs for what there is.'),
+      instance: request.url,
+    });
+  });
+  acceptJsonOnly(app);
+  guard(app, control.settings);
+  app.addHook('onSend', async (_request, reply) => {
+    reply.header('x-content-type-options', 'nosniff').header('cache-control', 'no-store');
+  });
+  await addDocs(app, Boolean(control.settings.apiToken));
+  addOperationRoutes(app, control);
+  addPipelineRoutes(app, control);
+  addSourceRoutes(app, control);
+  addQueryRoutes(app, control);
+  addConsole(app, control);
+  return app;
+}
+
+/** JSON, or no body at all: forms and plain text are what other web pages could send. */
+function acceptJsonOnly(app: FastifyInstance): void {
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser(/^application\/(.+\+)?json/, { parseAs: 'string' }, (request, body, done) => {
+    if (body === '') done(null, undefined);
+    else parse(request, body as string, done);
+  });
+}
+
+async function addDocs(app: FastifyInstance, withToken: boolean): Promise<void> {
+  await app.register(fastifySwagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Sluice',
+        version: '0.1.0',
+        description: 'Keeps copies of operational data true. Errors are RFC 9457 problems with a remedy.',
+      },
+      ...(withToken
+        ? { components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } }, security: [{ token: [] }] }
+        : {}),
+    },
+    transform: createJsonSchemaTransform({ skipList: [] }),
+  });
+  await app.register(fastifySwaggerUi, { routePrefix: '/docs', staticCSP: true });
+  app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
+}

@@ -1,0 +1,49 @@
+/**
+ * The API process: serves REST, OpenAPI and the console, and brings up the sources of the configuration. Prints
+ * `{"ready":true,"port":N}` when it listens; ends at SIGTERM, SIGINT, or when its parent has gone.
+ */
+import pino from 'pino';
+import { redact } from '../activities/secrets.ts';
+import { openControl } from '../api/control/control.ts';
+import { bringUp } from '../api/control/declared.ts';
+import { buildServer } from '../api/server.ts';
+import { asSluiceError, describeError } from '../model/errors.ts';
+import { type Config, readConfig } from './config.ts';
+import { whenUnwanted } from './embedded/child.ts';
+import { readSettings } from './settings.ts';
+
+const emptyConfig: Config = { sources: [], sinks: [], transformations: [], quality: [], windows: [] };
+
+async function main(): Promise<void> {
+  const settings = readSettings();
+  const log = pino(
+    {
+      name: 'api',
+      level: settings.logLevel === 'warning' ? 'warn' : settings.logLevel,
+      redact: ['req.headers.authorization', '*.connection_string', 'connection_string'],
+      hooks: { streamWrite: redact },
+    },
+    pino.destination(2),
+  );
+  const config = settings.configFolder ? readConfig(settings.configFolder) : emptyConfig;
+  const control = openControl(settings);
+  const server = await buildServer(control, log);
+  const end = new AbortController();
+  whenUnwanted((why) => {
+    log.info(`stopping: ${why}`);
+    end.abort();
+    void server.close().finally(() => process.exit(0));
+  });
+  await server.listen({ host: settings.apiHost, port: settings.apiPort });
+  const address = server.server.address();
+  const port = typeof address === 'object' && address ? address.port : settings.apiPort;
+  process.stdout.write(`${JSON.stringify({ ready: true, port })}\n`);
+  await bringUp(control, config.sources, log, end.signal);
+}
+
+main().catch((error: NodeJS.ErrnoException) => {
+  const known = asSluiceError(error);
+  const inUse = error.code === 'EADDRINUSE' ? 'port_in_use: the port of the API is taken. Set SLUICE_API_PORT. ' : '';
+  process.stderr.write(`sluice api: ${inUse}${redact(describeError(known))}\n`);
+  process.exit(known.kind === 'configuration' ? 2 : 1);
+});

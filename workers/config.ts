@@ -1,0 +1,231 @@
+/**
+ * The YAML files of SLUICE_CONFIG_DIR: read whole, checked, and every mistake told with its file and line, what is
+ * allowed there, and what was probably meant.
+ */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { isMap, isScalar, LineCounter, type Node, parseDocument } from 'yaml';
+import { z } from 'zod';
+import { captureConfig, connectionString, sourceId, sourceType } from '../api/control/shapes.ts';
+import { SluiceError } from '../model/errors.ts';
+
+const { tables, poll_interval, mode, exclude_columns, options } = captureConfig.shape;
+
+const cdcFile = z.strictObject({
+  sources: z
+    .array(
+      z.strictObject({
+        id: sourceId,
+        type: sourceType,
+        connection_string: connectionString,
+        tables,
+        poll_interval,
+        mode,
+        exclude_columns,
+        options,
+        start: z.boolean().default(true),
+      }),
+    )
+    .default([]),
+});
+
+const connectorsFile = z.strictObject({
+  sinks: z
+    .array(
+      z.strictObject({
+        id: sourceId,
+        type: z.enum(['clickhouse']),
+        url: z.url({ protocol: /^https?$/ }),
+        database: z.string().min(1).default('sluice'),
+      }),
+    )
+    .default([]),
+});
+
+const rule = z.looseObject({ rule_id: z.string().min(1) });
+const rulesFile = z.strictObject({ rules: z.array(rule).default([]) });
+const analyticsFile = z.strictObject({ windows: z.array(z.looseObject({ id: sourceId })).default([]) });
+
+export type SourceFile = z.infer<typeof cdcFile>['sources'][number];
+
+export interface Config {
+  sources: SourceFile[];
+  sinks: z.infer<typeof connectorsFile>['sinks'];
+  transformations: z.infer<typeof rule>[];
+  quality: z.infer<typeof rule>[];
+  windows: z.infer<typeof analyticsFile>['windows'];
+}
+
+/** Reads all files of a folder; those that are not there count as empty. Throws `configuration` with file and line. */
+export function readConfig(folder: string, environment: NodeJS.ProcessEnv = process.env): Config {
+  const read = <Shape extends z.ZodType>(name: string, shape: Shape) => {
+    const file = path.join(folder, name);
+    return parseConfig(file, readIfThere(file) ?? '', shape, environment);
+  };
+  const config = {
+    sources: read('cdc.yaml', cdcFile).sources,
+    sinks: read('connectors.yaml', connectorsFile).sinks,
+    transformations: read('transformations.yaml', rulesFile).rules,
+    quality: read('quality.yaml', rulesFile).rules,
+    windows: read('analytics.yaml', analyticsFile).windows,
+  };
+  refuseTwins(path.join(folder, 'cdc.yaml'), config.sources);
+  return config;
+}
+
+/** Parses and checks one file’s text. */
+export function parseConfig<Shape extends z.ZodType>(
+  file: string,
+  text: string,
+  shape: Shape,
+  environment: NodeJS.ProcessEnv = process.env,
+): z.infer<Shape> {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true });
+  const [problem] = document.errors;
+  if (problem) {
+    const remedy = 'Correct the YAML; texts with : or # or { need quotes.';
+    throw mistake(file, problem.linePos?.[0].line ?? 1, problem.message.split('\n', 1)[0] ?? '', remedy);
+  }
+  const lineOf = (keys: PropertyKey[], ofKey = false) => lines.linePos(offsetAt(document.contents, keys, ofKey)).line;
+  const content = replaceReferences(document.toJS({ maxAliasCount: 100 }) ?? {}, [], (name, at) => {
+    const value = environment[name];
+    if (value !== undefined && value !== '') return value;
+    const remedy = `Set ${name}, or write the value into the file.`;
+    throw mistake(file, lineOf(at), `the environment variable ${name} is not set`, remedy);
+  });
+  const result = shape.safeParse(content);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  throw issue ? shapeMistake(file, issue, shape, lineOf) : result.error;
+}
+
+function shapeMistake(
+  file: string,
+  issue: z.core.$ZodIssue,
+  shape: z.ZodType,
+  lineOf: (keys: PropertyKey[], ofKey?: boolean) => number,
+): SluiceError {
+  const where = issue.path.length > 0 ? ` at ${issue.path.join('.')}` : '';
+  if (issue.code !== 'unrecognized_keys') {
+    return mistake(
+      file,
+      lineOf([...issue.path]),
+      `${issue.message}${where}`,
+      'See docs/configuration.md for what is right.',
+    );
+  }
+  const [key = ''] = issue.keys;
+  const allowed = keysAt(shape, issue.path);
+  const meant = nearest(key, allowed);
+  const question = meant ? `Did you mean ${meant}? ` : '';
+  return mistake(
+    file,
+    lineOf([...issue.path, key], true),
+    `unknown key ${key}${where}`,
+    `${question}Allowed are ${allowed.join(', ')}.`,
+  );
+}
+
+function mistake(file: string, line: number, reason: string, remedy: string): SluiceError {
+  return new SluiceError('configuration', reason, remedy, { file, line });
+}
+
+/** Where a value (or its key) stands in the text; the nearest thing that is there when it is missing. */
+function offsetAt(root: Node | null, keys: PropertyKey[], ofKey: boolean): number {
+  let node = root;
+  let offset = root?.range?.[0] ?? 0;
+  for (const [index, key] of keys.entries()) {
+    if (isMap(node)) {
+      const pair = node.items.find((item) => String(isScalar(item.key) ? item.key.value : item.key) === String(key));
+      if (!pair) return offset;
+      const isLast = index === keys.length - 1;
+      node = pair.value as Node | null;
+      const place = (isLast && ofKey) || !node?.range ? (pair.key as Node) : node;
+      offset = place.range?.[0] ?? offset;
+    } else {
+      node = (node as { get?: (key: unknown, keep: boolean) => Node } | null)?.get?.(key, true) ?? null;
+      offset = node?.range?.[0] ?? offset;
+    }
+  }
+  return offset;
+}
+
+/**
+ * Puts values for `${NAME}`. Connection strings keep theirs: they are opened by the worker alone, so that no secret
+ * reaches Temporal.
+ */
+function replaceReferences(
+  value: unknown,
+  at: PropertyKey[],
+  read: (name: string, at: PropertyKey[]) => string,
+): unknown {
+  if (typeof value === 'string') {
+    if (at.at(-1) === 'connection_string') return value;
+    return value.replace(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_text, name: string) => read(name, at));
+  }
+  if (Array.isArray(value)) return value.map((item, index) => replaceReferences(item, [...at, index], read));
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key, replaceReferences(item, [...at, key], read)]),
+  );
+}
+
+/** The keys that a shape allows at a place. */
+function keysAt(shape: z.ZodType, at: PropertyKey[]): string[] {
+  let inner: unknown = unwrap(shape);
+  for (const key of at) {
+    if (inner instanceof z.ZodArray) inner = unwrap(inner.element);
+    else if (inner instanceof z.ZodObject) inner = unwrap(inner.shape[String(key)]);
+    else return [];
+  }
+  return inner instanceof z.ZodObject ? Object.keys(inner.shape) : [];
+}
+
+function unwrap(shape: unknown): unknown {
+  return shape instanceof z.ZodDefault || shape instanceof z.ZodOptional ? unwrap(shape.unwrap()) : shape;
+}
+
+/** The allowed word that was probably meant: few letters differ. */
+export function nearest(word: string, allowed: string[]): string | undefined {
+  const scored = allowed.map((name) => ({ name, edits: editDistance(word.toLowerCase(), name.toLowerCase()) }));
+  scored.sort((a, b) => a.edits - b.edits);
+  const [best] = scored;
+  return best && best.edits <= Math.max(1, Math.floor(best.name.length / 3)) ? best.name : undefined;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(change, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+function refuseTwins(file: string, sources: SourceFile[]): void {
+  const ids = sources.map((source) => source.id);
+  const twin = ids.find((id, index) => ids.indexOf(id) !== index);
+  if (twin === undefined) return;
+  throw new SluiceError('configuration', `two sources have the id ${twin}`, 'Give each its own id.', { file });
+}
+
+function readIfThere(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === 'ENOENT') return undefined;
+    throw new SluiceError(
+      'configuration',
+      `cannot read it: ${code}`,
+      'See that it is a readable file.',
+      { file },
+      error,
+    );
+  }
+}
