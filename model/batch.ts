@@ -31,7 +31,7 @@ export type BatchKind = 'begin' | 'rows' | 'truncate' | 'idle' | 'chunk' | 'snap
 
 /** A row of `_batches`, as JSON: positions, versions and 64-bit numbers are strings, times ISO 8601 in UTC. */
 export interface BatchRecord {
-  /** `{source}/{lease}/{seq}`. */
+  /** `{source}/{lease}/{seq}`; of a snapshot `{source}/snapshot/{asset}/{generation}` and `/{chunk}`. */
   id: string;
   source: string;
   kind: BatchKind;
@@ -45,6 +45,8 @@ export interface BatchRecord {
   inner: string;
   /** Of the source's cluster: `system identifier/timeline`. */
   cluster: string;
+  /** Upper 16 bits of all versions: rises when the source is another cluster, or another timeline, than before. */
+  epoch: number;
   /** Commit times of the first and last change; null when there is none. */
   committed_first: string | null;
   committed_last: string | null;

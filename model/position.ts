@@ -22,3 +22,11 @@ export function compareLsn(a: string, b: string): number {
   const difference = parseLsn(a) - parseLsn(b);
   return difference < 0n ? -1 : difference > 0n ? 1 : 0;
 }
+
+/**
+ * A position at a page's beginning and one behind that page's header are the same place in the log: servers answer
+ * either. This is the later of the two, for comparing what was passed with what was to be passed.
+ */
+export function behindPageHeader(lsn: bigint): bigint {
+  return lsn % 8192n === 0n ? lsn + 40n : lsn;
+}

@@ -19,6 +19,7 @@ export interface LoopOptions {
   /** lease number * 65536 + attempt. */
   lease: number;
   cluster: string;
+  epoch: number;
   /** Where the stream begins: the last recorded position. */
   position: string;
   workflow: { id: string; runId: string; attempt: number };
@@ -159,7 +160,7 @@ export class CaptureLoop {
     failed: Record<string, ErrorReport>,
     durations: BatchRecord['durations'],
   ): Promise<void> {
-    const { source, clickhouse, lease, cluster, workflow } = this.#options;
+    const { source, clickhouse, lease, cluster, epoch, workflow } = this.#options;
     // An idle record only moves the position: it takes the place of the idle one before.
     const replaces = kind === 'idle' && this.#lastKind === 'idle';
     const seq = replaces ? this.#seq - 1 : this.#seq;
@@ -173,6 +174,7 @@ export class CaptureLoop {
       position_to: batch?.to ?? this.#safe,
       inner: batch?.inner ?? '',
       cluster,
+      epoch,
       committed_first: timeOf(batch?.committedFirst ?? 0),
       committed_last: timeOf(batch?.committedLast ?? 0),
       changes: batch?.changes ?? 0,

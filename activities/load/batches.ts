@@ -10,13 +10,13 @@ const tables: Record<string, string> = {
   // One insert here is the checkpoint and the audit record of a batch.
   _batches: `(
     source LowCardinality(String), lease UInt64, seq UInt64, id String, kind LowCardinality(String),
-    position_from String, position_to String, inner String, cluster String,
+    position_from String, position_to String, inner String, cluster String, epoch UInt16,
     committed_first Nullable(DateTime64(6, 'UTC')), committed_last Nullable(DateTime64(6, 'UTC')),
     changes UInt64, assets String, truncated String, failed String, rules UInt64,
     fill_ms Float64, resolve_ms Float64, write_ms Float64,
     workflow_id String, run_id String, attempt UInt32, previous_hash String, hash String,
     recorded_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
-  ) ENGINE = ReplacingMergeTree ORDER BY (source, lease, seq)`,
+  ) ENGINE = ReplacingMergeTree ORDER BY (source, lease, seq, id)`,
   _rejects: `(
     asset LowCardinality(String), key String, version UInt128, \`check\` LowCardinality(String), column String, reason String,
     row String, state LowCardinality(String), batch String, committed_at DateTime64(6, 'UTC'),
@@ -102,6 +102,7 @@ export async function readRecords(
     changes: Number(rest.changes),
     rules: Number(rest.rules),
     attempt: Number(rest.attempt),
+    epoch: Number(rest.epoch),
     assets: JSON.parse(assets),
     truncated: JSON.parse(truncated),
     failed: JSON.parse(failed),
@@ -109,18 +110,16 @@ export async function readRecords(
   }));
 }
 
-/** Kinds of records that say where the stream is. */
-export const streamKinds = "('begin', 'rows', 'truncate', 'idle')";
-
 /** The last record of a source's stream since it was connected, or undefined when there is none. */
 export async function lastRecord(clickhouse: ClickHouse, source: string): Promise<BatchRecord | undefined> {
-  const [record] = await readRecords(
-    clickhouse,
-    `source = {source:String} AND kind IN ${streamKinds}`,
-    { source },
-    'lease DESC, seq DESC',
-    1,
-  );
+  const where = `source = {source:String} AND kind IN ('removed', 'begin', 'rows', 'truncate', 'idle')`;
+  const [record] = await readRecords(clickhouse, where, { source }, 'lease DESC, seq DESC', 1);
+  return record?.kind === 'removed' ? undefined : record;
+}
+
+/** The last record of a source's stream, also when the source was removed since: leases and epochs go on from it. */
+export async function lastRecordEver(clickhouse: ClickHouse, source: string): Promise<BatchRecord | undefined> {
+  const [record] = await readRecords(clickhouse, 'source = {source:String}', { source }, 'lease DESC, seq DESC', 1);
   return record;
 }
 

@@ -9,6 +9,7 @@ import { compareLsn, parseLsn } from '../../../model/position.ts';
 import { keyColumns, type TableSchema, tableName } from '../../../model/table.ts';
 import { snapshotVersion } from '../../../model/version.ts';
 import { Block } from '../../load/block.ts';
+import type { Reject } from '../stream.ts';
 import { connect, quoteName, quoteTable, quoteText } from './connection.ts';
 import { copyBytes, RowEncoder } from './encode.ts';
 import { timeText } from './postgres_stream.ts';
@@ -72,8 +73,8 @@ export interface ChunkOptions {
   startPosition: string;
   epoch: number;
   signal: AbortSignal;
-  /** Writes a block; resolves when it is durable. */
-  write: (block: Block, part: number) => Promise<void>;
+  /** Writes a block and the rows that were held back meanwhile; resolves when both are durable. */
+  write: (block: Block, rejects: Reject[], part: number) => Promise<void>;
   progress: (rows: number) => void;
 }
 
@@ -161,6 +162,7 @@ class ChunkReader {
   #rows = 0;
   #bytes = 0;
   #rejected = 0;
+  #rejects: Reject[] = [];
   #writing: Promise<void> | undefined;
   #wake: (() => void) | undefined;
   #done = false;
@@ -190,10 +192,10 @@ class ChunkReader {
     const abort = () => this.#fail(this.#signal.reason);
     this.#signal.addEventListener('abort', abort);
     try {
-      while (!this.#done || this.#block.rows > 0) {
+      while (!this.#done || this.#block.rows > 0 || this.#rejects.length > 0) {
         if (this.#error) throw this.#error;
-        if (this.#block.length >= partBytes || (this.#done && this.#block.rows > 0)) await this.#writePart();
-        else if (!this.#done) await new Promise<void>((resolve) => (this.#wake = resolve));
+        if (this.#block.length >= partBytes || this.#done) await this.#writePart();
+        else await new Promise<void>((resolve) => (this.#wake = resolve));
       }
       return { rows: this.#rows, bytes: this.#bytes, rejected: this.#rejected };
     } finally {
@@ -226,8 +228,10 @@ class ChunkReader {
     const block = this.#block;
     this.#block = this.#spare ?? new Block(256 * 1024);
     this.#spare = undefined;
+    const rejects = this.#rejects;
+    this.#rejects = [];
     const part = this.#part++;
-    this.#writing = this.#waitUntilDurable().then(() => this.#options.write(block, part));
+    this.#writing = this.#waitUntilDurable().then(() => this.#options.write(block, rejects, part));
     if (this.#session!.paused) this.#session!.resume();
     await this.#writing;
     this.#writing = undefined;
@@ -265,13 +269,34 @@ class ChunkReader {
       while (bytes[fieldEnd] !== 0x09 && bytes[fieldEnd] !== 0x0a) fieldEnd++;
       if (!this.#field(block, column, bytes, at, fieldEnd)) {
         block.dropRow();
-        this.#rejected++;
-        return;
+        return this.#reject(bytes, start, end);
       }
       at = fieldEnd + 1;
     }
     block.length = copyBytes(block.bytes, block.length, this.#trailer, 0, this.#trailer.length);
     block.rows++;
+  }
+
+  #reject(bytes: Buffer, start: number, end: number): void {
+    const { column, reason } = this.#encoder.refused;
+    const fields = bytes.toString('latin1', start, end - 1).split('\t');
+    const row: Record<string, string | null> = Object.create(null);
+    const key: Record<string, string | null> = Object.create(null);
+    for (const [i, definition] of this.#options.table.columns.entries()) {
+      const field = Buffer.from(fields[i]!, 'latin1');
+      row[definition.name] = fields[i] === '\\N' ? null : unescapeCopy(field, 0, field.length).toString('utf8');
+      if (definition.key) key[definition.name] = row[definition.name]!;
+    }
+    this.#rejected++;
+    const version = this.#trailer.toString('latin1').split('\t', 1)[0]!;
+    this.#rejects.push({
+      key: JSON.stringify(key),
+      version,
+      column,
+      reason,
+      row: JSON.stringify(row),
+      committed_at: timeText(Date.now() * 1000),
+    });
   }
 
   #field(block: Block, column: number, bytes: Buffer, start: number, end: number): boolean {

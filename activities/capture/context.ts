@@ -1,0 +1,57 @@
+/** What the activities of capturing share: settings, connections to ClickHouse by role, and secrets opened late. */
+import type { Client } from '@temporalio/client';
+import { CancelledFailure } from '@temporalio/common';
+import { asSluiceError, type Place, SluiceError } from '../../model/errors.ts';
+import { catalogMessages, catalogWorkflowId } from '../../model/messages.ts';
+import type { ConnectRequest } from '../../model/source.ts';
+import { ClickHouse, type Role } from '../load/clickhouse.ts';
+import { open } from '../secrets.ts';
+
+/** What of the process's settings activities need. */
+export interface CaptureSettings {
+  clickhouseUrl: string;
+  clickhouseDatabase: string;
+  secretKey: string;
+  /** Rows after which a batch is cut. */
+  bufferSize: number;
+}
+
+export class CaptureContext {
+  readonly settings: CaptureSettings;
+  readonly #client: Client;
+  readonly #roles = new Map<Role, ClickHouse>();
+
+  constructor(settings: CaptureSettings, client: Client) {
+    this.settings = settings;
+    this.#client = client;
+  }
+
+  /** The connection to ClickHouse for a role; one a process. */
+  clickhouse(role: Role): ClickHouse {
+    let clickhouse = this.#roles.get(role);
+    if (!clickhouse) {
+      const { clickhouseUrl, clickhouseDatabase } = this.settings;
+      clickhouse = new ClickHouse({ url: clickhouseUrl, database: clickhouseDatabase, role });
+      this.#roles.set(role, clickhouse);
+    }
+    return clickhouse;
+  }
+
+  /** The connection string in the open: never to be logged, thrown or returned. */
+  connectionString(request: Pick<ConnectRequest, 'connection_string'>): string {
+    return open(request.connection_string, this.settings.secretKey);
+  }
+
+  /** The registered request of a source. Errors: `not_found`. */
+  async request(source: string): Promise<ConnectRequest> {
+    const catalog = this.#client.workflow.getHandle(catalogWorkflowId);
+    const request = await catalog.query<ConnectRequest | null, [string]>(catalogMessages.source, source);
+    if (request) return request;
+    throw new SluiceError('not_found', `no source ${source} is connected`, 'See: sluice sources list', { source });
+  }
+}
+
+/** An error on its way out of an activity: with its place, unless it is the answer to a cancellation. */
+export function activityError(error: unknown, place: Place): Error {
+  return error instanceof CancelledFailure ? error : asSluiceError(error, place);
+}
