@@ -54,6 +54,8 @@ interface Dialect {
   text(x: string): string;
   /** How a list of tuples stands behind IN. */
   list(tuples: string[]): string;
+  /** True for the error of a literal that is no value of its type, e.g. no label of an enum. */
+  isBadValue(error: unknown): boolean;
   /** Whether a comparison of tuples needs a condition on the first column beside it to use the index. */
   helpTuples: boolean;
 }
@@ -100,15 +102,28 @@ export class Side {
   async lookup(keys: Key[]): Promise<Map<string, SeenRow>> {
     const found = new Map<string, SeenRow>();
     for (const some of cut(keys)) {
-      const tuples = some.map((key) => this.#tuple(key)).filter((tuple) => tuple !== undefined);
-      if (tuples.length === 0) continue;
-      const rows = await this.#rows(this.#isOneOf(tuples));
+      const rows = await this.#find(some);
       for (const key of some) {
         const row = rows.get(keyId(key));
         if (row) found.set(keyId(key), row);
       }
     }
     return found;
+  }
+
+  /** Rows with these keys and perhaps others. A key that the side cannot even say as a value has no row there. */
+  async #find(keys: Key[]): Promise<Map<string, SeenRow>> {
+    const { keys: columns, name, list, isBadValue } = this.#dialect;
+    const tuples = keys.map((key) => this.#tuple(key)).filter((tuple) => tuple !== undefined);
+    if (tuples.length === 0) return new Map();
+    try {
+      return await this.#rows(`(${columns.map(name).join(', ')}) IN (${list(tuples)})`);
+    } catch (error) {
+      if (!isBadValue(error)) throw error;
+      if (keys.length === 1) return new Map();
+      const middle = keys.length >> 1;
+      return new Map([...(await this.#find(keys.slice(0, middle))), ...(await this.#find(keys.slice(middle)))]);
+    }
   }
 
   /** The key at which a part of `rows` rows behind `after` ends, or undefined when there are fewer. */
@@ -145,11 +160,6 @@ export class Side {
   #tuple(key: Key): string | undefined {
     const literals = this.#dialect.keys.map((column, index) => this.#dialect.literal(column, key[index]!));
     return literals.includes(undefined) ? undefined : `(${literals.join(', ')})`;
-  }
-
-  #isOneOf(tuples: string[]): string {
-    const { keys, name, list } = this.#dialect;
-    return `(${keys.map(name).join(', ')}) IN (${list(tuples)})`;
   }
 
   #where(part: Part): string {
@@ -216,6 +226,7 @@ export function sourceSide(client: pg.ClientBase, table: TableSchema, partitione
     text: (x) => `coalesce((${x})::text, '0')`,
     // A list of tuples is planned as a chain of ORs, a list of VALUES as a join with the index.
     list: (tuples) => `VALUES ${tuples.join(', ')}`,
+    isBadValue: (error) => String(((error as Error).cause as { code?: unknown })?.code).startsWith('22'),
     helpTuples: false,
   });
 }
@@ -244,6 +255,7 @@ export function copySide(clickhouse: ClickHouse, table: TableSchema, signal: Abo
     mark: 'toString(_r._version)',
     text: (x) => `toString(${x})`,
     list: (tuples) => tuples.join(', '),
+    isBadValue: () => false,
     helpTuples: true,
   });
 }

@@ -1,0 +1,305 @@
+/** Verification against real engines: right copies of all types pass, every damage is found, movement is no alarm. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import fc from 'fast-check';
+import type pg from 'pg';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { readTableByName } from '../activities/capture/postgresql/catalog.ts';
+import { RowEncoder } from '../activities/capture/postgresql/encode.ts';
+import { type TableVerification, type VerifyOptions, verifyTable } from '../activities/check/verify.ts';
+import {
+  createVerificationTable,
+  lastVerification,
+  readVerification,
+  storeVerification,
+} from '../activities/check/verify_store.ts';
+import { createOwnTables, writeRejects } from '../activities/load/batches.ts';
+import { Block } from '../activities/load/block.ts';
+import { ClickHouse } from '../activities/load/clickhouse.ts';
+import { copyColumns, createCopy } from '../activities/load/tables.ts';
+import { parseLsn } from '../model/position.ts';
+import { keyColumns, type TableSchema } from '../model/table.ts';
+import { type SourceServer, startSource } from './source_server.ts';
+
+let server: SourceServer;
+let client: pg.Client;
+let clickhouse: ClickHouse;
+let version = 0;
+
+beforeAll(async () => {
+  server = await startSource();
+  client = await server.session();
+  clickhouse = new ClickHouse({
+    url: process.env.SLUICE_TEST_CLICKHOUSE ?? 'http://127.0.0.1:21301',
+    database: `verify_${process.pid}`,
+    role: 'verify',
+  });
+  await client.query("CREATE TYPE public.mood AS ENUM ('sad', 'glad'); CREATE TYPE public.pair AS (a int, b text)");
+  await createOwnTables(clickhouse);
+  await createVerificationTable(clickhouse);
+}, 60_000);
+
+afterAll(async () => {
+  await clickhouse?.command(`DROP DATABASE IF EXISTS ${clickhouse.name('x').replace('.`x`', '')}`);
+  await clickhouse?.close();
+  await server?.stop();
+});
+
+/** Makes a table in the source, and its empty copy. */
+async function make(name: string, definition: string, rows = ''): Promise<TableSchema> {
+  await client.query(`DROP TABLE IF EXISTS public.${name}; CREATE TABLE public.${name} (${definition}); ${rows}`);
+  const table = await readTableByName(client, 'main', { schema: 'public', table: name });
+  await clickhouse.command(`DROP TABLE IF EXISTS ${clickhouse.name(table!.asset_id)}`);
+  await createCopy(clickhouse, table!);
+  return table!;
+}
+
+const asText = { getTypeParser: () => (text: string) => text };
+
+/** Writes the rows that the source has now (of a condition) into the copy, by the encoder that snapshots use. */
+async function copy(table: TableSchema, where = 'true', deleted = 0, reader = client): Promise<void> {
+  version += 1;
+  const encoder = new RowEncoder(table);
+  const block = new Block();
+  const names = table.columns.map((column) => `"${column.name}"`).join(', ');
+  const { rows } = await reader.query<(string | null)[]>({
+    text: `SELECT ${names} FROM ${table.schema}."${table.table}" WHERE ${where}`,
+    rowMode: 'array',
+    types: asText,
+  } as pg.QueryArrayConfig);
+  const trailer = Buffer.from(`${version}\t${deleted}\t2026-01-01 00:00:00\t`);
+  for (const row of rows) {
+    block.reserve(10_000 + 3 * Buffer.byteLength(row.join('')));
+    block.beginRow();
+    row.forEach((text, index) => {
+      const bytes = Buffer.from(text ?? '');
+      const written =
+        text === null ? encoder.missing(block, index) : encoder.value(block, index, bytes, 0, bytes.length);
+      if (!written) throw new Error(`${encoder.refused.column}: ${encoder.refused.reason}`);
+    });
+    trailer.copy(block.bytes, block.length);
+    block.length += trailer.length;
+    block.endRow();
+  }
+  if (rows.length > 0) await insert(table, block.content());
+}
+
+async function insert(table: TableSchema, tsv: Buffer): Promise<void> {
+  await clickhouse.insertTsv(
+    table.asset_id,
+    copyColumns(table),
+    [Buffer.from(tsv)],
+    `test-${version}-${Math.random()}`,
+  );
+}
+
+/** Damages the copy: `set` are the columns that are replaced, of the rows of a condition. */
+async function damage(table: TableSchema, where: string, set: Record<string, string>): Promise<void> {
+  version += 1;
+  const columns = copyColumns(table);
+  const values: Record<string, string> = { _version: String(version), ...set };
+  const name = clickhouse.name(table.asset_id);
+  await clickhouse.command(
+    `INSERT INTO ${name} (${columns.map((column) => `\`${column}\``).join(', ')}) SELECT ${columns
+      .map((column) => values[column] ?? `_t.\`${column}\``)
+      .join(', ')} FROM ${name} AS _t FINAL WHERE ${where}`,
+  );
+}
+
+async function verify(table: TableSchema, more: Partial<VerifyOptions> = {}): Promise<TableVerification> {
+  return await verifyTable({
+    connectionString: server.url(),
+    clickhouse,
+    table,
+    appliedPosition: async () => 1n << 63n,
+    ...more,
+  });
+}
+
+const counts = (rows: number) => ({ identical: true, source_rows: rows, copy_rows: rows, keys: [], error: null });
+
+const everyType = `
+  i2 smallint, i4 int, i8 bigint, o oid, n numeric(12,2), wide numeric(76,30), negative numeric(5,-2), small numeric(3,5), free numeric,
+  f4 real, f8 double precision, b boolean, u uuid, t text, v varchar(20), c char(5), ch "char", na name, e public.mood,
+  d date, ts timestamp, tz timestamptz, by bytea, j json, jb jsonb, x xml, iv interval, ip inet, ci cidr, mac macaddr,
+  bits bit(4), vb varbit, m money, tv tsvector, r int4range, mr int4multirange, p point, pr public.pair, tt time, ttz timetz,
+  a int[], ai int[] NOT NULL, an numeric(9,3)[] NOT NULL, at text[] NOT NULL, af float8[] NOT NULL, ab bool[] NOT NULL,
+  au uuid[] NOT NULL, ad date[] NOT NULL, atz timestamptz[] NOT NULL, aby bytea[] NOT NULL, ac char(3)[] NOT NULL, ae public.mood[] NOT NULL,
+  af4 real[] NOT NULL, ats timestamp[] NOT NULL, aj jsonb[] NOT NULL`;
+
+const empties = "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}'";
+
+const everyRow = `
+  (1, 32767, 2147483647, 9223372036854775807, 4294967295, 9999999999.99, ${'9'.repeat(46)}.${'9'.repeat(30)}, 9999900, 0.00999, 'NaN',
+   3.4028235e38, 1.7976931348623157e308, true, 'ffffffff-ffff-ffff-0000-ffffffffffff', E'\\t\\n\\\\\\r\\b\\f tab | ~ é 漢字 𝄞', 'v', 'ab', 'x', 'name', 'glad',
+   '2299-12-31', '9999-12-31 23:59:59.999999', '9999-12-31 23:59:59.999999+00', '\\x00ff5c0a09', '{"a" : 1}', '{"b":1.10}', '<a>é</a>', '1 year -2 days 03:04:05.6', '1.2.3.4', '10.0.0.0/8', '08:00:2b:01:02:03',
+   '1010', '101', '12.34', 'a fat cat', '[1,5)', '{[1,2),[5,7)}', '(1.5,-0)', ROW(NULL,NULL), '24:00:00', '23:59:59.999999+14',
+   '{1,NULL,3}', '{1,NULL,-2147483648}', '{1.500,NULL,-0.001}', ARRAY['', NULL, 'NULL', E'a"b\\\\\\t,{}é', '1:x'], '{NaN,-0,Infinity,-Infinity,1e-320,0.1}', '{t,f,NULL}',
+   '{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11,NULL}', '{1900-01-01,2026-11-21}', '{2026-11-21 01:02:03.4+00,NULL}', ARRAY['\\x'::bytea, '\\x00ff'], '{a,bc,NULL}', '{glad,NULL,sad}', '{0.1,NaN,-0}', '{2026-01-01 00:00:00}', ARRAY['{"a":[1,2]}'::jsonb, NULL]),
+  (2, -32768, -2147483648, -9223372036854775808, 0, -9999999999.99, -${'9'.repeat(46)}.${'9'.repeat(30)}, -9999900, -0.00999, 1e-40,
+   -1.1754944e-38, 5e-324, false, '00000000-0000-0000-0000-000000000000', '', '', '', '', '', 'sad',
+   '1900-01-01', '0001-01-01 00:00:00', '0001-01-01 00:00:00+00', '', '[]', '[]', '', '0', '::1', '::/0', '00:00:00:00:00:00',
+   '0000', '', '0', '', 'empty', '{}', '(Infinity,NaN)', ROW(1,''), '00:00', '00:00-12', '{}', ${empties}),
+  (3, ${'NULL, '.repeat(40)} NULL, ${empties}),
+  (4, 0, 0, 0, 1, 0, 0, 0, 0, 'Infinity', '-0', '-0', NULL, '12345678-9abc-def0-1234-56789abcdef0', E'\\\\N', 'NULL', '     ', ' ', '~', 'sad',
+   '1970-01-01', '1969-12-31 23:59:59.999999', '1970-01-01 00:00:00.000001+00', '\\x5c4e', 'null', 'null', '<b/>', '-1 mon', '1.2.3.4/16', '::1/128', 'ff:ff:ff:ff:ff:ff',
+   '1111', '1', '-92233720368547758.08', '''a'':1', '(,)', '{(,)}', '(0,0)', ROW(NULL,'(,)'), '12:00', '12:00+00', '[0:1]={1,2}', ${empties}),
+  (5, 1, 1, 1, 1, 1.10, 1.10, 1200, 0.00001, 123.4500, 'NaN', 'NaN', NULL, NULL, '~', '-1', 'a', NULL, NULL, NULL,
+   '2000-01-01', '2000-01-01 12:00', '1899-12-31 23:59:59.5+00', '\\x00', '1', '1', NULL, '178000000 years', NULL, NULL, NULL,
+   NULL, NULL, NULL, NULL, NULL, NULL, NULL, ROW(2147483647,NULL), NULL, NULL, '{{1,2},{3,4}}', ${empties})`;
+
+describe('a right copy', () => {
+  it('is identical for every type and its extremes', async () => {
+    const table = await make(
+      'kinds',
+      `id int PRIMARY KEY, ${everyType}`,
+      `INSERT INTO public.kinds VALUES ${everyRow}`,
+    );
+    await copy(table);
+    const result = await verify(table);
+    for (const { problem, key } of result.keys)
+      console.log(problem, key, await differingColumns(table, String(key.id)));
+    expect(result).toMatchObject(counts(5));
+  });
+
+  it('is identical whatever the names are', async () => {
+    const odd = ['e', 'u', 't', '_r', '_n', '_k0', "it's", 'a.b', 'back`tick', '100%', 'SELECT', 'Ünï \\ code'];
+    const columns = odd.map((name) => `"${name}" int`).join(', ');
+    const values = odd.map((_, index) => index + 1).join(', ');
+    const rows = `INSERT INTO public.odd VALUES (1, '{a}', ${values})`;
+    const table = await make('odd', `"k""e'y" int PRIMARY KEY, arr text[] NOT NULL, ${columns}`, rows);
+    await client.query('TRUNCATE public.odd');
+    expect(await verify(table)).toMatchObject(counts(0));
+  });
+
+  it('is identical for partitions, and without the rows of inheriting tables', async () => {
+    await client.query(`CREATE TABLE public.parts (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+      CREATE TABLE public.parts_1 PARTITION OF public.parts FOR VALUES FROM (0) TO (50);
+      CREATE TABLE public.parts_2 PARTITION OF public.parts FOR VALUES FROM (50) TO (1000);
+      INSERT INTO public.parts SELECT g, 'v' || g FROM generate_series(1, 100) g`);
+    const parts = (await readTableByName(client, 'main', { schema: 'public', table: 'parts' }))!;
+    await createCopy(clickhouse, parts);
+    await copy(parts);
+    expect(await verify(parts, { partRows: 30 })).toMatchObject(counts(100));
+    const parent = await make('parent', 'id int PRIMARY KEY, v text', "INSERT INTO public.parent VALUES (1, 'own')");
+    await copy(parent);
+    await client.query('CREATE TABLE public.heir () INHERITS (public.parent)');
+    await client.query("INSERT INTO public.heir VALUES (2, 'heir')");
+    expect(await verify(parent)).toMatchObject(counts(1));
+    await client.query('DROP TABLE public.heir');
+  });
+
+  it('is identical when the source has another encoding', async () => {
+    await server.run("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'");
+    const latin = await server.session('postgres', 'latin');
+    await latin.query('CREATE TABLE public.latin (id text PRIMARY KEY, v text)');
+    await latin.query("INSERT INTO public.latin VALUES ('é', 'ÿ~ü'), ('e', '')");
+    const table = (await readTableByName(latin, 'main', { schema: 'public', table: 'latin' }))!;
+    await createCopy(clickhouse, table);
+    await copy(table, 'true', 0, latin);
+    const connectionString = server.url('postgres', 'latin');
+    expect(await verify(table, { connectionString })).toMatchObject(counts(2));
+    await damage(table, "id = 'e'", { v: 'NULL' });
+    await damage(table, "id = 'é'", { v: "'ÿ~u'" });
+    expect(await verify(table, { connectionString })).toMatchObject({ different: 2 });
+    await latin.end();
+  });
+
+  it('is identical when both are empty', async () => {
+    expect(await verify(await make('empty_numbers', 'id int PRIMARY KEY'))).toMatchObject(counts(0));
+    expect(await verify(await make('empty_texts', 'id text PRIMARY KEY'))).toMatchObject(counts(0));
+  });
+});
+
+/** Kinds of keys: the key of the g-th row in the source, and one that is not there, in ClickHouse. */
+const keyTypes: { type: string; key: string; foreign?: string; shown?: unknown }[] = [
+  { type: 'smallint', key: 'g - 50', foreign: 'toInt16(-32768)', shown: -32768 },
+  {
+    type: 'bigint',
+    key: '9007199254740990 + g',
+    foreign: 'toInt64(-9223372036854775808)',
+    shown: '-9223372036854775808',
+  },
+  { type: 'oid', key: '4294967295 - g', foreign: 'toUInt32(7)', shown: 7 },
+  {
+    type: 'uuid',
+    key: 'md5(g::text)::uuid',
+    foreign: "toUUID('ffffffff-0000-0000-0000-000000000001')",
+    shown: 'ffffffff-0000-0000-0000-000000000001',
+  },
+  {
+    type: 'text',
+    key: "(ARRAY['a','A','é','Z','','~'])[1 + g % 6] || g || E'\\t\\'\\\\'",
+    foreign: "'Ä\\\\\\'x'",
+    shown: "Ä\\'x",
+  },
+  { type: 'text COLLATE "en-x-icu"', key: "(ARRAY['a','A','é','Z'])[1 + g % 4] || g", foreign: "'ä'", shown: 'ä' },
+  { type: 'char(8)', key: "'c' || g", foreign: "'x       '", shown: 'x       ' },
+  { type: 'public.mood', key: "(ARRAY['sad','glad'])[g]::public.mood", foreign: "'mad'", shown: 'mad' },
+  {
+    type: 'timestamptz',
+    key: "timestamptz '1999-12-31 23:59:59.9+00' + g * interval '1.05 s'",
+    foreign: "toDateTime64('2030-01-01 00:00:00.5', 6, 'UTC')",
+    shown: '2030-01-01 00:00:00.5',
+  },
+  {
+    type: 'timestamp',
+    key: "timestamp '0001-01-01' + g * interval '1000 days'",
+    foreign: "toDateTime64('2200-01-01 00:00:00', 6, 'UTC')",
+    shown: '2200-01-01 00:00:00',
+  },
+  { type: 'date', key: "date '1900-01-01' + g", foreign: "toDate32('2299-12-31')", shown: '2299-12-31' },
+  { type: 'numeric(10,2)', key: 'g * 0.25 - 10', foreign: 'toDecimal64(12345.5, 2)', shown: '12345.5' },
+  { type: 'numeric', key: '(g * 0.50)', foreign: "'-1.000'", shown: '-1.000' },
+  { type: 'double precision', key: 'g * 1e20 / 3', foreign: 'toFloat64(-0.1)', shown: '-0.1' },
+  { type: 'real', key: 'g * 0.1', foreign: 'toFloat32(-0.1)', shown: '-0.1' },
+  { type: 'boolean', key: 'g = 1' },
+  { type: 'bytea', key: "decode(md5(g::text), 'hex')", foreign: "unhex('00ff')", shown: '\\x00ff' },
+  { type: 'inet', key: "('10.0.0.' || g)::inet", foreign: "'1.2.3.4/31'", shown: '1.2.3.4/31' },
+  { type: 'int[]', key: 'ARRAY[g, NULL]', foreign: "'{1}'", shown: '{1}' },
+];
+
+describe('a damaged copy', () => {
+  for (const { type, key, foreign, shown } of keyTypes) {
+    it(`is seen through keys of ${type}`, async () => {
+      const rows = type === 'boolean' || type === 'public.mood' ? 2 : 100;
+      const fill = `INSERT INTO public.keyed SELECT g, ${key}, 'v' || g FROM generate_series(1, ${rows}) g`;
+      const table = await make('keyed', `n int, id ${type} PRIMARY KEY, v text`, fill);
+      await copy(table);
+      expect(await verify(table, { partRows: 7 })).toMatchObject(counts(rows));
+      await damage(table, 'n = 1', { v: "'x'" });
+      await damage(table, 'n = 2', { _deleted: '1' });
+      if (foreign) await damage(table, 'n = 1', { id: foreign, n: '0' });
+      const result = await verify(table, { partRows: 7 });
+      const found = { missing: 1, different: 1, extra: foreign ? 1 : 0, moving: 0, source_rows: rows };
+      expect(result).toMatchObject({ identical: false, ...found });
+      const named = new Map(result.keys.map((one) => [one.problem, one.key.id]));
+      if (foreign) expect(named.get('extra')).toEqual(shown);
+      expect(await rowNumber(named.get('different'))).toBe(1);
+      expect(await rowNumber(named.get('missing'))).toBe(2);
+    });
+  }
+
+  /** Which row of `keyed` has a key that is shown so. */
+  async function rowNumber(id: unknown): Promise<number> {
+    const type = (
+      await client.query(
+        "SELECT format_type(atttypid, atttypmod) AS type FROM pg_attribute WHERE attrelid = 'public.keyed'::regclass AND attname = 'id'",
+      )
+    ).rows[0].type;
+    const { rows } = await client.query(`SELECT n FROM public.keyed WHERE id = ($1::text)::${type}`, [String(id)]);
+    return rows[0]?.n;
+  }
+});
+
+/** For messages of failing tests: which columns differ. */
+async function differingColumns(table: TableSchema, id: string): Promise<string[]> {
+  const names: string[] = [];
+  for (const column of table.columns) {
+    const columns = table.columns.filter((other) => other.key || other === column);
+    const { different } = await verify({ ...table, columns });
+    if (different > 0) names.push(column.name);
+  }
+  return [id, ...names];
+}
+
+void [sleep, fc, beforeEach, parseLsn, keyColumns, lastVerification, readVerification, storeVerification, writeRejects];
