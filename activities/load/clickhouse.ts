@@ -1,7 +1,7 @@
 /** The one way to ClickHouse: statements, reads and TSV inserts, with the settings that keep copies exact. */
 import { Readable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
-import { type ClickHouseClient, ClickHouseError, createClient } from '@clickhouse/client';
+import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import { SluiceError } from '../../model/errors.ts';
 
 /**
@@ -52,6 +52,8 @@ export class ClickHouse {
       // Statements name the database themselves: it may not exist yet when the client is made.
       request_timeout: 120_000,
       max_open_connections: 8,
+      // Its own lines would quote statements, and with them values; errors are told by whoever gets them.
+      log: { level: ClickHouseLogLevel.OFF },
       http_headers: { 'X-Sluice-Role': options.role },
       clickhouse_settings: { async_insert: 0, date_time_overflow_behavior: 'throw' },
     });
