@@ -1,7 +1,7 @@
 /** The REST API: routes over the control module, their OpenAPI page, and the console. */
 import fastifySwagger from '@fastify/swagger';
 import fastifySwaggerUi from '@fastify/swagger-ui';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import { createJsonSchemaTransform, serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
 import { addConsole } from './console.ts';
 import type { Control } from './control/control.ts';
@@ -19,7 +19,7 @@ export async function buildServer(control: Control, logger?: FastifyBaseLogger):
   requireTokenOutside(control.settings);
   const app = Fastify({
     ...(logger ? { loggerInstance: logger } : {}),
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit,
     routerOptions: { maxParamLength: 400 },
     forceCloseConnections: true,

@@ -2,7 +2,6 @@
  * The API process: serves REST, OpenAPI and the console, and brings up the sources of the configuration. Prints
  * `{"ready":true,"port":N}` when it listens; ends at SIGTERM, SIGINT, or when its parent has gone.
  */
-import pino from 'pino';
 import { redact } from '../activities/secrets.ts';
 import { openControl } from '../api/control/control.ts';
 import { bringUp } from '../api/control/declared.ts';
@@ -10,21 +9,14 @@ import { buildServer } from '../api/server.ts';
 import { asSluiceError, describeError } from '../model/errors.ts';
 import { type Config, readConfig } from './config.ts';
 import { whenUnwanted } from './embedded/child.ts';
+import { createLog } from './log.ts';
 import { readSettings } from './settings.ts';
 
 const emptyConfig: Config = { sources: [], sinks: [], transformations: [], quality: [], windows: [] };
 
 async function main(): Promise<void> {
   const settings = readSettings();
-  const log = pino(
-    {
-      name: 'api',
-      level: settings.logLevel === 'warning' ? 'warn' : settings.logLevel,
-      redact: ['req.headers.authorization', '*.connection_string', 'connection_string'],
-      hooks: { streamWrite: redact },
-    },
-    pino.destination(2),
-  );
+  const log = createLog('api', settings.logLevel);
   const config = settings.configFolder ? readConfig(settings.configFolder) : emptyConfig;
   const control = openControl(settings);
   const server = await buildServer(control, log);

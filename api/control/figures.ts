@@ -5,7 +5,7 @@ import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import { captureWorkflowId } from '../../model/messages.ts';
 import type { LeaseProgress } from '../../model/source.ts';
 import type { Control } from './control.ts';
-import { reportedError, within } from './temporal.ts';
+import { bounded, reportIn } from './temporal.ts';
 
 /** What the records of a source sum up to. */
 export interface SourceFigures {
@@ -116,7 +116,7 @@ export interface LeaseGlance {
 /** What Temporal knows of a source's running lease. Errors: `not_found`, `temporal_unreachable`. */
 export async function leaseGlance(control: Control, source: string): Promise<LeaseGlance> {
   const handle = control.temporal.workflow.getHandle(captureWorkflowId(source));
-  const description = await within(control, 2_000, () => handle.describe());
+  const description = await bounded(control, `the description of ${handle.workflowId}`, () => handle.describe());
   const pending = description.raw.pendingActivities ?? [];
   const name: keyof CaptureActivities = 'captureLease';
   const lease = pending.find((activity) => activity.activityType?.name === name);
@@ -155,8 +155,8 @@ function readFailure(failure: Pending['lastFailure']): ErrorReport {
     const details = cause.applicationFailureInfo?.details?.payloads?.map((payload) =>
       defaultPayloadConverter.fromPayload(payload),
     );
-    const known = reportedError(cause.applicationFailureInfo?.type, details);
-    if (known) return known.report();
+    const known = reportIn(cause.applicationFailureInfo?.type, details);
+    if (known) return known;
   }
   if (failure?.timeoutFailureInfo) {
     const remedy = 'It is tried again; see that a worker runs.';

@@ -16,7 +16,7 @@ import { countRows } from './counts.ts';
 import { type AssetFigures, assetFigures, leaseGlance, type SourceFigures, sourceFigures } from './figures.ts';
 import { FindingsError } from './findings.ts';
 import type { ConnectBody, SourceAnswer } from './shapes.ts';
-import { query, requireWorker, update, updateWithStart } from './temporal.ts';
+import { type Flow, query, requireWorker, update, updateOrStart } from './temporal.ts';
 
 export interface Connected {
   created: boolean;
@@ -31,7 +31,7 @@ export interface Connected {
  */
 export async function connectSource(control: Control, body: ConnectBody): Promise<Connected> {
   const request = sealed(control, body);
-  const answer = await updateWithStart<ConnectAnswer>(control, captureFlow(request), captureMessages.connect, request);
+  const answer = await updateOrStart<ConnectAnswer>(control, captureFlow(request), captureMessages.connect, request);
   if (answer.outcome === 'refused') throw new FindingsError(answer.findings, body.id);
   if (answer.outcome === 'conflict') {
     const remedy = `Look at it with \`sluice sources list\`; delete it first (\`sluice sources delete ${body.id}\`) or use another id.`;
@@ -57,7 +57,7 @@ function sealed(control: Control, body: ConnectBody): ConnectRequest {
   return { ...body, connection_string: seal(body.connection_string, secretKey) };
 }
 
-function captureFlow(request: ConnectRequest) {
+function captureFlow(request: ConnectRequest): Flow {
   const id = captureWorkflowId(request.id);
   return { type: flowNames.captureSource, id, input: request, summary: `Copies ${request.id} (${request.type})` };
 }
@@ -186,7 +186,7 @@ export async function orderSource(
 }
 
 async function reviveFlow(control: Control, request: ConnectRequest): Promise<void> {
-  const answer = await updateWithStart<ConnectAnswer>(control, captureFlow(request), captureMessages.connect, request);
+  const answer = await updateOrStart<ConnectAnswer>(control, captureFlow(request), captureMessages.connect, request);
   if (answer.outcome === 'refused') throw new FindingsError(answer.findings, request.id);
 }
 

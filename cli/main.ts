@@ -1,0 +1,67 @@
+/** The command `sluice`: reads arguments; each command does its work over the same control module as the REST API. */
+import { Command, CommanderError } from 'commander';
+import { redact } from '../activities/secrets.ts';
+import { asSluiceError, describeError } from '../model/errors.ts';
+import { isEntryPoint } from '../workers/embedded/child.ts';
+import { addDoctor } from './doctor.ts';
+import { printProblem } from './print.ts';
+import { addProcesses } from './processes.ts';
+import { addQueries } from './queries.ts';
+import { addSources } from './sources.ts';
+import { addStatus } from './status.ts';
+
+const examples = `
+Examples:
+  $ npx sluice up                                          everything on this machine, with simulated data
+  $ npx sluice status --watch                              what moves, once a second
+  $ npx sluice sources connect postgres_main --connection-string '\${DATABASE_URL}' --tables accounts,transactions --start
+  $ npx sluice verify postgres_main                        is the copy identical?
+  $ npx sluice query 'SELECT count() FROM postgres_main_transactions'
+  $ npx sluice doctor                                      what is missing, and what to do about it
+
+Exit status: 0 done, 1 failed, 2 wrong usage. --json prints JSON for programs.`;
+
+/** The whole program; `done` is told the exit status of each command. */
+export function buildProgram(done: (status: number) => void): Command {
+  const program = new Command('sluice')
+    .description('Keeps copies of operational data true: captures every change of PostgreSQL into ClickHouse.')
+    .option('--json', 'print JSON')
+    .helpCommand(false)
+    .showHelpAfterError('(see --help)')
+    .showSuggestionAfterError()
+    .addHelpText('after', examples)
+    .exitOverride();
+  addProcesses(program, done);
+  addStatus(program, done);
+  addSources(program, done);
+  addQueries(program, done);
+  addDoctor(program, done);
+  for (const command of allCommands(program)) command.exitOverride().showHelpAfterError('(see --help)');
+  return program;
+}
+
+function allCommands(command: Command): Command[] {
+  return command.commands.flatMap((inner) => [inner, ...allCommands(inner)]);
+}
+
+/** Runs the program on arguments as in process.argv. Answers the exit status; prints no stack. */
+export async function main(argv: string[]): Promise<number> {
+  let status = 0;
+  const program = buildProgram((result) => {
+    status = result;
+  });
+  try {
+    await program.parseAsync(argv);
+    return status;
+  } catch (error) {
+    // Commander has printed its own; its status for help is 0, for usage 1.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    const known = asSluiceError(error);
+    if (argv.includes('--json')) printProblem(known);
+    else process.stderr.write(`${redact(describeError(known))}\n`);
+    if (process.env.SLUICE_DEBUG) process.stderr.write(`${redact(known.stack ?? '')}\n`);
+    return known.kind === 'configuration' ? 2 : 1;
+  }
+}
+
+if (isEntryPoint(import.meta.url)) process.exitCode = await main(process.argv);

@@ -1,0 +1,115 @@
+/** `sluice query`, `sluice verify` and `sluice sql`. */
+import type { Command } from 'commander';
+import { withConnection } from '../activities/capture/postgresql/connection.ts';
+import { runQuery } from '../api/control/query.ts';
+import type { QueryAnswer, VerifyAnswer } from '../api/control/shapes.ts';
+import { verifyNow } from '../api/control/verify.ts';
+import { SluiceError } from '../model/errors.ts';
+import { readEndpoints, readSettings } from '../workers/settings.ts';
+import { print, printJson, table, wantsJson, withControl } from './print.ts';
+
+type Done = (status: number) => void;
+
+/** The demo’s source, by contract. */
+const demoSource = 'postgres_main';
+
+export function addQueries(program: Command, done: Done): void {
+  program
+    .command('query <sql>')
+    .description('one reading statement on the copies in ClickHouse (10,000 rows, 10 s)')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `\nExamples:\n  $ npx sluice query 'SELECT currency, sum(amount) FROM postgres_main_transactions GROUP BY currency'\n  $ npx sluice query 'SHOW TABLES'`,
+    )
+    .action(async (sql: string, _options: object, command: Command) => {
+      const answer = await withControl((control) => runQuery(control, sql));
+      if (wantsJson(command)) printJson(answer);
+      else print(answerText(answer));
+      done(0);
+    });
+  program
+    .command('verify <source> [table]')
+    .description('compare source and copy, while both move; exit status 0 identical, 1 not')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ npx sluice verify postgres_main\n  $ npx sluice verify postgres_main transactions --json',
+    )
+    .action(async (source: string, name: string | undefined, _options: object, command: Command) => {
+      const answer = await withControl((control) => verifyNow(control, source, name));
+      if (wantsJson(command)) printJson(answer);
+      else print(verifyText(answer));
+      done(answer.identical ? 0 : 1);
+    });
+  program
+    .command('sql <source> <statement>')
+    .description('run SQL on the demo’s own PostgreSQL, to see changes arrive (demo source only)')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `\nExample:\n  $ npx sluice sql postgres_main "UPDATE accounts SET status = 'closed' WHERE id = 1"`,
+    )
+    .action(async (source: string, statement: string, _options: object, command: Command) => {
+      const answer = await runOnDemo(source, statement);
+      if (wantsJson(command)) printJson(answer);
+      else
+        print(answer.columns.length > 0 ? table(answer.columns, answer.rows) : `${answer.command} ${answer.row_count}`);
+      done(0);
+    });
+}
+
+function answerText(answer: QueryAnswer): string {
+  const names = answer.columns.map((column) => column.name);
+  const rows = answer.rows.map((row) => row.map(show));
+  const count = `${answer.row_count} ${answer.row_count === 1 ? 'row' : 'rows'}${answer.truncated ? ' (there are more: cut at 10,000)' : ''}`;
+  return `${table(names, rows)}\n(${count})`;
+}
+
+function show(value: unknown): string | null {
+  if (value === null || value === undefined) return null;
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+}
+
+/** A comparison as people read it: one line a table, then the keys that differ. */
+export function verifyText(answer: VerifyAnswer): string {
+  const rows = answer.tables.map((one) => [
+    one.asset_id, one.identical ? 'identical' : 'DIFFERENT', one.source_rows, one.copy_rows, one.missing, one.extra, one.different, one.rejected,
+  ]); // biome-ignore format: one line a row
+  const keys = answer.tables.flatMap((one) => one.keys.map((key) => `  ${one.asset_id} ${keyText(key)}`));
+  const errors = answer.tables.flatMap((one) => {
+    const { reason, remedy } = (one.error ?? {}) as { reason?: string; remedy?: string };
+    return reason ? [`! ${one.asset_id}: ${reason}. ${remedy ?? ''}`] : [];
+  });
+  const verdict = answer.identical ? 'identical' : 'NOT identical';
+  return [
+    table(['copy of', 'verdict', 'source', 'copy', 'missing', 'extra', 'different', 'rejected'], rows),
+    ...errors,
+    ...(keys.length > 0 ? ['keys that differ (at most 100 a table):', ...keys] : []),
+    `${answer.source}: ${verdict}`,
+  ].join('\n');
+}
+
+function keyText(entry: unknown): string {
+  const { problem, key } = (entry ?? {}) as { problem?: string; key?: unknown };
+  return problem ? `${problem} ${JSON.stringify(key)}` : JSON.stringify(entry);
+}
+
+async function runOnDemo(source: string, statement: string) {
+  const endpoints = readEndpoints(readSettings().home);
+  if (source !== demoSource || !endpoints?.postgres || process.env.DATABASE_URL) {
+    const remedy = `Start the demo (\`npm start\`) and use ${demoSource}; for other databases use their own client.`;
+    throw new SluiceError('configuration', 'only the demo’s own PostgreSQL can be written to from here', remedy, {
+      source,
+    });
+  }
+  const options = { connectionString: endpoints.postgres, applicationName: 'sluice sql' };
+  return await withConnection(options, async (client) => {
+    await client.query('SET search_path = public');
+    const result = await client.query({ text: statement, rowMode: 'array' });
+    const last = Array.isArray(result) ? result.at(-1) : result;
+    const columns = (last.fields ?? []).map((field: { name: string }) => field.name) as string[];
+    const rows = (last.rows as unknown[][]).map((row) => row.map(show));
+    return { command: String(last.command), row_count: last.rowCount ?? 0, columns, rows };
+  });
+}
