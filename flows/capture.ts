@@ -5,6 +5,7 @@
 import {
   CancellationScope,
   condition,
+  type ExternalWorkflowHandle,
   getExternalWorkflowHandle,
   setCurrentDetails,
   upsertSearchAttributes,
@@ -231,17 +232,14 @@ export class Capture {
   /** Ends the lease and the snapshots, and returns when the lease has ended. */
   async halt(wish: 'paused' | 'stopped'): Promise<CaptureStatus> {
     const { state } = this;
-    const running = state.wish === 'running';
+    const started = state.wish !== 'connected';
     state.wish = wish;
-    if (running) {
-      state.warning =
-        `while this source is ${wish}, its database keeps the log from ${state.position || 'its slot’s position'} on: ` +
-        'watch its disk, and go on or remove the source in time';
-    }
     this.snapshots.stop();
     await this.endStep();
     // Chunks may take longer; they harm nobody, and resume waits for them.
     await condition(() => this.snapshots.idle, '3s');
+    // Somebody may have let it go on meanwhile.
+    if (state.wish === wish && started) state.warning = retainedLog(state);
     this.refresh();
     return statusOf(state);
   }
@@ -291,21 +289,22 @@ export class Capture {
       this.refresh();
       throw refuse(report.kind, report.reason, `${report.remedy} Or remove it with force.`);
     }
-    this.removed = true;
     state.wish = 'stopped';
-    this.#tellCatalog((catalog) => catalog.signal(forgetSource, { id: state.request.id }));
+    // Waited for: a flow that has ended sends nothing more.
+    await this.#tellCatalog((catalog) => catalog.signal(forgetSource, { id: state.request.id }));
+    this.removed = true;
     this.refresh();
     return statusOf(state);
   }
 
   /** Makes the source known to the catalog, whoever started this flow. */
   announce(): void {
-    this.#tellCatalog((catalog) => catalog.signal(announceSource, this.state.request));
+    void this.#tellCatalog((catalog) => catalog.signal(announceSource, this.state.request));
   }
 
-  #tellCatalog(tell: (catalog: ReturnType<typeof getExternalWorkflowHandle>) => Promise<void>): void {
+  async #tellCatalog(tell: (catalog: ExternalWorkflowHandle) => Promise<void>): Promise<void> {
     // Without a catalog the source works all the same; each new run announces it again.
-    tell(getExternalWorkflowHandle(catalogWorkflowId)).catch(() => {});
+    await tell(getExternalWorkflowHandle(catalogWorkflowId)).catch(() => {});
   }
 
   /** Shows the state to people: current details, and the phase to filter by. */
@@ -316,4 +315,12 @@ export class Capture {
     this.#phase = phase;
     upsertSearchAttributes([{ key: searchAttributes.phase, value: phase }]);
   }
+}
+
+function retainedLog(state: FlowState): string {
+  const from = state.position ? `position ${state.position}` : 'the position of its slot';
+  return (
+    `while this source is ${state.wish}, its database keeps the log from ${from} on: ` +
+    'watch its disk, and go on or remove the source in time'
+  );
 }

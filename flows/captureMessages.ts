@@ -34,7 +34,9 @@ export const status = defineQuery<CaptureStatus>(captureMessages.status);
 export function listen(capture: Capture, connection: Connection): void {
   const { state } = capture;
   setHandler(status, () => statusOf(state), { description: 'State of the source, its tables and its last lease.' });
-  setHandler(snapshotProgress, (progress) => capture.snapshots.heard(progress));
+  setHandler(snapshotProgress, (progress) => capture.snapshots.heard(progress), {
+    description: 'How far a snapshot is; sent by its flow.',
+  });
   setHandler(
     connect,
     async (input) => {

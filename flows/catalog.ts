@@ -76,15 +76,17 @@ function listen(state: CatalogState): void {
       throw refuse('configuration', 'the input names no source', 'Right is e.g. {"id": "postgres_main"}.');
     },
   });
-  setHandler(announceSource, (request) => {
+  const announced = (request: ConnectRequest) => {
     // A signal cannot be refused: what is wrong, or too much, is left out.
     try {
       keep(state, request);
     } catch {}
-  });
-  setHandler(forgetSource, (input) => {
+  };
+  setHandler(announceSource, announced, { description: 'Like registerSource; sent by the flow of a source.' });
+  const forgotten = (input: { id: string }) => {
     if (isObject(input) && typeof input.id === 'string') drop(state, input.id);
-  });
+  };
+  setHandler(forgetSource, forgotten, { description: 'Like removeSource; sent by the flow of a source.' });
   setHandler(sources, () => state.sources, { description: 'All sources as connect requests; secrets are sealed.' });
   setHandler(source, (id) => state.sources.find((known) => known.id === id) ?? null, {
     description: 'One source by its id, or null.',

@@ -67,7 +67,9 @@ export class Connection {
     const state = this.#state;
     if (request.id !== state.request.id)
       throw refuse('conflict', `this is source ${state.request.id}`, 'Connect to its own flow.');
-    const current = { ...state.request, config: { ...state.request.config, tables: request.config.tables } };
+    const { tables: _, ...config } = state.request.config;
+    const { tables } = request.config;
+    const current = { ...state.request, config: tables === undefined ? config : { tables, ...config } };
     const answer = await askPreflight(request, current);
     const captured = new Set(state.tables.map((table) => table.asset_id));
     const sameTables =

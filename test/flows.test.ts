@@ -1,0 +1,613 @@
+/** The flows on a real Temporal server, with activities by script: what runs when, and what people are answered. */
+
+import { type Client, WithStartWorkflowOperation } from '@temporalio/client';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type ErrorKind, SluiceError } from '../model/errors.ts';
+import { type ConnectAnswer, captureWorkflowId, flowNames } from '../model/messages.ts';
+import type { CaptureConfig, CaptureStatus, ConnectRequest } from '../model/source.ts';
+import { createLog } from '../workers/log.ts';
+import { readSettings } from '../workers/settings.ts';
+import { askFlow, connectTemporal, updateFlow, updateWithStart } from '../workers/temporal_client.ts';
+import { runWorker } from '../workers/worker.ts';
+import { newScript, type Script, ScriptedCapture } from './scripted_capture.ts';
+import { startTemporal, type TemporalServer } from './temporal_server.ts';
+
+const taskQueue = 'flows-test';
+const capture = new ScriptedCapture();
+const ending = new AbortController();
+let server: TemporalServer;
+let client: Client;
+let worker: Promise<void>;
+
+beforeAll(async () => {
+  server = await startTemporal();
+  const settings = {
+    ...readSettings({ SLUICE_HOME: server.folder, TEMPORAL_ADDRESS: server.address }),
+    taskQueue,
+  };
+  client = await connectTemporal(settings);
+  await new Promise<void>((ready, failed) => {
+    const log = createLog('worker', process.env.LOG_LEVEL ?? 'error');
+    worker = runWorker({ settings, log, activities: () => capture, signal: ending.signal, ready });
+    worker.catch(failed);
+  });
+}, 60_000);
+
+afterAll(async () => {
+  expect(capture.broken).toEqual([]);
+  ending.abort();
+  await worker;
+  await client?.connection.close();
+  await server?.stop();
+}, 30_000);
+
+let sources = 0;
+
+/** A source of its own for each test. */
+function newSource(tables = ['accounts', 'orders']): { id: string; script: Script; flow: string } {
+  sources += 1;
+  const id = `source_${sources}`;
+  const script = newScript(tables);
+  capture.scripts.set(id, script);
+  return { id, script, flow: captureWorkflowId(id) };
+}
+
+function requestOf(id: string, config: Partial<CaptureConfig> = {}): ConnectRequest {
+  const usual: CaptureConfig = { poll_interval: 1, mode: 'copy', exclude_columns: {}, options: {} };
+  return { id, type: 'postgresql', connection_string: '${DATABASE_URL}', config: { ...usual, ...config } };
+}
+
+/** Connects as the API does: start and update in one call. */
+function connect(request: ConnectRequest, limits: object = {}): Promise<ConnectAnswer> {
+  const start = new WithStartWorkflowOperation(flowNames.captureSource, {
+    workflowId: captureWorkflowId(request.id),
+    taskQueue,
+    args: [request, { limits }],
+    workflowIdConflictPolicy: 'USE_EXISTING',
+  });
+  return updateWithStart<ConnectAnswer>(client, start, 'connect', request);
+}
+
+const update = (flow: string, name: string, input?: unknown) => updateFlow<CaptureStatus>(client, flow, name, input);
+const statusOf = (flow: string) => askFlow<CaptureStatus>(client, flow, 'status');
+
+async function until<T>(
+  what: string,
+  look: () => Promise<T> | T,
+  right: (value: T) => boolean,
+  seconds = 15,
+): Promise<T> {
+  const end = Date.now() + seconds * 1000;
+  for (;;) {
+    const value = await look();
+    if (right(value)) return value;
+    if (Date.now() > end) throw new Error(`not ${what} within ${seconds} s: ${JSON.stringify(value)}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+const untilStatus = (flow: string, status: string) =>
+  until(
+    status,
+    () => statusOf(flow),
+    (value) => value.status === status,
+  );
+
+const untilLease = (id: string, lease: number) =>
+  until(
+    `lease ${lease}`,
+    () => capture.running(id, 'captureLease'),
+    (calls) => calls.some((it) => it.lease! >= lease),
+    30,
+  );
+
+async function streamingSource(tables?: string[]): Promise<ReturnType<typeof newSource>> {
+  const source = newSource(tables);
+  await connect(requestOf(source.id));
+  await update(source.flow, 'start');
+  await untilStatus(source.flow, 'streaming');
+  return source;
+}
+
+async function refusal(promise: Promise<unknown>): Promise<{ kind: ErrorKind; text: string }> {
+  try {
+    await promise;
+  } catch (error) {
+    if (error instanceof SluiceError) return { kind: error.kind, text: `${error.message} ${error.remedy}` };
+    throw error;
+  }
+  throw new Error('it was not refused');
+}
+
+describe('connect', () => {
+  it('creates a source that waits to be started, knows it again, and refuses another under its name', async () => {
+    const { id } = newSource();
+    const first = await connect(requestOf(id));
+    expect(first.outcome).toBe('created');
+    expect(first.status).toMatchObject({ status: 'connected', lease: 0 });
+    expect(first.status?.tables.map((table) => [table.asset_id, table.status])).toEqual([
+      [`${id}_accounts`, 'pending'],
+      [`${id}_orders`, 'pending'],
+    ]);
+    expect(JSON.stringify(first)).not.toContain('DATABASE_URL');
+    expect((await connect(requestOf(id))).outcome).toBe('same');
+    expect((await connect(requestOf(id, { tables: ['orders', 'accounts'] }))).outcome).toBe('same');
+    expect((await connect(requestOf(id, { poll_interval: 2 }))).outcome).toBe('conflict');
+    expect((await connect(requestOf(id, { tables: ['accounts'] }))).outcome).toBe('conflict');
+    expect(capture.callsOf(id, 'prepareSource')).toEqual([]);
+  });
+
+  it('is refused with findings when the source is not ready, and leaves no flow behind', async () => {
+    const { id, flow, script } = newSource();
+    script.findings = [
+      { code: 'wal_level', blocking: true, detail: 'wal_level is replica', remedy: 'Set it to logical.' },
+    ];
+    const answer = await connect(requestOf(id));
+    expect(answer).toMatchObject({ outcome: 'refused', findings: script.findings, status: null });
+    await until(
+      'closed',
+      () => client.workflow.getHandle(flow).describe(),
+      (it) => it.status.name === 'COMPLETED',
+    );
+    script.findings = [
+      { code: 'slots', blocking: false, detail: 'one slot is left', remedy: 'Raise max_replication_slots.' },
+    ];
+    expect(await connect(requestOf(id))).toMatchObject({ outcome: 'created', findings: script.findings });
+  });
+
+  it('says so when the source does not answer', async () => {
+    const { id, script } = newSource();
+    const away = () => new SluiceError('source_unreachable', 'PostgreSQL: refused', 'See that the source runs.');
+    script.failures.preflightSource = [away(), away(), away()];
+    const answer = await connect(requestOf(id));
+    expect(answer.outcome).toBe('refused');
+    expect(answer.findings).toMatchObject([
+      { code: 'source_unreachable', blocking: true, detail: 'PostgreSQL: refused' },
+    ]);
+  });
+
+  it('takes a new connection string of the same source', async () => {
+    const { id, flow } = newSource();
+    await connect(requestOf(id));
+    const renewed = { ...requestOf(id), connection_string: 'sealed:v1:bmV3' };
+    expect((await connect(renewed)).outcome).toBe('same');
+    await update(flow, 'start');
+    await untilStatus(flow, 'streaming');
+    expect(capture.callsOf(id, 'captureLease').map((call) => call.connection)).toEqual(['sealed:v1:bmV3']);
+  });
+});
+
+describe('started from the temporal CLI', () => {
+  const start = (type: string, workflow: string, input: unknown) =>
+    server.cli(
+      'workflow',
+      'execute',
+      '--type',
+      type,
+      '--workflow-id',
+      workflow,
+      '--task-queue',
+      taskQueue,
+      '--input',
+      JSON.stringify(input),
+    );
+
+  it('runs preflight by itself, and is known to the catalog', async () => {
+    const { id, flow } = newSource();
+    const request = { id, type: 'postgresql', connection_string: '${DATABASE_URL}' };
+    await server.cli(
+      'workflow',
+      'start',
+      '--type',
+      'captureSource',
+      '--workflow-id',
+      flow,
+      '--task-queue',
+      taskQueue,
+      '--input',
+      JSON.stringify(request),
+    );
+    await untilStatus(flow, 'connected');
+    const known = () => askFlow<ConnectRequest | null>(client, 'catalog', 'source', id);
+    const kept = await until('in the catalog', known, (it) => it !== null);
+    expect(kept).toEqual(requestOf(id));
+    expect((await connect(requestOf(id))).outcome).toBe('same');
+    const started = await server.cli('workflow', 'update', 'execute', '--workflow-id', flow, '--name', 'start');
+    expect(started.stdout + started.stderr).toContain('snapshotting');
+    await untilStatus(flow, 'streaming');
+  });
+
+  it('fails with the findings when the source is not ready', async () => {
+    const { id, flow, script } = newSource();
+    script.findings = [
+      { code: 'wal_level', blocking: true, detail: 'wal_level is replica', remedy: 'Set it to logical.' },
+    ];
+    const { stdout, stderr, code } = await start('captureSource', flow, requestOf(id));
+    expect(code).not.toBe(0);
+    expect(stdout + stderr).toContain('wal_level is replica → Set it to logical.');
+  });
+
+  it.each([
+    ['captureSource', 'capture/wrong', {}, '`id` must be a small letter'],
+    ['captureSource', 'capture/wrong', [], 'not a connect request'],
+    ['captureSource', 'capture/wrong', { ...requestOf('wrong'), typ: 1 }, 'unknown key `typ`'],
+    [
+      'captureSource',
+      'capture/wrong',
+      requestOf('wrong', { poll_interval: 0 }),
+      '`config.poll_interval` must be seconds',
+    ],
+    ['verifyCopy', 'verify/wrong', { sauce: 'x' }, '{"source": "postgres_main", "table": "accounts"}'],
+  ])('refuses wrong input of %s at once and shows right input (%s %j)', async (type, workflow, input, text) => {
+    const { stdout, stderr, code } = await start(type, workflow, input);
+    expect(code).not.toBe(0);
+    expect(stdout + stderr).toContain(text);
+    expect(stdout + stderr).toContain('Right is e.g. {');
+  });
+
+  it('refuses a plain connection string without repeating it', async () => {
+    const request = { ...requestOf('plain'), connection_string: 'postgresql://u:hunter2@localhost/db' };
+    const { stdout, stderr, code } = await start('captureSource', 'capture/plain', request);
+    expect(code).not.toBe(0);
+    expect(stdout + stderr).toContain('plain text');
+    const failed = await client.workflow.getHandle('capture/plain').fetchHistory();
+    const end = JSON.stringify(failed.events?.at(-1)?.workflowExecutionFailedEventAttributes);
+    expect(end).toContain('If it held a password, change that.');
+    expect(end).not.toContain('hunter2');
+  });
+
+  it('refuses another workflow id than that of its source', async () => {
+    const { id } = newSource();
+    const { stdout, stderr } = await start('captureSource', 'mine', requestOf(id));
+    expect(stdout + stderr).toContain(`--workflow-id capture/${id}`);
+  });
+
+  it('compares a source with its copy', async () => {
+    const { id } = newSource();
+    const { stdout, code } = await start('verifyCopy', `verify/${id}`, { source: id });
+    expect(code).toBe(0);
+    expect(stdout).toContain('"identical":true');
+  });
+});
+
+describe('a source that runs', () => {
+  it('snapshots beside its leases, then streams, and shows itself to people', async () => {
+    const { id, flow } = newSource();
+    await connect(requestOf(id));
+    const started = await update(flow, 'start');
+    expect(started.status).toBe('snapshotting');
+    const streaming = await untilStatus(flow, 'streaming');
+    expect(streaming.tables.map((t) => [t.status, t.snapshot_rows, t.chunks_done, t.generation])).toEqual([
+      ['streaming', 30, 3, 1],
+      ['streaming', 30, 3, 1],
+    ]);
+    expect(streaming.lease).toBe(1);
+    const { stdout } = await server.cli('workflow', 'metadata', '--workflow-id', flow, '-o', 'json');
+    const { currentDetails, definition } = JSON.parse(stdout).queryResult[0];
+    expect(currentDetails).toContain('**streaming** · lease 1 · position `0/100`');
+    expect(currentDetails).toContain('- `accounts` — streaming, 30 rows by snapshot');
+    const described: { name: string; description?: string }[] = [
+      ...definition.updateDefinitions,
+      ...definition.queryDefinitions,
+      ...definition.signalDefinitions,
+    ];
+    const named = [
+      'connect',
+      'start',
+      'pause',
+      'resume',
+      'stop',
+      'addTables',
+      'removeTables',
+      'resync',
+      'remove',
+      'status',
+      'snapshotProgress',
+    ];
+    for (const name of named) {
+      expect(described.find((it) => it.name === name)?.description, name).toMatch(/\w/);
+    }
+    const { searchAttributes } = await client.workflow.getHandle(flow).describe();
+    expect(searchAttributes).toMatchObject({
+      SluiceSource: [id],
+      SluiceFlow: ['captureSource'],
+      SluicePhase: ['streaming'],
+    });
+  });
+
+  it('answers a pause when its lease has ended, within 1.5 s, and goes on without a snapshot', async () => {
+    const { id, flow } = await streamingSource();
+    const times: number[] = [];
+    for (let round = 1; round <= 3; round += 1) {
+      const asked = Date.now();
+      const paused = await update(flow, 'pause');
+      times.push(Date.now() - asked);
+      expect(capture.running(id, 'captureLease')).toEqual([]);
+      expect(paused.status).toBe('paused');
+      expect(paused.position).toBe('0/200');
+      expect(paused.warning).toMatch(/keeps the log from position 0\/200/);
+      const chunks = capture.callsOf(id, 'copyChunk').length;
+      const resumed = await update(flow, 'resume');
+      expect(resumed).toMatchObject({ status: 'streaming', warning: null });
+      await untilLease(id, round + 1);
+      expect(capture.callsOf(id, 'copyChunk').length).toBe(chunks);
+    }
+    expect(Math.max(...times), `pauses took ${times.join(', ')} ms`).toBeLessThan(1500);
+  });
+
+  it('goes on from the records when its flow was lost, without a snapshot', async () => {
+    const { id, flow, script } = newSource();
+    script.snapshotDone = [`${id}_accounts/1`, `${id}_orders/1`];
+    script.lastLease = 7;
+    await connect(requestOf(id));
+    await update(flow, 'start');
+    expect((await untilStatus(flow, 'streaming')).lease).toBe(8);
+    expect(capture.callsOf(id, 'planSnapshot')).toEqual([]);
+  });
+
+  it('tries a lease again that failed for a passing reason', async () => {
+    const { id, flow, script } = await streamingSource();
+    script.failures.captureLease = [new SluiceError('source_unreachable', 'cut off', 'It is tried again.')];
+    const attempts = () => capture.callsOf(id, 'captureLease').map((call) => [call.lease, call.attempt]);
+    await until('tried again', attempts, (calls) => calls.length === 2);
+    expect(attempts()).toEqual([
+      [1, 1],
+      [1, 2],
+    ]);
+    expect((await statusOf(flow)).status).toBe('streaming');
+  });
+
+  it('stops for an error that does not pass, says what to do, and tries again when told to', async () => {
+    const { id, flow, script } = await streamingSource();
+    script.failures.captureLease = [new SluiceError('slot_lost', 'the slot is gone', 'Re-sync the source.')];
+    const failed = await untilStatus(flow, 'failed');
+    expect(failed.last_error).toEqual({ kind: 'slot_lost', reason: 'the slot is gone', remedy: 'Re-sync the source.' });
+    script.failures.prepareSource = [new SluiceError('source_refused', 'no right to', 'Grant it.')];
+    await update(flow, 'start');
+    const again = await until(
+      'failed again',
+      () => statusOf(flow),
+      (it) => it.last_error?.kind === 'source_refused',
+    );
+    expect(again.status).toBe('failed');
+    expect((await update(flow, 'resume')).last_error).toBeNull();
+    await untilLease(id, 2);
+    expect((await statusOf(flow)).status).toBe('streaming');
+  });
+
+  it('copies anew when the slot is new', async () => {
+    const { id, flow, script } = await streamingSource();
+    script.failures.captureLease = [new SluiceError('slot_lost', 'the slot is gone', 'Start again.')];
+    await untilStatus(flow, 'failed');
+    script.start = '0/300';
+    script.newSlot = true;
+    await update(flow, 'start');
+    await until(
+      'prepared',
+      () => statusOf(flow),
+      (it) => it.tables[0]?.generation === 2,
+    );
+    const status = await untilStatus(flow, 'streaming');
+    expect(status.tables.map((t) => [t.start_position, t.generation])).toEqual([
+      ['0/300', 2],
+      ['0/300', 2],
+    ]);
+    expect(capture.callsOf(id, 'copyChunk').length).toBe(12);
+  });
+
+  it('lets a poisoned table stop alone, until it is re-synced', async () => {
+    const { id, flow, script } = await streamingSource();
+    script.failTables[`${id}_orders`] = { kind: 'table_changed', reason: 'swapped', remedy: 'Re-sync it.' };
+    await untilLease(id, 2);
+    const status = await statusOf(flow);
+    expect(status.status).toBe('streaming');
+    expect(status.tables.map((t) => t.status)).toEqual(['streaming', 'failed']);
+    expect(status.tables[1]?.error).toMatchObject({ kind: 'table_changed', reason: 'swapped' });
+    expect(capture.running(id, 'captureLease').map((call) => call.tables)).toEqual([['accounts']]);
+    await update(flow, 'resync', { tables: ['orders'] });
+    const healed = await untilStatus(flow, 'streaming');
+    expect(healed.tables.map((t) => [t.status, t.generation, t.error])).toEqual([
+      ['streaming', 1, null],
+      ['streaming', 2, null],
+    ]);
+  });
+
+  it('is failed when all of its tables are', async () => {
+    const { id, flow, script } = await streamingSource();
+    for (const table of ['accounts', 'orders']) {
+      script.failTables[`${id}_${table}`] = {
+        kind: 'table_changed',
+        reason: `${table} swapped`,
+        remedy: 'Re-sync it.',
+      };
+    }
+    expect((await untilStatus(flow, 'failed')).last_error?.reason).toBe('accounts swapped');
+    expect(capture.running(id, 'captureLease')).toEqual([]);
+    await update(flow, 'resync');
+    await untilStatus(flow, 'streaming');
+  });
+
+  it('lets a table fail whose chunk fails for good, and ends its other chunks', async () => {
+    const { id, flow, script } = newSource();
+    script.chunks = 20;
+    script.failures.copyChunk = [new SluiceError('table_changed', 'rewritten', 'Re-sync it.')];
+    await connect(requestOf(id));
+    await update(flow, 'start');
+    const status = await untilStatus(flow, 'streaming');
+    expect(status.tables.map((t) => t.status).sort()).toEqual(['failed', 'streaming']);
+    const { length } = capture.callsOf(id, 'copyChunk');
+    expect(length).toBeLessThan(26);
+    const failed = status.tables.find((t) => t.status === 'failed')!;
+    expect(failed.error).toEqual({ kind: 'table_changed', reason: 'rewritten', remedy: 'Re-sync it.' });
+    expect(capture.running(id, 'captureLease')[0]?.tables).not.toContain(failed.table);
+  });
+
+  it('pauses during a snapshot and goes on with the chunks that are missing', async () => {
+    const { id, flow, script } = newSource(['accounts']);
+    script.chunks = 12;
+    script.chunkMilliseconds = 300;
+    await connect(requestOf(id));
+    await update(flow, 'start');
+    await until(
+      'some chunks',
+      () => capture.callsOf(id, 'copyChunk').length,
+      (count) => count >= 5,
+    );
+    const asked = Date.now();
+    const paused = await update(flow, 'pause');
+    expect(Date.now() - asked).toBeLessThan(2500);
+    expect(paused.tables[0]?.status).toBe('snapshotting');
+    expect([...capture.running(id, 'copyChunk'), ...capture.running(id, 'captureLease')]).toEqual([]);
+    const before = capture.callsOf(id, 'copyChunk').length;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(capture.callsOf(id, 'copyChunk').length).toBe(before);
+    await update(flow, 'resume');
+    await untilStatus(flow, 'streaming');
+    expect(capture.callsOf(id, 'planSnapshot').length).toBe(1);
+    expect(capture.callsOf(id, 'finishSnapshot').length).toBe(1);
+    const chunks = new Set(capture.callsOf(id, 'copyChunk').map((call) => call.chunk));
+    expect(chunks.size).toBe(12);
+  });
+
+  it('takes more tables between two leases, and refuses those that are not there', async () => {
+    const { id, flow, script } = await streamingSource();
+    expect(await refusal(update(flow, 'addTables', { tables: ['nowhere'] }))).toMatchObject({ kind: 'preflight' });
+    expect(capture.running(id, 'captureLease').length).toBe(1);
+    script.tables.push('invoices');
+    await update(flow, 'addTables', { tables: ['invoices', 'accounts'] });
+    const status = await untilStatus(flow, 'streaming');
+    expect(status.tables.map((t) => [t.table, t.status])).toContainEqual(['invoices', 'streaming']);
+    expect(capture.callsOf(id, 'captureLease').map((call) => call.tables)).toEqual([
+      ['accounts', 'orders'],
+      ['accounts', 'orders', 'invoices'],
+    ]);
+    expect(capture.callsOf(id, 'planSnapshot').length).toBe(3);
+    expect((await connect(requestOf(id))).outcome).toBe('same');
+  });
+
+  it('lets go of tables, but not of the last one', async () => {
+    const { id, flow } = await streamingSource();
+    await update(flow, 'removeTables', { tables: ['orders'] });
+    await untilLease(id, 2);
+    expect(capture.callsOf(id, 'releaseTables').map((call) => call.tables)).toEqual([['orders']]);
+    expect(capture.running(id, 'captureLease').map((call) => call.tables)).toEqual([['accounts']]);
+    const last = await refusal(update(flow, 'removeTables', { tables: ['accounts'] }));
+    expect(last).toMatchObject({ kind: 'conflict', text: expect.stringContaining('no table would be left') });
+    const gone = await refusal(update(flow, 'removeTables', { tables: ['orders'] }));
+    expect(gone).toMatchObject({ kind: 'not_found', text: expect.stringContaining('Known are accounts.') });
+  });
+
+  it('starts some tables alone, and the others later', async () => {
+    const { id, flow } = newSource();
+    await connect(requestOf(id));
+    await update(flow, 'start', { tables: ['orders'] });
+    const some = await untilStatus(flow, 'streaming');
+    expect(some.tables.map((t) => t.status)).toEqual(['pending', 'streaming']);
+    await update(flow, 'start');
+    await until(
+      'both',
+      () => statusOf(flow),
+      (it) => it.tables.every((t) => t.status === 'streaming'),
+    );
+    expect(capture.callsOf(id, 'captureLease').map((call) => call.tables)).toEqual([
+      ['orders'],
+      ['accounts', 'orders'],
+    ]);
+  });
+
+  it('says clearly what its state forbids', async () => {
+    const { id, flow } = newSource();
+    await connect(requestOf(id));
+    for (const name of ['pause', 'resume', 'resync']) {
+      expect(await refusal(update(flow, name)), name).toMatchObject({ kind: 'conflict' });
+    }
+    expect(await refusal(update(flow, 'addTables', { tables: [] }))).toMatchObject({ kind: 'configuration' });
+    expect(await refusal(update(flow, 'start', { tables: 'accounts' }))).toMatchObject({ kind: 'configuration' });
+    const plain = { ...requestOf(id), connection_string: 'postgresql://u:hunter2@h/d' };
+    const refused = await refusal(update(flow, 'connect', plain));
+    expect(refused).toMatchObject({ kind: 'configuration', text: expect.not.stringContaining('hunter2') });
+    const history = await client.workflow.getHandle(flow).fetchHistory();
+    expect(JSON.stringify(history)).not.toContain(Buffer.from('hunter2').toString('base64').slice(0, 8));
+    expect(await refusal(update('capture/nobody', 'start'))).toMatchObject({ kind: 'not_found' });
+  });
+
+  it('is removed with its slot, and forgotten', async () => {
+    const { id, flow, script } = await streamingSource();
+    script.failures.removeSource = [1, 2].map(() => new SluiceError('source_unreachable', 'away', 'Start it.'));
+    const refused = await refusal(update(flow, 'remove', {}));
+    expect(refused).toMatchObject({ kind: 'source_unreachable', text: expect.stringContaining('force') });
+    expect(await statusOf(flow)).toMatchObject({ status: 'stopped' });
+    await update(flow, 'resume');
+    await untilLease(id, 2);
+    await update(flow, 'remove', { drop_copies: true });
+    expect(capture.running(id, 'captureLease')).toEqual([]);
+    await until(
+      'closed',
+      () => client.workflow.getHandle(flow).describe(),
+      (it) => it.status.name === 'COMPLETED',
+    );
+    const known = () => askFlow<ConnectRequest | null>(client, 'catalog', 'source', id);
+    await until('forgotten', known, (it) => it === null);
+    expect((await connect(requestOf(id))).outcome).toBe('created');
+  });
+
+  it('ends by cancellation of its flow after its last batch', async () => {
+    const { id, flow } = await streamingSource();
+    await client.workflow.getHandle(flow).cancel();
+    await until(
+      'closed',
+      () => client.workflow.getHandle(flow).describe(),
+      (it) => it.status.name === 'CANCELLED',
+    );
+    expect(capture.running(id, 'captureLease')).toEqual([]);
+  });
+});
+
+describe('continue as new', () => {
+  it('goes on in the midst of everything', async () => {
+    const { id, flow, script } = newSource(['accounts', 'orders', 'invoices']);
+    script.chunks = 15;
+    script.chunkMilliseconds = 200;
+    await connect(requestOf(id), { lease_seconds: 1, leases_per_run: 2 });
+    await update(flow, 'start', { tables: ['accounts', 'orders'] });
+    const first = (await client.workflow.getHandle(flow).describe()).runId;
+    await untilLease(id, 3);
+    expect((await client.workflow.getHandle(flow).describe()).runId).not.toBe(first);
+    await update(flow, 'addTables', { tables: ['invoices'] });
+    await update(flow, 'pause');
+    await update(flow, 'resume');
+    const status = await until(
+      'streaming',
+      () => statusOf(flow),
+      (it) => it.status === 'streaming',
+      40,
+    );
+    expect(status.tables.map((t) => [t.table, t.status, t.snapshot_rows])).toEqual([
+      ['accounts', 'streaming', 150],
+      ['orders', 'streaming', 150],
+      ['invoices', 'streaming', 150],
+    ]);
+    expect(capture.callsOf(id, 'finishSnapshot').length).toBe(3);
+    const leases = capture.callsOf(id, 'captureLease').map((call) => call.lease);
+    expect(leases).toEqual([...leases].sort((a, b) => a! - b!));
+    expect(new Set(leases).size).toBe(leases.length);
+    await update(flow, 'stop');
+  });
+});
+
+describe('catalog', () => {
+  it('keeps sources by id, and refuses what is not one', async () => {
+    const request = requestOf('kept_one', { tables: ['accounts'] });
+    await updateFlow(client, 'catalog', 'registerSource', request);
+    await updateFlow(client, 'catalog', 'registerSource', { ...request, connection_string: 'sealed:v1:b3RoZXI' });
+    const all = await askFlow<ConnectRequest[]>(client, 'catalog', 'sources');
+    expect(all.filter((it) => it.id === 'kept_one')).toMatchObject([{ connection_string: 'sealed:v1:b3RoZXI' }]);
+    const plain = { ...request, connection_string: 'postgresql://u:hunter2@h/d' };
+    expect(await refusal(updateFlow(client, 'catalog', 'registerSource', plain))).toMatchObject({
+      kind: 'configuration',
+    });
+    expect(await updateFlow(client, 'catalog', 'removeSource', { id: 'kept_one' })).toBe(true);
+    expect(await updateFlow(client, 'catalog', 'removeSource', { id: 'kept_one' })).toBe(false);
+    expect(await askFlow(client, 'catalog', 'source', 'kept_one')).toBeNull();
+  });
+});
