@@ -10,7 +10,7 @@ import { activityError, type CaptureContext } from './context.ts';
 import type { TableRef } from './contract.ts';
 import { CaptureLoop } from './loop.ts';
 import { readTables } from './postgresql/catalog.ts';
-import { connect, withConnection } from './postgresql/connection.ts';
+import { withConnection } from './postgresql/connection.ts';
 import { MissingValues } from './postgresql/missing_values.ts';
 import { PostgresStream } from './postgresql/postgres_stream.ts';
 import { checkCluster, checkSlot, clusterOf, freeSlot, readSlot, replicationNames } from './postgresql/slot.ts';
@@ -179,18 +179,16 @@ export class Leases {
   /** Ends whoever reads the slot, and answers the last record once nobody else can add one that counts. */
   async #takeSlot(request: ConnectRequest, connectionString: string): Promise<BatchRecord> {
     const { slot } = replicationNames(request);
-    const client = await connect({ connectionString, applicationName: `sluice ${request.id}`, replication: true });
-    try {
-      const cluster = await clusterOf(client);
+    const session = { connectionString, applicationName: `sluice ${request.id}` };
+    const cluster = await clusterOf(session);
+    return withConnection(session, async (client) => {
       await freeSlot(client, slot);
       const record = await lastRecord(this.#context.clickhouse('write'), request.id);
       if (!record) throw noBeginning(request.id);
       checkCluster(cluster, record.cluster, request.id);
       checkSlot(await readSlot(client, slot), slot, request.id, record.position_to);
       return record;
-    } finally {
-      await client.end().catch(() => {});
-    }
+    });
   }
 
   /** Schemas that the copies were made from; a table that is another one by now has failed. */

@@ -43,14 +43,11 @@ export async function prepareSource(
   const { request, tables } = input;
   const clickhouse = context.clickhouse('write');
   await createOwnTables(clickhouse);
-  const client = await connect({
-    connectionString: context.connectionString(request),
-    applicationName: `sluice ${request.id}`,
-    replication: true,
-  });
+  const session = { connectionString: context.connectionString(request), applicationName: `sluice ${request.id}` };
+  const cluster = await clusterOf(session);
+  const client = await connect(session);
   try {
     const schemas = await schemasOf(client, request, tables);
-    const cluster = await clusterOf(client);
     const known = await recordedSnapshots(clickhouse, request.id, tables);
     for (const table of tables) {
       const schema = schemas.get(table.asset_id)!;

@@ -235,7 +235,10 @@ export class PostgresStream implements ChangeStream {
 
   /** The source has moved on without changes for us: recorded and acknowledged too, or its log fills the disk. */
   #idleBatch(): ChangeBatch | undefined {
-    if (this.#inTransaction || this.#changes > 0 || this.#walEnd <= this.#safe || this.#error) return undefined;
+    // Never past anything that was read and is not recorded yet.
+    const unrecorded =
+      this.#inTransaction || this.#changes > 0 || this.#ready.length > 0 || Object.keys(this.#failed).length > 0;
+    if (unrecorded || this.#walEnd <= this.#safe || this.#error) return undefined;
     this.#safe = this.#walEnd;
     const from = this.#from;
     this.#from = formatLsn(this.#safe);

@@ -3,7 +3,7 @@ import type pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
 import { compareLsn } from '../../../model/position.ts';
 import type { ConnectRequest } from '../../../model/source.ts';
-import { quoteName, quoteTable } from './connection.ts';
+import { type ConnectOptions, quoteName, quoteTable, withConnection } from './connection.ts';
 
 export interface Names {
   slot: string;
@@ -16,10 +16,12 @@ export function replicationNames(request: Pick<ConnectRequest, 'id' | 'config'>)
   return { slot: slot ?? `sluice_${request.id}`, publication: publication ?? `sluice_${request.id}` };
 }
 
-/** Which cluster answers, asked in a replication session: `system identifier/timeline`. Positions mean nothing in another one. */
-export async function clusterOf(replication: pg.Client): Promise<string> {
-  const { rows } = await replication.query<{ systemid: string; timeline: number }>('IDENTIFY_SYSTEM');
-  return `${rows[0]!.systemid}/${rows[0]!.timeline}`;
+/** Which cluster answers: `system identifier/timeline`. Positions mean nothing in another one. Errors: as `connect`. */
+export async function clusterOf(options: Omit<ConnectOptions, 'replication'>): Promise<string> {
+  return withConnection({ ...options, replication: true }, async (client) => {
+    const { rows } = await client.query<{ systemid: string; timeline: number }>('IDENTIFY_SYSTEM');
+    return `${rows[0]!.systemid}/${rows[0]!.timeline}`;
+  });
 }
 
 /** Makes the publication when it is not there, and adds the tables that it lacks. Answers whether anything changed. */
