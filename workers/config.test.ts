@@ -1,0 +1,122 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import type { SluiceError } from '../model/errors.ts';
+import { nearest, readConfig } from './config.ts';
+import { projectFolder } from './settings.ts';
+
+const folders: string[] = [];
+afterEach(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
+});
+
+function read(files: Record<string, string>, environment: NodeJS.ProcessEnv = {}) {
+  const folder = mkdtempSync(path.join(tmpdir(), 'sluice-config-'));
+  folders.push(folder);
+  for (const [name, text] of Object.entries(files)) writeFileSync(path.join(folder, name), text);
+  return readConfig(folder, environment);
+}
+
+/** `file:line reason | remedy` of what reading throws. */
+function mistakeIn(files: Record<string, string>, environment?: NodeJS.ProcessEnv): string {
+  try {
+    read(files, environment);
+  } catch (error) {
+    const { kind, message, place, remedy } = error as SluiceError;
+    expect(kind).toBe('configuration');
+    return `${path.basename(place.file ?? '')}:${place.line} ${message} | ${remedy}`;
+  }
+  throw new Error('no mistake was found');
+}
+
+const source = `sources:
+  - id: shop
+    type: postgresql
+    connection_string: \${DATABASE_URL}
+`;
+
+describe('configuration files', () => {
+  it('are optional, and have defaults', () => {
+    expect(read({})).toEqual({ sources: [], sinks: [], transformations: [], quality: [], windows: [] });
+    const config = read({
+      'cdc.yaml': `${source}    tables: [orders, sales.*]\n    exclude_columns: { orders: [note] }\n`,
+    });
+    expect(config.sources).toEqual([
+      {
+        id: 'shop',
+        type: 'postgresql',
+        connection_string: '${DATABASE_URL}',
+        tables: ['orders', 'sales.*'],
+        poll_interval: 1,
+        mode: 'copy',
+        exclude_columns: { orders: ['note'] },
+        options: {},
+        start: true,
+      },
+    ]);
+  });
+
+  it('in the project are right', () => {
+    const config = readConfig(path.join(projectFolder, 'config'), { CLICKHOUSE_URL: 'http://127.0.0.1:8123' });
+    expect(config.sources.map((one) => one.id)).toEqual(['postgres_main']);
+    expect(config.sinks[0]?.url).toBe('http://127.0.0.1:8123');
+  });
+
+  it('with unknown keys are refused: where, what is allowed, what was meant', () => {
+    expect(mistakeIn({ 'cdc.yaml': `${source}    pol_interval: 2\n` })).toBe(
+      'cdc.yaml:5 unknown key pol_interval at sources.0 | Did you mean poll_interval? Allowed are id, type, ' +
+        'connection_string, tables, poll_interval, mode, exclude_columns, options, start.',
+    );
+    expect(mistakeIn({ 'cdc.yaml': `${source}    options:\n      slots: a\n` })).toMatch(
+      /^cdc\.yaml:6 unknown key slots at sources\.0\.options \| Did you mean slot\? /,
+    );
+    expect(mistakeIn({ 'cdc.yaml': 'quelle: []\n' })).toBe('cdc.yaml:1 unknown key quelle | Allowed are sources.');
+  });
+
+  it('with bad values are refused at their line', () => {
+    expect(mistakeIn({ 'cdc.yaml': `${source}    poll_interval: often\n` })).toMatch(
+      /^cdc\.yaml:5 .*number.*poll_interval/,
+    );
+    expect(mistakeIn({ 'cdc.yaml': source.replace('postgresql', 'oracle') })).toMatch(
+      /^cdc\.yaml:3 .*sources\.0\.type/,
+    );
+    expect(mistakeIn({ 'cdc.yaml': source.replace('shop', 'Shop') })).toMatch(/^cdc\.yaml:2 an id starts/);
+    expect(mistakeIn({ 'cdc.yaml': 'sources:\n  - id: shop\n    type: postgresql\n' })).toMatch(
+      /^cdc\.yaml:2 .*connection_string/,
+    );
+    expect(mistakeIn({ 'cdc.yaml': `${source}    tables: [a, b\n` })).toMatch(/^cdc\.yaml:[56] /);
+    expect(mistakeIn({ 'cdc.yaml': `${source}    mode: copy\n    mode: log\n` })).toMatch(/^cdc\.yaml:6 .*unique/);
+    expect(mistakeIn({ 'cdc.yaml': source + source.replace('sources:\n', '') })).toMatch(
+      /two sources have the id shop/,
+    );
+  });
+
+  it('never show a connection string that is wrong', () => {
+    const text = source.replace('${DATABASE_URL}', 'mysql://user:hunter2@host/db');
+    const told = mistakeIn({ 'cdc.yaml': text });
+    expect(told).toMatch(/^cdc\.yaml:4 write postgresql:/);
+    expect(told).not.toContain('hunter2');
+  });
+
+  it('take values from the environment, but leave connection strings as references', () => {
+    const sinks = 'sinks:\n  - id: here\n    type: clickhouse\n    url: ${CLICKHOUSE_URL}\n';
+    const config = read(
+      { 'cdc.yaml': source, 'connectors.yaml': sinks },
+      { CLICKHOUSE_URL: 'http://ch:8123', DATABASE_URL: 'secret' },
+    );
+    expect(config.sinks[0]?.url).toBe('http://ch:8123');
+    expect(config.sources[0]?.connection_string).toBe('${DATABASE_URL}');
+    expect(mistakeIn({ 'connectors.yaml': sinks })).toMatch(
+      /^connectors\.yaml:4 the environment variable CLICKHOUSE_URL is not set \| Set CLICKHOUSE_URL/,
+    );
+  });
+});
+
+describe('the nearest word', () => {
+  it('is one that few letters make of what was written', () => {
+    expect(nearest('tabels', ['tables', 'type'])).toBe('tables');
+    expect(nearest('Mode', ['mode', 'id'])).toBe('mode');
+    expect(nearest('password', ['tables', 'mode'])).toBeUndefined();
+  });
+});
