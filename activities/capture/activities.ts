@@ -2,9 +2,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import { Context } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
-import { SluiceError } from '../../model/errors.ts';
+import pg from 'pg';
 import { behindPageHeader, parseLsn } from '../../model/position.ts';
 import type { ConnectRequest } from '../../model/source.ts';
+import { verifySource } from '../check/verify_source.ts';
 import { lastRecord, readRecords } from '../load/batches.ts';
 import { CaptureContext, type CaptureSettings } from './context.ts';
 import type { CaptureActivities } from './contract.ts';
@@ -23,29 +24,18 @@ export function createCaptureActivities(options: {
   const leases = new Leases(context);
   return {
     preflightSource: (input) => preflightSource(context, input),
-    prepareSource: (input) => whileBeating(() => prepareSource(context, input)),
+    prepareSource: (input) => prepareSource(context, input),
     captureLease: (input) => leases.run(input),
     planSnapshot: (input) => planSnapshot(context, input),
     copyChunk: (input) => copyChunk(context, input),
-    finishSnapshot: (input) => whileBeating(() => finishSnapshot(context, input)),
+    finishSnapshot: (input) => finishSnapshot(context, input),
     awaitPosition: (input) => awaitPosition(context, input),
     releaseTables: (input) => releaseTables(context, input),
-    removeSource: (input) => whileBeating(() => removeSource(context, input)),
-    verifySource: () => Promise.reject(new SluiceError('unexpected', 'not built yet', '')),
+    removeSource: (input) => removeSource(context, input),
+    verifySource: (input) => verifySource(context, input),
     recentBatches: (input) => recentBatches(context, input),
     close: () => leases.close(),
   };
-}
-
-/** Heartbeats once a second while something without progress of its own runs. */
-async function whileBeating<T>(run: () => Promise<T>): Promise<T> {
-  const activity = Context.current();
-  const beat = setInterval(() => activity.heartbeat(), 1_000);
-  try {
-    return await run();
-  } finally {
-    clearInterval(beat);
-  }
 }
 
 async function preflightSource(
@@ -53,16 +43,40 @@ async function preflightSource(
   { request, current }: { request: ConnectRequest; current?: ConnectRequest },
 ): ReturnType<CaptureActivities['preflightSource']> {
   const connectionString = context.connectionString(request);
-  const same =
-    current === undefined ||
-    (context.connectionString(current) === connectionString &&
-      current.type === request.type &&
-      isDeepStrictEqual(current.config, request.config));
+  const same = current === undefined || sameSource(context, current, request, connectionString);
   const { findings, tables } = await withConnection(
     { connectionString, applicationName: `sluice ${request.id} preflight` },
     (client) => preflight(client, request.id, request.config),
   );
+  if (request.config.mode !== 'copy') {
+    findings.unshift({
+      code: 'mode',
+      blocking: true,
+      detail: `mode ${request.config.mode} is not built yet`,
+      remedy: 'Use mode: copy.',
+    });
+  }
   return { findings, tables: tables.map(({ asset_id, schema, table }) => ({ asset_id, schema, table })), same };
+}
+
+/** Whether a second connect means the source that is connected already: same place, same configuration. */
+function sameSource(
+  context: CaptureContext,
+  current: ConnectRequest,
+  request: ConnectRequest,
+  connectionString: string,
+): boolean {
+  if (current.type !== request.type || !isDeepStrictEqual(current.config, request.config)) return false;
+  const place = (text: string) => {
+    const { host, port, database } = new pg.Client({ connectionString: text });
+    return `${host}:${port}/${database}`;
+  };
+  try {
+    return place(context.connectionString(current)) === place(connectionString);
+  } catch {
+    // Sealed with a key that is gone: connecting again is how a source gets the new one.
+    return true;
+  }
 }
 
 async function awaitPosition(

@@ -2,8 +2,8 @@
 import type { Client } from '@temporalio/client';
 import { CancelledFailure } from '@temporalio/common';
 import { asSluiceError, type Place, SluiceError } from '../../model/errors.ts';
-import { catalogMessages, catalogWorkflowId } from '../../model/messages.ts';
-import type { ConnectRequest } from '../../model/source.ts';
+import { captureMessages, captureWorkflowId, catalogMessages, catalogWorkflowId } from '../../model/messages.ts';
+import type { CaptureStatus, ConnectRequest } from '../../model/source.ts';
 import { ClickHouse, type Role } from '../load/clickhouse.ts';
 import { open } from '../secrets.ts';
 
@@ -48,6 +48,11 @@ export class CaptureContext {
     const request = await catalog.query<ConnectRequest | null, [string]>(catalogMessages.source, source);
     if (request) return request;
     throw new SluiceError('not_found', `no source ${source} is connected`, 'See: sluice sources list', { source });
+  }
+
+  /** What the source's flow says of it. */
+  async status(source: string): Promise<CaptureStatus> {
+    return this.#client.workflow.getHandle(captureWorkflowId(source)).query<CaptureStatus>(captureMessages.status);
   }
 }
 

@@ -11,7 +11,7 @@ export interface PostgresqlOptions {
 
 const allowed = ['publication', 'slot', 'asset_ids'];
 const slotPattern = /^[a-z0-9_]{1,63}$/;
-const assetPattern = /^[A-Za-z][A-Za-z0-9_.$-]{0,127}$/;
+const assetPattern = /^[A-Za-z0-9_.$-]{1,128}$/;
 
 /** Reads `config.options`, with `sluice_{source}` for both names where nothing is said. Errors: `configuration`. */
 export function readOptions(source: string, options: Record<string, unknown>): PostgresqlOptions {
@@ -36,10 +36,11 @@ export function readOptions(source: string, options: Record<string, unknown>): P
   for (const [table, id] of Object.entries(assetIds)) {
     if (isGlob(table))
       refuse(`options.asset_ids names ${table}`, 'Name one table for each asset id: globs are not taken.');
-    if (typeof id !== 'string' || !assetPattern.test(id))
+    // With the prefix it meets no other source's copies, and none of Sluice's own tables.
+    if (typeof id !== 'string' || !id.startsWith(`${source}_`) || !assetPattern.test(id))
       refuse(
         `options.asset_ids gives ${table} no usable id`,
-        'An asset id begins with a letter and goes on with up to 127 letters, digits or any of _ . $ -',
+        `An asset id begins with ${source}_ and goes on with letters, digits or any of _ . $ -, 128 in all.`,
       );
   }
   return { publication, slot, assetIds: assetIds as Record<string, string> };

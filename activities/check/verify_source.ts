@@ -1,0 +1,106 @@
+/** Comparing all tables of a source with their copies: the activity behind `verifyCopy`. */
+import { randomUUID } from 'node:crypto';
+import { Context } from '@temporalio/activity';
+import { copyAssetId } from '../../model/asset.ts';
+import { asSluiceError, SluiceError } from '../../model/errors.ts';
+import type { VerifyRequest } from '../../model/messages.ts';
+import { behindPageHeader, parseLsn } from '../../model/position.ts';
+import { type TableSchema, tableName } from '../../model/table.ts';
+import { activityError, type CaptureContext } from '../capture/context.ts';
+import { createOwnTables, lastRecord, loadSchemas } from '../load/batches.ts';
+import { type TableVerification, verifyTable } from './verify.ts';
+import { createVerificationTable, storeVerification, type Verification } from './verify_store.ts';
+
+/** Compares, stores each table's result as it comes, and answers the sum. See CaptureActivities.verifySource. */
+export async function verifySource(
+  context: CaptureContext,
+  { source, table }: VerifyRequest,
+): Promise<{ identical: boolean; tables: number; id: string }> {
+  const clickhouse = context.clickhouse('verify');
+  const connectionString = context.connectionString(await context.request(source));
+  await createOwnTables(clickhouse);
+  await createVerificationTable(clickhouse);
+  const verification: Verification = {
+    id: randomUUID(),
+    source,
+    started_at: new Date().toISOString(),
+    finished_at: null,
+    status: 'running',
+    identical: false,
+    tables: [],
+    error: null,
+  };
+  try {
+    for (const schema of await wanted(context, source, table)) {
+      verification.tables.push(await compare(context, source, schema, connectionString));
+      await storeVerification(clickhouse, verification);
+    }
+    const identical = verification.tables.every((result) => result.identical);
+    await storeVerification(clickhouse, {
+      ...verification,
+      status: 'finished',
+      finished_at: new Date().toISOString(),
+      identical,
+    });
+    return { identical, tables: verification.tables.length, id: verification.id };
+  } catch (error) {
+    const report = activityError(error, { source });
+    const shown =
+      report instanceof SluiceError
+        ? report.report()
+        : { kind: 'unexpected' as const, reason: 'it was cancelled', remedy: 'Start it again.' };
+    await storeVerification(clickhouse, {
+      ...verification,
+      status: 'failed',
+      finished_at: new Date().toISOString(),
+      error: shown,
+    }).catch(() => {});
+    throw report;
+  }
+}
+
+/** The captured tables that the request means. Errors: `not_found`. */
+async function wanted(context: CaptureContext, source: string, name: string | undefined): Promise<TableSchema[]> {
+  const { tables } = await context.status(source);
+  const schemas = await loadSchemas(context.clickhouse('verify'), source);
+  const meant = tables.filter(
+    (table) =>
+      name === undefined ||
+      [table.asset_id, copyAssetId(table.asset_id), tableName(table), `${table.schema}.${table.table}`].includes(name),
+  );
+  if (meant.length === 0) {
+    const known = tables.map(tableName).slice(0, 20).join(', ') || 'no tables';
+    throw new SluiceError('not_found', `${source} has no table ${name ?? ''}`, `It has ${known}.`, { source });
+  }
+  return meant.map((table) => {
+    const schema = schemas.get(table.asset_id);
+    if (schema) return schema;
+    throw new SluiceError('not_found', `${tableName(table)} has no copy yet`, 'Wait until its snapshot has begun.', {
+      source,
+    });
+  });
+}
+
+async function compare(
+  context: CaptureContext,
+  source: string,
+  schema: TableSchema,
+  connectionString: string,
+): Promise<TableVerification> {
+  const activity = Context.current();
+  try {
+    return await verifyTable({
+      connectionString,
+      clickhouse: context.clickhouse('verify'),
+      table: schema,
+      appliedPosition: async () => {
+        const record = await lastRecord(context.clickhouse('verify'), source);
+        return record ? behindPageHeader(parseLsn(record.position_to)) : 0n;
+      },
+      signal: activity.cancellationSignal,
+      onProgress: ({ checked }) => activity.heartbeat(`${tableName(schema)}: ${checked} rows`),
+    });
+  } catch (error) {
+    throw activityError(asSluiceError(error), { source, table: tableName(schema) });
+  }
+}
