@@ -8,8 +8,8 @@ import { type SourceServer, startSource } from './source_server.ts';
 
 let server: SourceServer;
 beforeAll(async () => {
-  server = await startSource();
-  await server.run("CREATE ROLE sluice LOGIN PASSWORD 'secret'; CREATE ROLE clerk LOGIN PASSWORD 'secret'");
+  server = await startSource('max_slot_wal_keep_size=-1');
+  await server.run("CREATE ROLE capture LOGIN PASSWORD 'secret'; CREATE ROLE clerk LOGIN PASSWORD 'secret'");
 }, 60_000);
 afterAll(() => server?.stop());
 
@@ -18,9 +18,9 @@ let database = '';
 let count = 0;
 beforeEach(async () => {
   database = `shop_${++count}`;
-  await server.run('ALTER ROLE sluice REPLICATION NOBYPASSRLS; ALTER ROLE sluice RESET ALL');
+  await server.run('ALTER ROLE capture REPLICATION NOBYPASSRLS; ALTER ROLE capture RESET ALL');
   await server.run(`CREATE DATABASE ${database}`);
-  await server.run(`GRANT CREATE ON DATABASE ${database} TO sluice; GRANT ALL ON SCHEMA public TO sluice`, database);
+  await server.run(`GRANT CREATE ON DATABASE ${database} TO capture; GRANT ALL ON SCHEMA public TO capture`, database);
 });
 
 const config = (more: Partial<CaptureConfig> = {}): CaptureConfig => ({
@@ -31,7 +31,7 @@ const config = (more: Partial<CaptureConfig> = {}): CaptureConfig => ({
   ...more,
 });
 
-async function look(more: Partial<CaptureConfig> = {}, role = 'sluice') {
+async function look(more: Partial<CaptureConfig> = {}, role = 'capture') {
   const client = await server.session(role, database);
   const answer = await preflight(client, 'main', config(more));
   await client.end();
@@ -40,11 +40,7 @@ async function look(more: Partial<CaptureConfig> = {}, role = 'sluice') {
 
 const admin = (sql: string) => server.run(sql, database);
 /** Statements of the capturing role, so that it owns what they make. */
-async function own(sql: string) {
-  const client = await server.session('sluice', database);
-  await client.query(sql);
-  await client.end();
-}
+const own = (sql: string) => server.run(sql, database, 'capture');
 
 const blockers = (findings: Finding[]) => findings.filter((finding) => finding.blocking);
 const codes = (findings: Finding[]) => findings.map((finding) => finding.code);
@@ -83,9 +79,15 @@ describe('the server', () => {
   it('must write a logical log, have room and keep the role writing', async () => {
     await own('CREATE TABLE public.accounts (id int PRIMARY KEY)');
     await admin("SELECT pg_create_logical_replication_slot('other', 'pgoutput')");
-    await admin('ALTER ROLE sluice NOREPLICATION; ALTER ROLE sluice SET default_transaction_read_only = on');
+    await admin('ALTER ROLE capture NOREPLICATION; ALTER ROLE capture SET default_transaction_read_only = on');
     await admin("SELECT pg_drop_replication_slot('other')");
-    await server.restart('wal_level=replica', 'max_replication_slots=1', 'max_wal_senders=0', 'wal_sender_timeout=5s');
+    await server.restart(
+      'wal_level=replica',
+      'max_replication_slots=1',
+      'max_wal_senders=0',
+      'wal_sender_timeout=5s',
+      'max_slot_wal_keep_size=-1',
+    );
     try {
       await admin("SELECT pg_create_physical_replication_slot('other')");
       const { findings } = await look();
@@ -162,24 +164,24 @@ describe('the slot', () => {
 
 describe('the publication', () => {
   it('needs owners and CREATE; each remedy works', async () => {
-    await admin('CREATE TABLE public.accounts (id int PRIMARY KEY); GRANT SELECT ON public.accounts TO sluice');
+    await admin('CREATE TABLE public.accounts (id int PRIMARY KEY); GRANT SELECT ON public.accounts TO capture');
     await admin('ALTER TABLE public.accounts OWNER TO clerk');
-    await admin(`REVOKE CREATE ON DATABASE ${database} FROM sluice`);
+    await admin(`REVOKE CREATE ON DATABASE ${database} FROM capture`);
     const finding = only((await look()).findings, 'publication_privilege');
-    expect(finding.remedy).toContain('GRANT "clerk" TO "sluice";');
+    expect(finding.remedy).toContain('GRANT "clerk" TO "capture";');
     const statement = /CREATE PUBLICATION.*?\);/.exec(finding.remedy)![0];
     await admin(statement);
     expect(blockers((await look()).findings)).toEqual([]);
     await admin('DROP PUBLICATION sluice_main');
     await admin(finding.remedy.slice(finding.remedy.indexOf('let the role make it: ') + 22));
     expect(blockers((await look()).findings)).toEqual([]);
-    await server.run('REVOKE clerk FROM sluice');
+    await server.run('REVOKE clerk FROM capture');
   });
 
   it('must carry all tables, whole, with all operations', async () => {
     await admin('CREATE TABLE public.a (id int PRIMARY KEY, x int, y int)');
     await admin('CREATE TABLE public.b (id int PRIMARY KEY, x int); CREATE TABLE public.c (id int PRIMARY KEY)');
-    await admin('GRANT SELECT ON ALL TABLES IN SCHEMA public TO sluice');
+    await admin('GRANT SELECT ON ALL TABLES IN SCHEMA public TO capture');
     await admin(`CREATE PUBLICATION sluice_main FOR TABLE public.a (id, x), public.b WHERE (id > 5)
       WITH (publish = 'insert, update', publish_via_partition_root = true)`);
     const { findings } = await look();
@@ -199,6 +201,15 @@ describe('the publication', () => {
       'publication_column_list',
     );
     for (const finding of blockers(findings)) await admin(sqlOf(finding));
+    expect(blockers((await look()).findings)).toEqual([]);
+  });
+
+  it('must not send generated columns', async () => {
+    await own('CREATE TABLE public.a (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) STORED)');
+    await own('CREATE PUBLICATION sluice_main FOR TABLE public.a WITH (publish_generated_columns = stored)');
+    const finding = only((await look()).findings, 'publication_generated');
+    expect(blockers((await look({ exclude_columns: { a: ['twice'] } })).findings)).toEqual([]);
+    await own(sqlOf(finding));
     expect(blockers((await look()).findings)).toEqual([]);
   });
 
@@ -240,11 +251,11 @@ describe('a table', () => {
     const denied = (await look({ tables })).findings.filter(({ code }) => code === 'select_privilege');
     expect(denied.map(({ table }) => table)).toEqual(['sales.lines', 'sales.orders']);
     expect(denied[0]!.remedy).toContain(
-      'GRANT USAGE ON SCHEMA "sales" TO "sluice"; GRANT SELECT ON "sales"."lines" TO "sluice";',
+      'GRANT USAGE ON SCHEMA "sales" TO "capture"; GRANT SELECT ON "sales"."lines" TO "capture";',
     );
     for (const finding of denied) await admin(sqlOf(finding));
     expect(blockers((await look({ tables })).findings)).toEqual([]);
-    await admin('REVOKE SELECT ON sales.orders FROM sluice; GRANT SELECT (id, "no te") ON sales.orders TO sluice');
+    await admin('REVOKE SELECT ON sales.orders FROM capture; GRANT SELECT (id, "no te") ON sales.orders TO capture');
     const partly = only((await look({ tables })).findings, 'select_privilege');
     expect(partly.detail).toContain('secret');
     const without = { tables, exclude_columns: { 'sales.orders': ['secret'] } };
@@ -304,8 +315,27 @@ describe('a table', () => {
     expect(after.tables).toHaveLength(5);
   });
 
+  it('must have a key that can be compared', async () => {
+    await admin(`CREATE TYPE public.path;
+      CREATE FUNCTION public.path_in(cstring) RETURNS public.path AS 'textin' LANGUAGE internal IMMUTABLE STRICT;
+      CREATE FUNCTION public.path_out(public.path) RETURNS cstring AS 'textout' LANGUAGE internal IMMUTABLE STRICT;
+      CREATE TYPE public.path (INPUT = public.path_in, OUTPUT = public.path_out, LIKE = text);
+      CREATE FUNCTION public.path_eq(public.path, public.path) RETURNS bool AS 'texteq' LANGUAGE internal IMMUTABLE STRICT;
+      CREATE FUNCTION public.path_lt(public.path, public.path) RETURNS bool AS 'text_lt' LANGUAGE internal IMMUTABLE STRICT;
+      CREATE FUNCTION public.path_cmp(public.path, public.path) RETURNS int AS 'bttextcmp' LANGUAGE internal IMMUTABLE STRICT;
+      CREATE OPERATOR public.= (LEFTARG = public.path, RIGHTARG = public.path, FUNCTION = public.path_eq);
+      CREATE OPERATOR public.< (LEFTARG = public.path, RIGHTARG = public.path, FUNCTION = public.path_lt);
+      CREATE OPERATOR CLASS public.path_ops DEFAULT FOR TYPE public.path USING btree AS
+        OPERATOR 1 public.<, OPERATOR 3 public.=, FUNCTION 1 public.path_cmp(public.path, public.path)`);
+    await own('CREATE TABLE public.tree (at public.path PRIMARY KEY, id int NOT NULL UNIQUE)');
+    const finding = only((await look()).findings, 'key_type');
+    expect(finding.detail).toContain('at public.path');
+    await own(sqlOf(finding));
+    expect(codes((await look()).findings)).not.toContain('key_type');
+  });
+
   it('must show all its rows', async () => {
-    await admin('CREATE TABLE public.mine (id int PRIMARY KEY); GRANT SELECT ON public.mine TO sluice');
+    await admin('CREATE TABLE public.mine (id int PRIMARY KEY); GRANT SELECT ON public.mine TO capture');
     await admin(
       'ALTER TABLE public.mine ENABLE ROW LEVEL SECURITY; CREATE PUBLICATION sluice_main FOR TABLE public.mine',
     );
@@ -359,7 +389,7 @@ describe('a table', () => {
     expect(only((await look({ tables, options, mode: 'log' })).findings, 'asset_id_taken').detail).toContain(
       'main_a_log',
     );
-    const unknown = await look({ tables, options: { asset_ids: { nope: 'x' } } });
+    const unknown = await look({ tables, options: { asset_ids: { nope: 'main_x' } } });
     expect(codes(blockers(unknown.findings))).toContain('asset_id_unknown');
   });
 
@@ -367,7 +397,7 @@ describe('a table', () => {
     const long = 'ü'.repeat(31);
     await own(`CREATE SCHEMA "${long}"; CREATE TABLE "${long}"."${long}" (id int PRIMARY KEY)`);
     expect(codes(blockers((await look({ tables: [`${long}.*`] })).findings))).toEqual(['asset_id_long']);
-    const options = { asset_ids: { [`${long}.${long}`]: 'short' } };
+    const options = { asset_ids: { [`${long}.${long}`]: 'main_short' } };
     expect(blockers((await look({ tables: [`${long}.*`], options })).findings)).toEqual([]);
   });
 
@@ -402,7 +432,7 @@ describe('options', () => {
     [{ slot: 'Bad-Slot' }, 'a-z, 0-9 and _'],
     [{ publication: '' }, '1 to 63 bytes'],
     [{ asset_ids: ['x'] }, 'asset_ids: {'],
-    [{ asset_ids: { a: '_batches' } }, 'begins with a letter'],
+    [{ asset_ids: { a: '_batches' } }, 'begins with main_'],
     [{ asset_ids: { 'a*': 'x' } }, 'one table'],
   ])('%j is refused', async (options, remedy) => {
     const refused = await look({ options }).catch((error: unknown) => error as SluiceError);
@@ -425,11 +455,11 @@ describe('a connection string that does not fit', () => {
   it('gets an error that names the place, never the password', async () => {
     const at = `127.0.0.1:${server.port}`;
     const cases: [string, RegExp, string][] = [
-      [`postgresql://sluice:hunter2@${at}/postgres`, /password authentication failed/, 'source_refused'],
-      [`postgresql://sluice:secret@${at}/nowhere`, /database "nowhere" does not exist/, 'source_refused'],
-      [`postgresql://sluice:hunter2@no-such-host.invalid/x`, /no-such-host\.invalid/, 'source_unreachable'],
-      [`postgresql://sluice:hunter2@127.0.0.1:1/x`, /ECONNREFUSED 127\.0\.0\.1:1/, 'source_unreachable'],
-      [`postgresql://sluice:secret@${at}/postgres?sslmode=require`, /SSL/, 'source_unreachable'],
+      [`postgresql://capture:hunter2@${at}/postgres`, /password authentication failed/, 'source_refused'],
+      [`postgresql://capture:secret@${at}/nowhere`, /database "nowhere" does not exist/, 'source_refused'],
+      [`postgresql://capture:hunter2@no-such-host.invalid/x`, /no-such-host\.invalid/, 'source_unreachable'],
+      [`postgresql://capture:hunter2@127.0.0.1:1/x`, /ECONNREFUSED 127\.0\.0\.1:1/, 'source_unreachable'],
+      [`postgresql://capture:secret@${at}/postgres?sslmode=require`, /SSL/, 'source_unreachable'],
     ];
     for (const [url, reason, kind] of cases) {
       const error = await attempt(url);

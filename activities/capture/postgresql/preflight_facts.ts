@@ -69,6 +69,8 @@ export interface TableAccess {
   schema_usage: boolean;
   /** Columns that the role may not read. */
   unreadable: string[];
+  /** Columns of an extension's type, which an empty search_path leaves without operators to compare them. */
+  incomparable: string[];
   row_security: boolean;
   children: boolean;
   /** Leaves of a partitioned table as `schema.name`, at most a hundred. */
@@ -206,6 +208,14 @@ SELECT c.oid, pg_catalog.pg_get_userbyid(c.relowner) AS owner, pg_catalog.pg_has
       AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')
     ORDER BY a.attnum
   ) AS unreadable,
+  ARRAY(
+    SELECT a.attname::text FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND t.typtype = 'b' AND t.typelem = 0
+      AND t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_cast k
+        WHERE k.castsource = t.oid AND k.casttarget = 'pg_catalog.text'::pg_catalog.regtype AND k.castmethod = 'b'
+      )
+  ) AS incomparable,
   pg_catalog.row_security_active(c.oid) AS row_security,
   c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid) AS children,
   CASE WHEN c.relkind <> 'p' THEN '{}' ELSE ARRAY(

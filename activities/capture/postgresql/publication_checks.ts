@@ -1,6 +1,6 @@
 /** Whether the publication can be made, or carries all that is asked for as it is. */
 import type { Finding } from '../../../model/source.ts';
-import { hasUsableKey } from './catalog.ts';
+import { byTableName, hasUsableKey } from './catalog.ts';
 import { quoteName, quoteTable } from './connection.ts';
 import type { ExaminedTable, Facts } from './preflight_facts.ts';
 import type { Check } from './server_checks.ts';
@@ -92,7 +92,7 @@ export const publicationPartitions: Check = ({ publication, options }) =>
       ]
     : [];
 
-export const publicationWhole: Check = ({ publication, options, tables }) =>
+export const publicationWhole: Check = ({ publication, options, tables, config }) =>
   tables.flatMap((table) => {
     const name = `${table.schema}.${table.table}`;
     const published = publication?.tables.get(name);
@@ -103,6 +103,18 @@ export const publicationWhole: Check = ({ publication, options, tables }) =>
     if (published.filter)
       return [blocking('publication_row_filter', 'the publication sends only some of the rows', whole, name)];
     const columns = published.columns;
+    const excluded = byTableName(config.exclude_columns, table.schema, table.table) ?? [];
+    const known = new Set([...table.columns.map((column) => column.name), ...excluded]);
+    const generated = (columns ?? []).filter((column) => !known.has(column));
+    if (generated.length > 0)
+      return [
+        blocking(
+          'publication_generated',
+          `the publication sends generated columns (${generated.join(', ')}), which are not part of a copy`,
+          `Run ALTER PUBLICATION ${quoteName(options.publication)} SET (publish_generated_columns = none); or name them in exclude_columns.`,
+          name,
+        ),
+      ];
     const unsent = columns ? table.columns.filter((column) => !columns.includes(column.name)) : [];
     if (unsent.length === 0) return [];
     const detail = `the publication does not send ${unsent.map((column) => column.name).join(', ')}`;

@@ -303,6 +303,19 @@ export const assetIdLength = each((table) => {
   );
 });
 
+export const keyType = each((table) => {
+  const odd = keyColumns(table).filter((column) => table.access.incomparable.includes(column.name));
+  if (odd.length === 0) return undefined;
+  const list = odd.map((column) => `${column.name} ${column.type}`).join(', ');
+  return blocking(
+    'key_type',
+    `the key of ${table.table} holds a type of an extension (${list}): it cannot be cut into chunks by it`,
+    table.access.candidate === null
+      ? `Make a unique index over NOT NULL columns of other types and run ALTER TABLE ${quoteTable(table)} REPLICA IDENTITY USING INDEX …;`
+      : keyRemedy(table),
+  );
+});
+
 export const floatKey = each((table) => {
   const floats = keyColumns(table).filter((column) => column.clickhouse.startsWith('Float'));
   if (floats.length === 0) return undefined;
