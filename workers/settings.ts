@@ -41,7 +41,8 @@ export function readSettings(environment: NodeJS.ProcessEnv = process.env): Sett
     temporalAddress: environment.TEMPORAL_ADDRESS || running?.temporal || '127.0.0.1:7233',
     temporalNamespace: environment.TEMPORAL_NAMESPACE || 'default',
     taskQueue: environment.TEMPORAL_TASK_QUEUE || 'sluice',
-    temporalUi: running?.temporal_ui || 'http://127.0.0.1:8233',
+    temporalUi:
+      running?.temporal_ui || `http://127.0.0.1:${readPort(environment, 'SLUICE_TEMPORAL_UI_PORT', 8233) || 8233}`,
     clickhouseUrl: environment.CLICKHOUSE_URL || running?.clickhouse || 'http://127.0.0.1:8123',
     clickhouseDatabase: environment.CLICKHOUSE_DATABASE || 'sluice',
     secretKey: environment.SLUICE_SECRET_KEY || readIfThere(path.join(home, 'secret.key')).trim(),

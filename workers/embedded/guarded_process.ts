@@ -4,10 +4,11 @@
  * the child. Children get no other end of any such pipe (Node opens them close-on-exec).
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, renameSync, statSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync, renameSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { redact } from '../../activities/secrets.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { killExactly, processIdentity } from './process_identity.ts';
 
@@ -134,7 +135,7 @@ export class GuardedProcess {
 
 /**
  * Waits until `ready` answers true. Error: `missing_part` when the child ends before, or the time is over; it names the
- * log file and quotes nothing from it.
+ * log file and quotes its last line, redacted.
  */
 export async function waitReady(
   child: GuardedProcess,
@@ -154,7 +155,18 @@ export async function waitReady(
 }
 
 function failed(child: GuardedProcess, what: string): SluiceError {
-  return new SluiceError('missing_part', `${child.name} ${what}`, `See ${child.logFile}.`, { file: child.logFile });
+  const line = lastLine(child.logFile);
+  const reason = `${child.name} ${what}${line ? `: ${line}` : ''}`;
+  return new SluiceError('missing_part', reason, `See ${child.logFile}.`, { file: child.logFile });
+}
+
+function lastLine(file: string): string {
+  try {
+    const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
+    return redact(lines.at(-1) ?? '').slice(0, 300);
+  } catch {
+    return '';
+  }
 }
 
 function openLog(file: string): number {

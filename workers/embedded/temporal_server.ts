@@ -2,19 +2,9 @@
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { Connection } from '@temporalio/client';
+import type { SearchAttributeType } from '@temporalio/common';
+import { searchAttributes } from '../../flows/searchAttributes.ts';
 import { GuardedProcess, waitReady } from './guarded_process.ts';
-
-/** What flows set on themselves, so that people find them in Temporal UI. SQLite visibility allows ten keywords. */
-export const searchAttributes: Record<string, 'Keyword' | 'KeywordList'> = {
-  SluiceSource: 'Keyword',
-  SluiceFlow: 'Keyword',
-  SluiceDeployment: 'Keyword',
-  SluicePhase: 'Keyword',
-  SluiceTags: 'KeywordList',
-};
-
-/** Histories are the audit trail: the dev server's day is too short. */
-const retentionSeconds = 90 * 86_400;
 
 export interface TemporalOptions {
   home: string;
@@ -25,6 +15,9 @@ export interface TemporalOptions {
   uiPort: number;
   namespace: string;
 }
+
+/** Names of types in Temporal's command line. */
+const typeNames: Partial<Record<SearchAttributeType, string>> = { KEYWORD: 'Keyword', KEYWORD_LIST: 'KeywordList' };
 
 /** Starts the server and returns when its namespace answers. Errors: `missing_part`. */
 export async function startTemporal(options: TemporalOptions): Promise<{ child: GuardedProcess; address: string }> {
@@ -45,12 +38,12 @@ export async function startTemporal(options: TemporalOptions): Promise<{ child: 
       // Without these two every activity of a flow waits about 50 ms twice.
       '--dynamic-config-value=history.transferProcessorMaxPollRPS=2000',
       '--dynamic-config-value=history.timerProcessorMaxPollRPS=2000',
-      ...Object.entries(searchAttributes).map(([name, type]) => `--search-attribute=${name}=${type}`),
+      ...Object.values(searchAttributes).map(({ name, type }) => `--search-attribute=${name}=${typeNames[type]}`),
     ],
     logFile: path.join(options.home, 'logs', 'temporal.log'),
   });
   try {
-    await waitReady(child, () => keepsHistories(address, options.namespace), 60_000);
+    await waitReady(child, () => answers(address, options.namespace), 60_000);
   } catch (error) {
     await child.stop('SIGTERM', 3000);
     throw error;
@@ -58,18 +51,10 @@ export async function startTemporal(options: TemporalOptions): Promise<{ child: 
   return { child, address };
 }
 
-/** True once the namespace answers and keeps histories long enough. */
-async function keepsHistories(address: string, namespace: string): Promise<boolean> {
+async function answers(address: string, namespace: string): Promise<boolean> {
   const connection = await Connection.connect({ address, connectTimeout: 2000 });
   try {
-    const { config } = await connection.workflowService.describeNamespace({ namespace });
-    const seconds = Number(config?.workflowExecutionRetentionTtl?.seconds ?? 0);
-    if (seconds < retentionSeconds) {
-      await connection.workflowService.updateNamespace({
-        namespace,
-        config: { workflowExecutionRetentionTtl: { seconds: retentionSeconds as never } },
-      });
-    }
+    await connection.workflowService.describeNamespace({ namespace });
     return true;
   } finally {
     await connection.close();
