@@ -1,8 +1,11 @@
 /** Verification against real engines: right copies of all types pass, every damage is found, movement is no alarm. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import type pg from 'pg';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readTableByName } from '../activities/capture/postgresql/catalog.ts';
 import { RowEncoder } from '../activities/capture/postgresql/encode.ts';
 import { type TableVerification, type VerifyOptions, verifyTable } from '../activities/check/verify.ts';
@@ -17,31 +20,32 @@ import { Block } from '../activities/load/block.ts';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
 import { copyColumns, createCopy } from '../activities/load/tables.ts';
 import { parseLsn } from '../model/position.ts';
-import { keyColumns, type TableSchema } from '../model/table.ts';
+import type { TableSchema } from '../model/table.ts';
+import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
 import { type SourceServer, startSource } from './source_server.ts';
 
 let server: SourceServer;
 let client: pg.Client;
+let home: string;
+let parts: StartedParts<'clickhouse'>;
 let clickhouse: ClickHouse;
+let writer: ClickHouse;
 let version = 0;
 
 beforeAll(async () => {
-  server = await startSource();
+  home = await mkdtemp(path.join(os.tmpdir(), 'sluice-verify-'));
+  [server, parts] = await Promise.all([startSource(), startParts(['clickhouse'], { home })]);
   client = await server.session();
-  clickhouse = new ClickHouse({
-    url: process.env.SLUICE_TEST_CLICKHOUSE ?? 'http://127.0.0.1:21301',
-    database: `verify_${process.pid}`,
-    role: 'verify',
-  });
   await client.query("CREATE TYPE public.mood AS ENUM ('sad', 'glad'); CREATE TYPE public.pair AS (a int, b text)");
+  clickhouse = new ClickHouse({ url: parts.clickhouse.url, database: 'sluice', role: 'verify' });
+  writer = new ClickHouse({ url: parts.clickhouse.url, database: 'sluice', role: 'write' });
   await createOwnTables(clickhouse);
   await createVerificationTable(clickhouse);
 }, 60_000);
 
 afterAll(async () => {
-  await clickhouse?.command(`DROP DATABASE IF EXISTS ${clickhouse.name('x').replace('.`x`', '')}`);
-  await clickhouse?.close();
-  await server?.stop();
+  await Promise.allSettled([clickhouse?.close(), writer?.close(), server?.stop(), parts?.[Symbol.asyncDispose]()]);
+  await rm(home, { recursive: true, force: true });
 });
 
 /** Makes a table in the source, and its empty copy. */
@@ -56,16 +60,21 @@ async function make(name: string, definition: string, rows = ''): Promise<TableS
 const asText = { getTypeParser: () => (text: string) => text };
 
 /** Writes the rows that the source has now (of a condition) into the copy, by the encoder that snapshots use. */
-async function copy(table: TableSchema, where = 'true', deleted = 0, reader = client): Promise<void> {
+async function copy(table: TableSchema, where = 'true', reader = client): Promise<void> {
+  const names = table.columns.map((column) => `"${column.name}"`).join(', ');
+  const text = `SELECT ${names} FROM ${table.schema}."${table.table}" WHERE ${where}`;
+  const { rows } = await reader.query<Texts>({ text, rowMode: 'array', types: asText } as pg.QueryArrayConfig);
+  await write(table, rows);
+}
+
+/** A row as PostgreSQL prints it. */
+type Texts = (string | null)[];
+
+async function write(table: TableSchema, rows: Texts[], deleted = 0): Promise<void> {
+  if (rows.length === 0) return;
   version += 1;
   const encoder = new RowEncoder(table);
   const block = new Block();
-  const names = table.columns.map((column) => `"${column.name}"`).join(', ');
-  const { rows } = await reader.query<(string | null)[]>({
-    text: `SELECT ${names} FROM ${table.schema}."${table.table}" WHERE ${where}`,
-    rowMode: 'array',
-    types: asText,
-  } as pg.QueryArrayConfig);
   const trailer = Buffer.from(`${version}\t${deleted}\t2026-01-01 00:00:00\t`);
   for (const row of rows) {
     block.reserve(10_000 + 3 * Buffer.byteLength(row.join('')));
@@ -80,16 +89,11 @@ async function copy(table: TableSchema, where = 'true', deleted = 0, reader = cl
     block.length += trailer.length;
     block.endRow();
   }
-  if (rows.length > 0) await insert(table, block.content());
+  await insert(table, block.content());
 }
 
 async function insert(table: TableSchema, tsv: Buffer): Promise<void> {
-  await clickhouse.insertTsv(
-    table.asset_id,
-    copyColumns(table),
-    [Buffer.from(tsv)],
-    `test-${version}-${Math.random()}`,
-  );
+  await writer.insertTsv(table.asset_id, copyColumns(table), [Buffer.from(tsv)], `test-${version}-${Math.random()}`);
 }
 
 /** Damages the copy: `set` are the columns that are replaced, of the rows of a condition. */
@@ -195,7 +199,7 @@ describe('a right copy', () => {
     await latin.query("INSERT INTO public.latin VALUES ('é', 'ÿ~ü'), ('e', '')");
     const table = (await readTableByName(latin, 'main', { schema: 'public', table: 'latin' }))!;
     await createCopy(clickhouse, table);
-    await copy(table, 'true', 0, latin);
+    await copy(table, 'true', latin);
     const connectionString = server.url('postgres', 'latin');
     expect(await verify(table, { connectionString })).toMatchObject(counts(2));
     await damage(table, "id = 'e'", { v: 'NULL' });
@@ -279,6 +283,105 @@ describe('a damaged copy', () => {
     });
   }
 
+  it('is seen however it is damaged', async () => {
+    const seed = Number(process.env.SLUICE_TEST_SEED ?? Date.now() % 1_000_000);
+    console.log(`seed ${seed}`);
+    const definition = 'a int, b int, f float8, t text, n numeric(20,4), at timestamptz, tags text[] NOT NULL';
+    const fill = (name: string) =>
+      `INSERT INTO public.${name} SELECT g % 7, g, g / 3.0, 'text ' || g, g * 1.5, timestamptz '2026-01-01' + g * interval '1.5 s', ARRAY['x', NULL, g::text] FROM generate_series(1, 300) g`;
+    const byRange = await make('ranged', `${definition}, PRIMARY KEY (a, b)`, fill('ranged'));
+    const byHash = await make('hashed', `${definition}, PRIMARY KEY (a, b, t)`, fill('hashed'));
+    await copy(byRange);
+    await copy(byHash);
+    const change: Record<string, string> = {
+      f: 'reinterpretAsFloat64(bitXor(reinterpretAsUInt64(assumeNotNull(f)), 1))',
+      n: "n + toDecimal64('0.0001', 4)",
+      at: 'at + toIntervalMicrosecond(1)',
+      tags: 'arrayPushBack(tags, NULL)',
+    };
+    const damages = fc.uniqueArray(
+      fc.record({
+        row: fc.integer({ min: 1, max: 300 }),
+        how: fc.constantFrom('f', 'n', 'at', 'tags', 'null', 'drop', 'move'),
+      }),
+      { selector: ({ row }) => row, maxLength: 6 },
+    );
+    await fc.assert(
+      fc.asyncProperty(
+        damages,
+        fc.constantFrom(byRange, byHash),
+        fc.integer({ min: 20, max: 400 }),
+        async (list, table, partRows) => {
+          await copy(table);
+          await damage(table, 'b > 1000', { _deleted: '1' });
+          const expected: string[] = [];
+          for (const { row, how } of list) {
+            const name = (problem: string, b: number) => expected.push(`${problem} ${row % 7} ${b}`);
+            if (how === 'drop') await damage(table, `b = ${row}`, { _deleted: '1' });
+            else if (how === 'null') await damage(table, `b = ${row}`, { at: 'NULL' });
+            else if (how === 'move') await damage(table, `b = ${row}`, { b: String(row + 1000) });
+            else await damage(table, `b = ${row}`, { [how]: change[how]! });
+            if (how === 'move') name('extra', row + 1000);
+            else name(how === 'drop' ? 'missing' : 'different', row);
+          }
+          const result = await verify(table, { partRows });
+          expect(result.keys.map(({ problem, key }) => `${problem} ${key.a} ${key.b}`).sort()).toEqual(expected.sort());
+          expect(result.identical).toBe(list.length === 0);
+        },
+      ),
+      { seed, numRuns: 12 },
+    );
+  }, 120_000);
+
+  it('is told from a row that an older write brought back', async () => {
+    const table = await make('late', 'id int PRIMARY KEY, v text', "INSERT INTO public.late VALUES (1, 'new')");
+    await copy(table);
+    version -= 2;
+    await write(table, [
+      ['1', 'old'],
+      ['2', 'old'],
+    ]);
+    expect(await verify(table)).toMatchObject({ extra: 1, different: 0, keys: [{ problem: 'extra', key: { id: 2 } }] });
+  });
+
+  it('is compared in bounded parts, and not row by row for ever', async () => {
+    const table = await make(
+      'flood',
+      'id int PRIMARY KEY, v text',
+      "INSERT INTO public.flood VALUES (1, 'a'), (30000, 'b')",
+    );
+    const rows = Array.from({ length: 30_000 }, (_, index) => [String(index), 'x']);
+    await write(table, rows);
+    const result = await verify(table, { partRows: 2000 });
+    expect(result).toMatchObject({ identical: false, at_least: true, source_rows: 2, copy_rows: 30_000 });
+    expect(result.extra).toBeGreaterThanOrEqual(9999);
+    expect(result.keys).toHaveLength(100);
+  }, 60_000);
+
+  it('counts rows apart whose change is held back', async () => {
+    const table = await make(
+      'held',
+      'at timestamptz, id text, v text, PRIMARY KEY (at, id)',
+      "INSERT INTO public.held SELECT '2026-01-01 10:00:00.50+00', g, 'v' FROM generate_series(1, 4) g",
+    );
+    await copy(table, "id IN ('1', '2', '3')");
+    await damage(table, "id = '1'", { v: "'x'" });
+    await damage(table, "id = '2'", { v: "'x'" });
+    const reject = (id: string, at: number) => ({
+      key: JSON.stringify({ at: '2026-01-01 10:00:00.5+00', id }),
+      version: String(at),
+      column: 'v',
+      reason: 'r',
+      row: '{}',
+      committed_at: '2026-01-01 00:00:00',
+    });
+    // 1: the change after the copy's is held back · 2: one before it was · 4: the row was never written.
+    await writeRejects(clickhouse, table.asset_id, 'b', [reject('1', 1e6), reject('2', 1), reject('4', 1e6)]);
+    expect(await verify(table)).toMatchObject({ identical: false, rejected: 2, different: 1, missing: 0 });
+    await copy(table, "id = '2'");
+    expect(await verify(table)).toMatchObject({ identical: true, rejected: 2, different: 0, missing: 0 });
+  });
+
   /** Which row of `keyed` has a key that is shown so. */
   async function rowNumber(id: unknown): Promise<number> {
     const type = (
@@ -291,6 +394,156 @@ describe('a damaged copy', () => {
   }
 });
 
+/** Writes into the source for as long as it is told, and applies the same changes to the copy some time later. */
+class Mover {
+  readonly table: TableSchema;
+  readonly #queue: { rows: Texts[]; deleted: Texts[]; lsn: bigint; at: number }[] = [];
+  #stop = false;
+  changes = 0;
+  applied = 0n;
+
+  constructor(table: TableSchema) {
+    this.table = table;
+  }
+
+  async write(keys: string[]): Promise<void> {
+    const session = await server.session();
+    for (let step = 0; !this.#stop; step++) {
+      await sleep(3);
+      const pick = () => keys[Math.floor(Math.random() * keys.length)]!;
+      const name = `public.${this.table.table}`;
+      const sql = [
+        `UPDATE ${name} SET n = n + 1 WHERE id = $1 RETURNING *`,
+        `DELETE FROM ${name} WHERE id = $1 RETURNING *`,
+        `INSERT INTO ${name} VALUES ($1, 0, 'again') ON CONFLICT (id) DO UPDATE SET v = 'taken' RETURNING *`,
+      ][step % 3]!;
+      const { rows } = await session.query<Texts>({
+        text: sql,
+        values: [pick()],
+        rowMode: 'array',
+        types: asText,
+      } as pg.QueryArrayConfig);
+      const position = await session.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
+      const deleting = step % 3 === 1;
+      const lsn = parseLsn(position.rows[0]!.lsn);
+      this.#queue.push({ rows: deleting ? [] : rows, deleted: deleting ? rows : [], lsn, at: performance.now() });
+      this.changes += rows.length;
+    }
+  }
+
+  /** Applies what is older than `delay` milliseconds: the last effect of each key. */
+  async apply(delay: number): Promise<void> {
+    while (!this.#stop || this.#queue.length > 0) {
+      await sleep(10);
+      const rows = new Map<string, Texts>();
+      const deleted = new Map<string, Texts>();
+      let lsn = 0n;
+      for (let next = this.#queue[0]; next && performance.now() - next.at >= delay; next = this.#queue[0]) {
+        for (const [from, to] of [
+          [deleted, rows],
+          [rows, deleted],
+        ] as const) {
+          for (const row of to === rows ? next.rows : next.deleted) {
+            from.delete(row[0]!);
+            to.set(row[0]!, row);
+          }
+        }
+        lsn = this.#queue.shift()!.lsn;
+      }
+      await write(this.table, [...rows.values()]);
+      await write(this.table, [...deleted.values()], 1);
+      if (lsn > 0n) this.applied = lsn;
+    }
+  }
+
+  stop(): void {
+    this.#stop = true;
+  }
+}
+
+describe('a copy that moves', () => {
+  for (const type of ['bigint', 'uuid']) {
+    it(`is identical, however late it is (keys of ${type})`, async () => {
+      const key = type === 'bigint' ? 'g' : 'md5(g::text)::uuid';
+      const fill = `INSERT INTO public.moving SELECT ${key}, g, 'v' || g FROM generate_series(1, 2000) g`;
+      const table = await make('moving', `id ${type} PRIMARY KEY, n int, v text`, fill);
+      await copy(table);
+      const keys = (await client.query('SELECT id::text AS id FROM public.moving')).rows.map((row) => row.id as string);
+      const mover = new Mover(table);
+      const both = Promise.all([mover.write(keys), mover.apply(150)]);
+      try {
+        const options = { appliedPosition: async () => mover.applied, partRows: 300 };
+        for (let round = 0; round < 3; round++) {
+          expect(await verify(table, options)).toMatchObject({ identical: true, keys: [], error: null });
+        }
+        expect(mover.changes).toBeGreaterThan(50);
+        // Damage beside the movement is still found, and nothing else.
+        await client.query(`INSERT INTO public.moving SELECT $1::text::${type}, 0, 'still'`, [
+          type === 'bigint' ? '5000' : 'ffffffff-ffff-ffff-ffff-ffffffffffff',
+        ]);
+        expect(await verify(table, options)).toMatchObject({
+          identical: false,
+          missing: 1,
+          extra: 0,
+          different: 0,
+          moving: 0,
+        });
+      } finally {
+        mover.stop();
+        await both;
+      }
+    }, 60_000);
+  }
+
+  it('that does not catch up is not identical, and says why', async () => {
+    const table = await make('behind', 'id int PRIMARY KEY', 'INSERT INTO public.behind VALUES (1)');
+    const behind = { appliedPosition: async () => 16n, patience: 0.2 };
+    const result = await verify(table, behind);
+    expect(result).toMatchObject({ identical: false, error: { kind: 'conflict' }, keys: [] });
+    expect(result.error?.reason).toContain('stands at 0/10');
+    // What is equal is equal, whatever position is recorded.
+    await copy(table);
+    expect(await verify(table, behind)).toMatchObject(counts(1));
+  });
+
+  it('is waited for no longer than the caller wants', async () => {
+    const table = await make('aborted', 'id int PRIMARY KEY', 'INSERT INTO public.aborted VALUES (1)');
+    const signal = AbortSignal.timeout(100);
+    await expect(verify(table, { appliedPosition: async () => 0n, signal })).rejects.toThrow();
+  });
+
+  it('of a table that is gone is an error with a remedy', async () => {
+    const table = await make('gone', 'id int PRIMARY KEY');
+    await client.query('DROP TABLE public.gone');
+    await expect(verify(table)).rejects.toMatchObject({ kind: 'table_missing' });
+  });
+});
+
+describe('results', () => {
+  it('are kept, the newest first', async () => {
+    const table = await make('kept', 'id int PRIMARY KEY', 'INSERT INTO public.kept VALUES (1)');
+    const tables = [await verify(table)];
+    const running = {
+      id: 'v1',
+      source: 'main',
+      started_at: '2026-11-21T01:02:03.456789Z',
+      finished_at: null,
+      status: 'running',
+      identical: false,
+      tables: [],
+      error: null,
+    } as const;
+    await storeVerification(clickhouse, { ...running, tables: [] });
+    expect(await lastVerification(clickhouse, 'main')).toEqual(running);
+    const finished = { ...running, status: 'finished' as const, finished_at: '2026-11-21T01:02:04.000000Z', tables };
+    await storeVerification(clickhouse, finished);
+    expect(await lastVerification(clickhouse, 'main')).toEqual(finished);
+    expect(await readVerification(clickhouse, 'v1')).toEqual(finished);
+    expect(await lastVerification(clickhouse, 'other')).toBeUndefined();
+    expect(tables[0]).toMatchObject({ missing: 1, keys: [{ problem: 'missing', key: { id: 1 } }] });
+  });
+});
+
 /** For messages of failing tests: which columns differ. */
 async function differingColumns(table: TableSchema, id: string): Promise<string[]> {
   const names: string[] = [];
@@ -301,5 +554,3 @@ async function differingColumns(table: TableSchema, id: string): Promise<string[
   }
   return [id, ...names];
 }
-
-void [sleep, fc, beforeEach, parseLsn, keyColumns, lastVerification, readVerification, storeVerification, writeRejects];

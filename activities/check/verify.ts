@@ -1,14 +1,15 @@
 /**
  * Whether a copy equals its table, while both move.
  *
- * Part by part, both databases sum digests of their rows. The source is read first; the copy is read once it has applied
- * all that the source showed. Equal sums: the part is identical. Otherwise the rows that differ are looked at one by one,
- * between two looks at the source: a row that stood still there, and differs in the copy, twice, is a real difference.
+ * Part by part, both databases sum digests of their rows, the source first. Equal sums: the part is identical, however
+ * far the stream is. Otherwise the copy is read again once it has applied all that the source showed; then its rows are
+ * compared one by one; then those that differ are looked at closely, between two looks at the source: a row that stood
+ * still there, and differs in the copy, twice, is a real difference.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
-import { formatLsn } from '../../model/position.ts';
+import { behindPageHeader, formatLsn } from '../../model/position.ts';
 import { keyColumns, type TableSchema, tableName } from '../../model/table.ts';
 import { connect } from '../capture/postgresql/connection.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
@@ -20,7 +21,9 @@ import {
   type Facts,
   keyId,
   type Part,
+  type Range,
   type SeenRow,
+  type SeenRows,
   type Side,
   sourceFacts,
   sourcePosition,
@@ -73,7 +76,9 @@ export interface VerifyOptions {
 
 /** Parts that are read from the source before the copy is asked: one wait for many. */
 const partsPerGroup = 16;
-/** Keys that are looked at together. */
+/** Rows that are compared one by one at once, in parts: what memory is bounded by. */
+const partsOfRows = 10;
+/** Keys that are looked at closely together. */
 const keysPerLook = 500;
 /** Real differences after which single rows are no longer looked at: such a table needs a re-sync, not a longer list. */
 const enoughDifferences = 10_000;
@@ -102,15 +107,22 @@ export async function verifyTable(options: VerifyOptions): Promise<TableVerifica
   }
 }
 
-/** A part with what the source said of it. */
-interface ReadPart {
-  part: Part;
+interface ReadRange {
+  range: Range;
   source: Checksum;
 }
 
+interface SizedRange {
+  range: Range;
+  rows: number;
+}
+
+/** Ranges that the source has read. */
 interface Group {
-  parts: ReadPart[];
-  /** Position that the copy must have applied before it is asked. */
+  parts: ReadRange[];
+  /** Where the next group begins; undefined when this was the last. */
+  end: Key | undefined;
+  /** Position that the copy must have applied to hold what the source showed. */
   position: bigint;
 }
 
@@ -171,44 +183,69 @@ class Comparison {
   async #compareRanges(): Promise<void> {
     let next: Promise<Group> | undefined = this.#readGroup(undefined);
     while (next) {
-      const { parts, position } = await next;
-      const last = parts.at(-1)!.part as { upto?: Key };
-      next = last.upto && this.#readGroup(last.upto);
+      const group: Group = await next;
+      next = group.end && this.#readGroup(group.end);
       // Awaited above or never: a failure of this group comes first.
       next?.catch(() => {});
-      await this.#caughtUp(position);
-      for (const { part, source } of parts) {
-        const copy = await this.#copy.checksum(part);
-        this.#count(source, copy);
-        if (!equal(source, copy)) await this.#lookInto(part, Math.max(source.rows, copy.rows));
-      }
+      const differing = await this.#differingRanges(group);
+      if (differing.length > 0) await this.#lookInto(differing);
     }
   }
 
   async #readGroup(after: Key | undefined): Promise<Group> {
-    const parts: ReadPart[] = [];
-    let lower = after;
-    for (let open = true; open && parts.length < partsPerGroup; ) {
+    const parts: ReadRange[] = [];
+    let end = after;
+    do {
       this.#options.signal?.throwIfAborted();
-      const upto = await this.#source.boundary({ after: lower }, this.#partRows);
-      const part = { after: lower, upto };
-      parts.push({ part, source: await this.#source.checksum(part) });
-      lower = upto;
-      open = upto !== undefined;
-    }
-    return { parts, position: await sourcePosition(this.#client) };
+      const range: Range = { after: end, upto: await this.#source.boundary({ after: end }, this.#partRows) };
+      parts.push({ range, source: await this.#source.checksum(range) });
+      end = range.upto;
+    } while (end && parts.length < partsPerGroup);
+    return { parts, end, position: await sourcePosition(this.#client) };
   }
 
-  /** A range in which the copy has far more rows than the source is cut by the copy's keys, to keep memory bounded. */
-  async #lookInto(part: Part, rows: number): Promise<void> {
-    let rest = part;
-    while (!('of' in rest) && rows > 2 * this.#partRows) {
+  /** The ranges whose sums differ even when the copy holds all that the source showed. */
+  async #differingRanges({ parts, position }: Group): Promise<SizedRange[]> {
+    const differing: SizedRange[] = [];
+    for (const { range, source } of parts) {
+      let copy = await this.#copy.checksum(range);
+      if (!equal(source, copy)) {
+        await this.#caughtUp(position);
+        copy = await this.#copy.checksum(range);
+      }
+      this.#count(source, copy);
+      if (!equal(source, copy)) differing.push({ range, rows: Math.max(source.rows, copy.rows) });
+    }
+    return differing;
+  }
+
+  /** Compares ranges row by row, as many at once as memory should hold. */
+  async #lookInto(ranges: SizedRange[]): Promise<void> {
+    let some: Range[] = [];
+    let size = 0;
+    for (const whole of ranges) {
+      for await (const { range, rows } of this.#cut(whole)) {
+        some.push(range);
+        size += rows;
+        if (size < partsOfRows * this.#partRows) continue;
+        await this.#compareRows(some);
+        some = [];
+        size = 0;
+      }
+    }
+    await this.#compareRows(some);
+  }
+
+  /** Where the copy has far more rows than the source, a range is cut by the copy's keys. */
+  async *#cut({ range, rows }: SizedRange): AsyncGenerator<SizedRange> {
+    let rest = range;
+    while (rows > 2 * this.#partRows && !this.#hasEnough()) {
       const upto = await this.#copy.boundary(rest, this.#partRows);
       if (!upto) break;
-      await this.#lookAtPart({ after: rest.after, upto });
+      yield { range: { after: rest.after, upto }, rows: this.#partRows };
       rest = { after: upto, upto: rest.upto };
     }
-    await this.#lookAtPart(rest);
+    yield { range: rest, rows: Math.min(rows, this.#partRows) };
   }
 
   // Other keys: buckets of the key's hash. Ranges would be other rows on either side.
@@ -221,23 +258,26 @@ class Comparison {
     const rows = Math.max(this.#facts.estimate, Number(size?.n ?? 0));
     const of = Math.min(Math.ceil(rows / this.#partRows) || 1, 65_536);
     const source = await this.#source.bucketChecksums(of);
-    await this.#caughtUp(await sourcePosition(this.#client));
-    const copy = await this.#copy.bucketChecksums(of);
-    for (const buckets of this.#differingBuckets(of, source, copy)) await this.#lookAtPart({ of, buckets });
+    const position = await sourcePosition(this.#client);
+    let copy = await this.#copy.bucketChecksums(of);
+    if (bucketNumbers(of).some((bucket) => !equal(source.get(bucket), copy.get(bucket)))) {
+      await this.#caughtUp(position);
+      copy = await this.#copy.bucketChecksums(of);
+    }
+    for (const buckets of this.#differingBuckets(of, source, copy)) await this.#compareRows([{ of, buckets }]);
   }
 
-  /** Buckets that differ, several at once where they are small: each look reads the whole table. */
+  /** Buckets that differ, as many at once as memory should hold: each look reads the whole table. */
   *#differingBuckets(of: number, source: Map<number, Checksum>, copy: Map<number, Checksum>): Generator<number[]> {
-    const none: Checksum = { rows: 0, sum: '0' };
     let some: number[] = [];
     let rows = 0;
-    for (let bucket = 0; bucket < of; bucket++) {
-      const [here, there] = [source.get(bucket) ?? none, copy.get(bucket) ?? none];
+    for (const bucket of bucketNumbers(of)) {
+      const [here, there] = [source.get(bucket) ?? nothing, copy.get(bucket) ?? nothing];
       this.#count(here, there);
       if (equal(here, there)) continue;
       some.push(bucket);
       rows += Math.max(here.rows, there.rows);
-      if (rows < 10 * this.#partRows) continue;
+      if (rows < partsOfRows * this.#partRows) continue;
       yield some;
       some = [];
       rows = 0;
@@ -247,12 +287,14 @@ class Comparison {
 
   // Row by row.
 
-  /** Compares a part row by row: first all rows of either side, then those that seem to differ, closely. */
-  async #lookAtPart(part: Part): Promise<void> {
-    if (this.#hasEnough()) return;
-    const source = await this.#source.rows(part);
+  /** Compares all rows of these parts, then those that seem to differ, closely. */
+  async #compareRows(parts: Part[]): Promise<void> {
+    if (parts.length === 0 || this.#hasEnough()) return;
+    const source: SeenRows = new Map();
+    for (const part of parts) merge(source, await this.#source.rows(part));
     await this.#caughtUp(await sourcePosition(this.#client));
-    const copy = await this.#copy.rows(part);
+    const copy: SeenRows = new Map();
+    for (const part of parts) merge(copy, await this.#copy.rows(part));
     const suspects: Key[] = [];
     for (const [id, row] of source) if (copy.get(id)?.digest !== row.digest) suspects.push(row.key);
     for (const [id, row] of copy) if (!source.has(id)) suspects.push(row.key);
@@ -320,7 +362,7 @@ class Comparison {
     let moved = performance.now();
     for (let pause = 10; this.#applied < position; pause = Math.min(pause * 1.5, 500)) {
       this.#options.signal?.throwIfAborted();
-      const applied = await this.#options.appliedPosition();
+      const applied = behindPageHeader(await this.#options.appliedPosition());
       if (applied > this.#applied) moved = performance.now();
       this.#applied = applied;
       if (applied >= position) return;
@@ -341,8 +383,18 @@ class NotCaughtUp extends SluiceError {
   }
 }
 
-function equal(a: Checksum, b: Checksum): boolean {
+const nothing: Checksum = { rows: 0, sum: '0' };
+
+function equal(a: Checksum = nothing, b: Checksum = nothing): boolean {
   return a.rows === b.rows && a.sum === b.sum;
+}
+
+function bucketNumbers(of: number): number[] {
+  return Array.from({ length: of }, (_, bucket) => bucket);
+}
+
+function merge(all: SeenRows, more: SeenRows): void {
+  for (const [id, row] of more) all.set(id, row);
 }
 
 function identity(row: SeenRow | undefined): string {

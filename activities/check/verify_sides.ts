@@ -15,8 +15,14 @@ import {
 } from './verify_keys.ts';
 import { copyRecord, sourceRecord } from './verify_values.ts';
 
-/** Part of a table: keys after `after` and up to `upto` (absent = open), or those whose hash falls into some buckets. */
-export type Part = { after?: Key; upto?: Key } | { buckets: number[]; of: number };
+/** The rows with keys after `after` and up to `upto`; absent = open. */
+export interface Range {
+  after?: Key;
+  upto?: Key;
+}
+
+/** Part of a table: a range, or the rows whose key's hash falls into some of `of` buckets. */
+export type Part = Range | { buckets: number[]; of: number };
 
 /** Number of rows, and sum of 60 bits of each row's digest. */
 export interface Checksum {
@@ -32,6 +38,9 @@ export interface SeenRow {
   /** Changes when the row is written again, even with the same values: xmin, or the copy's version. */
   mark: string;
 }
+
+/** Rows by the `keyId` of their key. */
+export type SeenRows = Map<string, SeenRow>;
 
 type Answer = Record<string, string>;
 
@@ -94,13 +103,13 @@ export class Side {
   }
 
   /** The rows of a part, by `keyId`. */
-  async rows(part: Part): Promise<Map<string, SeenRow>> {
+  async rows(part: Part): Promise<SeenRows> {
     return await this.#rows(this.#where(part));
   }
 
   /** The rows with these keys, by `keyId`; keys without a row are left out. */
-  async lookup(keys: Key[]): Promise<Map<string, SeenRow>> {
-    const found = new Map<string, SeenRow>();
+  async lookup(keys: Key[]): Promise<SeenRows> {
+    const found: SeenRows = new Map();
     for (const some of cut(keys)) {
       const rows = await this.#find(some);
       for (const key of some) {
@@ -112,7 +121,7 @@ export class Side {
   }
 
   /** Rows with these keys and perhaps others. A key that the side cannot even say as a value has no row there. */
-  async #find(keys: Key[]): Promise<Map<string, SeenRow>> {
+  async #find(keys: Key[]): Promise<SeenRows> {
     const { keys: columns, name, list, isBadValue } = this.#dialect;
     const tuples = keys.map((key) => this.#tuple(key)).filter((tuple) => tuple !== undefined);
     if (tuples.length === 0) return new Map();
@@ -127,7 +136,7 @@ export class Side {
   }
 
   /** The key at which a part of `rows` rows behind `after` ends, or undefined when there are fewer. */
-  async boundary(part: { after?: Key; upto?: Key }, rows: number): Promise<Key | undefined> {
+  async boundary(part: Range, rows: number): Promise<Key | undefined> {
     const { keys, name } = this.#dialect;
     const order = `ORDER BY ${keys.map(name).join(', ')} LIMIT 1 OFFSET ${rows - 1}`;
     const [row] = await this.#select(this.#keyTexts(), `${this.#where(part)} ${order}`);
@@ -138,7 +147,7 @@ export class Side {
     return await this.#dialect.run(`SELECT ${what} FROM ${this.#dialect.from} WHERE ${rest}`);
   }
 
-  async #rows(where: string): Promise<Map<string, SeenRow>> {
+  async #rows(where: string): Promise<SeenRows> {
     const { digest, mark } = this.#dialect;
     const rows = await this.#select(`${this.#keyTexts()}, ${digest} AS _d, ${mark} AS _m`, where);
     return new Map(
@@ -292,23 +301,12 @@ export async function sourceFacts(client: pg.ClientBase, table: TableSchema): Pr
   }
 }
 
-/**
- * The position that a copy must have applied to hold all that was visible before. On a page that has only its header
- * yet, the server counts the header in, and the log that is sent does not: so it is taken off.
- */
+/** The position that a copy must have applied to hold all that was visible before. */
 export async function sourcePosition(client: pg.ClientBase): Promise<bigint> {
   try {
-    const { rows } = await client.query<{ lsn: string; page: string; segment: string }>(
-      `SELECT pg_current_wal_insert_lsn()::text AS lsn, current_setting('wal_block_size') AS page,
-         pg_size_bytes(current_setting('wal_segment_size'))::text AS segment`,
-    );
-    return withoutPageHeader(parseLsn(rows[0]!.lsn), BigInt(rows[0]!.page), BigInt(rows[0]!.segment));
+    const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
+    return parseLsn(rows[0]!.lsn);
   } catch (error) {
     throw sourceError(error);
   }
-}
-
-export function withoutPageHeader(lsn: bigint, page: bigint, segment: bigint): bigint {
-  const header = (lsn / page) % (segment / page) === 0n ? 40n : 24n;
-  return lsn % page === header ? lsn - header : lsn;
 }
