@@ -144,7 +144,8 @@ export class Capture {
     }
     table.generation = Math.max(prepared.generation, table.generation);
     table.start_position = prepared.start_position;
-    if (prepared.snapshot_done && table.complete_at === '') table.status = 'streaming';
+    // Recorded by an earlier flow of this source. Where this flow was interrupted, the child asks for the end again.
+    if (prepared.snapshot_done && table.chunks_total === 0) table.status = 'streaming';
     if (!prepared.snapshot_done && table.status === 'streaming') resetTable(table, table.generation);
     table.start_position = prepared.start_position;
   }

@@ -124,7 +124,7 @@ function listenToTables(capture: Capture, connection: Connection): void {
     resync,
     (input) => {
       const names = readTables(input, false);
-      capture.resync(names ? expectKnown(capture, names) : [...state.tables]);
+      capture.resync(names ? expectKnown(capture, names) : state.tables.filter((table) => table.started));
       return statusOf(state);
     },
     {

@@ -26,14 +26,14 @@ export function refuse(kind: ErrorKind, reason: string, remedy: string, ...more:
 export interface Trouble {
   report: ErrorReport;
   place: Place;
-  /** False for what passes by itself. */
+  /** False for what would have passed by itself, had it been tried again. */
   final: boolean;
 }
 
 /** What went wrong in an activity or a child flow, dug out of its wrappings and cut to a size that a state can hold. */
 export function readFailure(error: unknown): Trouble {
   const cause = innermost(error);
-  const final = !(cause instanceof ApplicationFailure) || cause.nonRetryable === true;
+  const final = cause instanceof ApplicationFailure ? cause.nonRetryable === true : !(cause instanceof TimeoutFailure);
   if (cause instanceof ApplicationFailure) {
     const [report, place] = (cause.details ?? []) as [ErrorReport?, Place?];
     if (report && typeof report === 'object' && report.kind in errorTable) {

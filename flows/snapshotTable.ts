@@ -9,7 +9,6 @@ import {
   defineSignal,
   getExternalWorkflowHandle,
   setCurrentDetails,
-  upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
 import type { TableRef } from '../activities/capture/contract.ts';
@@ -18,7 +17,6 @@ import { tableName } from '../model/table.ts';
 import { activities, prepareOptions, waitOptions } from './activities.ts';
 import { isObject } from './input.ts';
 import { refuse } from './refuse.ts';
-import { sourceAttributes } from './searchAttributes.ts';
 
 export interface SnapshotRequest {
   request: ConnectRequest;
@@ -55,7 +53,6 @@ const progressPause = 2000;
 export async function snapshotTable(input: SnapshotRequest): Promise<SnapshotAnswer> {
   const { request, table, at_once: atOnce } = readSnapshotRequest(input);
   const name = tableName(table);
-  upsertSearchAttributes(sourceAttributes(request.id, 'snapshotTable'));
   const chunks = input.chunks >= 0 ? input.chunks : await plan(request, table);
   const progress = new Progress(table, chunks, input.next_chunk);
   progress.tell();

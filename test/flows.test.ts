@@ -9,6 +9,7 @@ import { createLog } from '../workers/log.ts';
 import { readSettings } from '../workers/settings.ts';
 import { askFlow, connectTemporal, updateFlow, updateWithStart } from '../workers/temporal_client.ts';
 import { runWorker } from '../workers/worker.ts';
+import { recordHistory } from './histories.ts';
 import { newScript, type Script, ScriptedCapture } from './scripted_capture.ts';
 import { startTemporal, type TemporalServer } from './temporal_server.ts';
 
@@ -33,8 +34,14 @@ beforeAll(async () => {
   });
 }, 60_000);
 
+/** Flows whose histories are kept for test/replay.test.ts when RECORD_HISTORIES is set, by file name. */
+const recorded = new Map<string, string>();
+
 afterAll(async () => {
   expect(capture.broken).toEqual([]);
+  if (process.env.RECORD_HISTORIES) {
+    for (const [name, flow] of recorded) await recordHistory(server, flow, name);
+  }
   ending.abort();
   await worker;
   await client?.connection.close();
@@ -166,6 +173,18 @@ describe('connect', () => {
     ]);
   });
 
+  it('is refused when its state would grow too large', async () => {
+    const tables = Array.from({ length: 3000 }, (_, index) => `a_table_with_quite_a_long_name_${index}`);
+    const { id, script } = newSource(tables);
+    const answer = await connect(requestOf(id));
+    expect(answer).toMatchObject({ outcome: 'refused', findings: [{ code: 'too_many_tables' }] });
+    script.tables = tables.slice(0, 100);
+    expect((await connect(requestOf(id))).outcome).toBe('created');
+    script.tables = tables;
+    const more = { tables: tables.slice(100) };
+    expect(await refusal(update(captureWorkflowId(id), 'addTables', more))).toMatchObject({ kind: 'configuration' });
+  });
+
   it('takes a new connection string of the same source', async () => {
     const { id, flow } = newSource();
     await connect(requestOf(id));
@@ -267,6 +286,7 @@ describe('started from the temporal CLI', () => {
     const { stdout, code } = await start('verifyCopy', `verify/${id}`, { source: id });
     expect(code).toBe(0);
     expect(stdout).toContain('"identical":true');
+    recorded.set('verify', `verify/${id}`);
   });
 });
 
@@ -313,6 +333,8 @@ describe('a source that runs', () => {
       SluiceFlow: ['captureSource'],
       SluicePhase: ['streaming'],
     });
+    recorded.set('snapshot', flow);
+    recorded.set('snapshot_child', `snapshot/${id}/${id}_accounts/1`);
   });
 
   it('answers a pause when its lease has ended, within 1.5 s, and goes on without a snapshot', async () => {
@@ -333,6 +355,7 @@ describe('a source that runs', () => {
       expect(capture.callsOf(id, 'copyChunk').length).toBe(chunks);
     }
     expect(Math.max(...times), `pauses took ${times.join(', ')} ms`).toBeLessThan(1500);
+    recorded.set('pause', flow);
   });
 
   it('goes on from the records when its flow was lost, without a snapshot', async () => {
@@ -373,6 +396,7 @@ describe('a source that runs', () => {
     expect((await update(flow, 'resume')).last_error).toBeNull();
     await untilLease(id, 2);
     expect((await statusOf(flow)).status).toBe('streaming');
+    recorded.set('failures', flow);
   });
 
   it('copies anew when the slot is new', async () => {
@@ -410,6 +434,7 @@ describe('a source that runs', () => {
       ['streaming', 1, null],
       ['streaming', 2, null],
     ]);
+    recorded.set('poisoned_table', flow);
   });
 
   it('is failed when all of its tables are', async () => {
@@ -439,7 +464,9 @@ describe('a source that runs', () => {
     expect(length).toBeLessThan(26);
     const failed = status.tables.find((t) => t.status === 'failed')!;
     expect(failed.error).toEqual({ kind: 'table_changed', reason: 'rewritten', remedy: 'Re-sync it.' });
-    expect(capture.running(id, 'captureLease')[0]?.tables).not.toContain(failed.table);
+    const left = status.tables.filter((t) => t !== failed).map((t) => t.table);
+    const leases = () => capture.running(id, 'captureLease').map((call) => call.tables);
+    await until('left out', leases, (tables) => tables.length === 1 && String(tables[0]) === String(left));
   });
 
   it('pauses during a snapshot and goes on with the chunks that are missing', async () => {
@@ -467,6 +494,7 @@ describe('a source that runs', () => {
     expect(capture.callsOf(id, 'finishSnapshot').length).toBe(1);
     const chunks = new Set(capture.callsOf(id, 'copyChunk').map((call) => call.chunk));
     expect(chunks.size).toBe(12);
+    recorded.set('pause_snapshot', flow);
   });
 
   it('takes more tables between two leases, and refuses those that are not there', async () => {
@@ -483,6 +511,7 @@ describe('a source that runs', () => {
     ]);
     expect(capture.callsOf(id, 'planSnapshot').length).toBe(3);
     expect((await connect(requestOf(id))).outcome).toBe('same');
+    recorded.set('more_tables', flow);
   });
 
   it('lets go of tables, but not of the last one', async () => {
@@ -495,6 +524,7 @@ describe('a source that runs', () => {
     expect(last).toMatchObject({ kind: 'conflict', text: expect.stringContaining('no table would be left') });
     const gone = await refusal(update(flow, 'removeTables', { tables: ['orders'] }));
     expect(gone).toMatchObject({ kind: 'not_found', text: expect.stringContaining('Known are accounts.') });
+    recorded.set('fewer_tables', flow);
   });
 
   it('starts some tables alone, and the others later', async () => {
@@ -546,8 +576,10 @@ describe('a source that runs', () => {
       () => client.workflow.getHandle(flow).describe(),
       (it) => it.status.name === 'COMPLETED',
     );
+    recorded.set('removed', flow);
     const known = () => askFlow<ConnectRequest | null>(client, 'catalog', 'source', id);
     await until('forgotten', known, (it) => it === null);
+    if (process.env.RECORD_HISTORIES) return;
     expect((await connect(requestOf(id))).outcome).toBe('created');
   });
 
@@ -560,6 +592,7 @@ describe('a source that runs', () => {
       (it) => it.status.name === 'CANCELLED',
     );
     expect(capture.running(id, 'captureLease')).toEqual([]);
+    recorded.set('cancelled', flow);
   });
 });
 
@@ -592,6 +625,7 @@ describe('continue as new', () => {
     expect(leases).toEqual([...leases].sort((a, b) => a! - b!));
     expect(new Set(leases).size).toBe(leases.length);
     await update(flow, 'stop');
+    recorded.set('continued', flow);
   });
 });
 
@@ -609,5 +643,6 @@ describe('catalog', () => {
     expect(await updateFlow(client, 'catalog', 'removeSource', { id: 'kept_one' })).toBe(true);
     expect(await updateFlow(client, 'catalog', 'removeSource', { id: 'kept_one' })).toBe(false);
     expect(await askFlow(client, 'catalog', 'source', 'kept_one')).toBeNull();
+    recorded.set('catalog', 'catalog');
   });
 });

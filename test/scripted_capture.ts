@@ -61,6 +61,12 @@ export class ScriptedCapture implements CaptureActivities {
   readonly calls: Call[] = [];
   /** What must not happen, and did. */
   readonly broken: string[] = [];
+  readonly #tell: (call: Call) => void;
+
+  /** `tell` hears of each call when it begins and when it ends. */
+  constructor(tell: (call: Call) => void = () => {}) {
+    this.#tell = tell;
+  }
 
   script(source: string): Script {
     const script = this.scripts.get(source);
@@ -204,12 +210,14 @@ export class ScriptedCapture implements CaptureActivities {
   ): Promise<T> {
     const call: Call = { name, source, attempt: Context.current().info.attempt, began: Date.now(), ...what };
     this.calls.push(call);
+    this.#tell(call);
     try {
       const script = this.script(source);
       this.#throwScripted(script, name);
       return await run(script, call);
     } finally {
       call.ended = Date.now();
+      this.#tell(call);
     }
   }
 

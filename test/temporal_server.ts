@@ -1,11 +1,11 @@
 /** A real Temporal development server for one test file, on a free port with its own database, gone afterwards. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { findTemporal } from '../workers/embedded/temporal_binary.ts';
 import { connectTemporal } from '../workers/temporal_client.ts';
 
 export interface TemporalServer {
@@ -19,20 +19,8 @@ export interface TemporalServer {
   stop(): Promise<void>;
 }
 
-/** Where the `temporal` program is: SLUICE_TEMPORAL_BIN, the PATH, or the cache of the embedded stack. */
-export function temporalProgram(): string {
-  const folders = [
-    ...(process.env.PATH ?? '').split(path.delimiter),
-    path.join(os.homedir(), '.cache', 'sluice-tools'),
-  ];
-  const candidates = [process.env.SLUICE_TEMPORAL_BIN, ...folders.map((folder) => path.join(folder, 'temporal'))];
-  const found = candidates.find((file) => file && existsSync(file));
-  if (found) return found;
-  throw new Error('no `temporal` program: put it on the PATH, or set SLUICE_TEMPORAL_BIN');
-}
-
 export async function startTemporal(): Promise<TemporalServer> {
-  const program = temporalProgram();
+  const program = await findTemporal(() => {});
   const folder = await mkdtemp(path.join(os.tmpdir(), 'sluice-temporal-'));
   const port = await freePort();
   const address = `127.0.0.1:${port}`;

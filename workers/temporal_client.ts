@@ -111,7 +111,8 @@ export function flowError(error: unknown, what: string, late: 'no_worker' | 'tim
 
 function callError(error: unknown, what: string, late: 'no_worker' | 'timeout'): SluiceError {
   const status = grpcStatus(error);
-  if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError || status === 4 || status === 1) {
+  // 9 is what a query gets when the server has seen no poller for a while.
+  if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError || status === 4 || status === 1 || status === 9) {
     return late === 'no_worker'
       ? new SluiceError(
           'no_worker',

@@ -18,12 +18,14 @@ import { isEntryPoint, whenUnwanted } from './embedded/child.ts';
 import { createLog } from './log.ts';
 import { keepHistories, registerSearchAttributes } from './namespace.ts';
 import { readSettings, type Settings } from './settings.ts';
-import { connectTemporal } from './temporal_client.ts';
+import { connectTemporal, flowError } from './temporal_client.ts';
 
 /** Milliseconds between two tries to reach Temporal, or to find its search attributes. */
 const patience = 1000;
 /** Between two heartbeats of an activity: pause and stop are heard at a heartbeat. */
 const beatPause = '1s';
+/** How long a killed worker's tasks, and queries, wait for it before another worker gets them. */
+const stickyPatience = '1s';
 /** A graceful end takes at most this. */
 const longestGoodbye = '10s';
 
@@ -32,11 +34,14 @@ export interface WorkerContext {
   client: Client;
 }
 
+/** Activities, and how to end what they keep open. */
+type Closable<Activities> = Activities & { close?(): void | Promise<void> };
+
 export interface WorkerOptions {
   settings: Settings;
   log: pino.Logger;
   /** Makes the activities once Temporal answers. */
-  activities: (context: WorkerContext) => CaptureActivities | Promise<CaptureActivities>;
+  activities: (context: WorkerContext) => Closable<CaptureActivities>;
   /** Aborted for a graceful end. */
   signal: AbortSignal;
   /** Called once, when the worker polls. */
@@ -51,26 +56,30 @@ export async function runWorker({ settings, log, activities, signal, ready }: Wo
   if (!client) return;
   await prepareNamespace(client, settings, log, signal);
   const connection = await NativeConnection.connect({ address });
+  const made = activities({ settings, client });
+  const { close: _, ...safe } = reportFailures(made, ['captureLease']);
   try {
     const worker = await Worker.create({
       connection,
       namespace,
       taskQueue,
       workflowBundle: { codePath },
-      activities: reportFailures(await activities({ settings, client }), ['captureLease']),
+      activities: safe,
       maxHeartbeatThrottleInterval: beatPause,
       defaultHeartbeatThrottleInterval: beatPause,
+      stickyQueueScheduleToStartTimeout: stickyPatience,
       // Activities are told to end at once: a lease then writes its last batch and answers.
       shutdownGraceTime: 0,
       shutdownForceTime: longestGoodbye,
       maxConcurrentActivityTaskExecutions: 200,
     });
     await runUntil(worker, signal, async () => {
-      await ensureCatalog(client, taskQueue, log);
+      await ensureCatalog(client, taskQueue, log, signal);
       log.info({ address, namespace, taskQueue }, 'worker polls');
       ready();
     });
   } finally {
+    await made.close?.();
     await connection.close().catch(() => {});
     await client.connection.close();
   }
@@ -124,16 +133,17 @@ async function prepareNamespace(
 }
 
 /** The registry of sources is an entity flow: made once, and again if somebody ended it. */
-async function ensureCatalog(client: Client, taskQueue: string, log: pino.Logger): Promise<void> {
-  try {
-    await client.workflow.start(flowNames.catalog, {
-      workflowId: catalogWorkflowId,
-      taskQueue,
-      staticSummary: 'The registry of sources',
-    });
-    log.info('catalog started');
-  } catch (error) {
-    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+async function ensureCatalog(client: Client, taskQueue: string, log: pino.Logger, signal: AbortSignal): Promise<void> {
+  const start = { workflowId: catalogWorkflowId, taskQueue, staticSummary: 'The registry of sources' };
+  while (!signal.aborted) {
+    try {
+      await client.workflow.start(flowNames.catalog, start);
+      return log.info('catalog started');
+    } catch (error) {
+      if (error instanceof WorkflowExecutionAlreadyStartedError) return;
+      log.warn(`the catalog was not started: ${describeError(flowError(error, 'the start of `catalog`'))}`);
+      await pause(patience, undefined, { signal }).catch(() => {});
+    }
   }
 }
 
