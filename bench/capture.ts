@@ -1,0 +1,239 @@
+/**
+ * `sluice bench capture`: how many changes a second go through the whole product into ClickHouse, beside what the source
+ * itself can send. Both sides drain the same changes from slots made at the same place, in one run, one after the other:
+ *
+ *   (a) limit    pg_recvlogical where it is installed, and a reader of ours that only counts frames
+ *   (b) product  a paused source is resumed: flow, worker, capture loop, inserts, records
+ *
+ * Prints JSON with both rates, their ratio and the worker's peak memory.
+ */
+import { execFile, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs, promisify } from 'node:util';
+import type pg from 'pg';
+import { connect } from '../activities/capture/postgresql/connection.ts';
+import { message } from '../activities/capture/postgresql/pgoutput.ts';
+import { frameType, RawSession } from '../activities/capture/postgresql/wire.ts';
+import { type Control, openControl } from '../api/control/control.ts';
+import { connectSource, getSource, orderSource } from '../api/control/sources.ts';
+import { behindPageHeader, compareLsn, formatLsn, parseLsn } from '../model/position.ts';
+import { startNodePart } from '../workers/embedded/node_part.ts';
+import { startParts } from '../workers/embedded/start_parts.ts';
+import { readSettings } from '../workers/settings.ts';
+
+const usage = 'sluice bench capture [--changes 1000000] [--per-transaction 1000 (0 = all in one)] [--rounds 1]';
+const source = 'bench';
+
+/** Runs the benchmark; answers the exit code. */
+export async function run(args: string[]): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      changes: { type: 'string', default: '1000000' },
+      'per-transaction': { type: 'string', default: '1000' },
+      rounds: { type: 'string', default: '1' },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) {
+    console.log(usage);
+    return 0;
+  }
+  const changes = Number(values.changes);
+  const perTransaction = Number(values['per-transaction']) || changes;
+  await using parts = await startParts(['postgres', 'clickhouse', 'temporal']);
+  const environment = {
+    ...process.env,
+    SLUICE_HOME: parts.home,
+    CLICKHOUSE_URL: parts.clickhouse.url,
+    TEMPORAL_ADDRESS: parts.temporal.url,
+    DATABASE_URL: parts.postgres.url,
+    SLUICE_SECRET_KEY: 'bench',
+  };
+  const worker = await startNodePart({
+    name: 'worker',
+    file: 'workers/worker.ts',
+    env: environment,
+    logFile: path.join(parts.home, 'worker.log'),
+  });
+  const control = openControl(readSettings(environment));
+  const client = await connect({ connectionString: parts.postgres.url, applicationName: 'sluice bench' });
+  try {
+    await client.query(
+      'CREATE TABLE public.bench (id bigint PRIMARY KEY, n integer, note text, at timestamptz, amount numeric(18,4), rate double precision, ok boolean, ref uuid)',
+    );
+    await startSource(control);
+    const rounds = [];
+    for (let round = 0; round < Number(values.rounds); round++) {
+      rounds.push(await measure(control, client, parts.postgres.url, { changes, perTransaction, pid: worker.pid }));
+    }
+    const best = rounds.reduce((a, b) => (b.product.changes_per_second > a.product.changes_per_second ? b : a));
+    console.log(
+      JSON.stringify(
+        { benchmark: 'capture', changes, per_transaction: perTransaction, ...best, rounds: rounds.length },
+        null,
+        2,
+      ),
+    );
+    return 0;
+  } finally {
+    await client.end();
+    await control[Symbol.asyncDispose]();
+    await worker.stop('SIGTERM', 5000);
+  }
+}
+
+async function startSource(control: Control): Promise<void> {
+  await connectSource(control, {
+    id: source,
+    type: 'postgresql',
+    connection_string: '${DATABASE_URL}',
+    config: { tables: ['bench'] },
+  } as Parameters<typeof connectSource>[1]);
+  await orderSource(control, source, 'start');
+  while ((await getSource(control, source)).status !== 'streaming') await sleep(100);
+  await orderSource(control, source, 'pause');
+}
+
+async function measure(
+  control: Control,
+  client: pg.Client,
+  url: string,
+  { changes, perTransaction, pid }: { changes: number; perTransaction: number; pid: number },
+) {
+  await client.query("SELECT pg_catalog.pg_create_logical_replication_slot('bench_frames', 'pgoutput')");
+  await client.query("SELECT pg_catalog.pg_create_logical_replication_slot('bench_tool', 'pgoutput')");
+  await makeChanges(client, changes, perTransaction);
+  await client.query('CHECKPOINT');
+  const { rows } = await client.query<{ lsn: string }>('SELECT pg_catalog.pg_current_wal_insert_lsn()::text AS lsn');
+  await client.query("SELECT pg_catalog.pg_logical_emit_message(false, 'bench', 'end')");
+  const end = rows[0]!.lsn;
+  const frames = await drainFrames(url, changes);
+  const tool = await drainTool(url, end);
+  const product = await drainProduct(control, end);
+  await client.query(
+    "SELECT pg_catalog.pg_drop_replication_slot('bench_frames'), pg_catalog.pg_drop_replication_slot('bench_tool')",
+  );
+  const rate = (seconds: number) => Math.round(changes / seconds);
+  const limit = Math.max(rate(frames), tool === undefined ? 0 : rate(tool));
+  return {
+    limit: {
+      frames_per_second: rate(frames),
+      pg_recvlogical_per_second: tool === undefined ? null : rate(tool),
+    },
+    product: { changes_per_second: rate(product), seconds: Math.round(product * 100) / 100 },
+    ratio: Math.round((rate(product) / limit) * 1000) / 1000,
+    worker_peak_memory_bytes: peakMemory(pid),
+  };
+}
+
+/** Half inserts, then updates and deletes of them: on 8 columns of mixed types. */
+async function makeChanges(client: pg.Client, changes: number, perTransaction: number): Promise<void> {
+  const rows = Math.floor(changes / 2);
+  const deleted = Math.floor(rows / 5);
+  const single = perTransaction >= changes;
+  const statements: string[] = [];
+  const step = single ? rows : perTransaction;
+  for (let from = 0; from < rows; from += step) {
+    const to = Math.min(from + step, rows);
+    statements.push(
+      `INSERT INTO public.bench SELECT i, i % 1000, 'a note of some length on row ' || i, now(), i * 1.25, i / 3.0, i % 2 = 0, gen_random_uuid() FROM generate_series(${from + 1}, ${to}) i`,
+    );
+  }
+  for (let from = 0; from < rows - deleted; from += step) {
+    const to = Math.min(from + step, rows - deleted);
+    statements.push(
+      `UPDATE public.bench SET n = n + 1, note = note || '!', at = now() WHERE id > ${from} AND id <= ${to}`,
+    );
+  }
+  for (let from = rows - deleted; from < rows; from += step) {
+    statements.push(`DELETE FROM public.bench WHERE id > ${from} AND id <= ${Math.min(from + step, rows)}`);
+  }
+  await client.query('TRUNCATE public.bench');
+  if (single) await client.query(`BEGIN; ${statements.join('; ')}; COMMIT`);
+  else for (const statement of statements) await client.query(statement);
+}
+
+/** Seconds in which the source sends all changes to a reader that only looks at each frame's kind. */
+async function drainFrames(url: string, changes: number): Promise<number> {
+  const client = await connect({ connectionString: url, applicationName: 'sluice bench', replication: true });
+  const started = performance.now();
+  let seen = 0;
+  await new Promise<void>((resolve, reject) => {
+    const session = new RawSession(
+      client,
+      (type, bytes, start) => {
+        if (type !== frameType.copyData || bytes[start] !== 0x77) return;
+        const kind = bytes[start + 25];
+        if (kind === message.insert || kind === message.update || kind === message.delete) seen++;
+        if (seen < changes) return;
+        session.close();
+        resolve();
+      },
+      reject,
+    );
+    session.query(
+      `START_REPLICATION SLOT bench_frames LOGICAL 0/0 (proto_version '1', publication_names '"sluice_${source}"')`,
+    );
+  });
+  return (performance.now() - started) / 1000;
+}
+
+/** The same by PostgreSQL's own tool; undefined where it is not installed. */
+async function drainTool(url: string, end: string): Promise<number | undefined> {
+  const tool = await findTool();
+  if (tool === undefined) return undefined;
+  const started = performance.now();
+  const options = ['-o', 'proto_version=1', '-o', `publication_names="sluice_${source}"`];
+  const child = spawn(
+    tool,
+    ['-d', url, '--slot', 'bench_tool', '--start', '--endpos', end, '--no-loop', '-f', '/dev/null', ...options],
+    {
+      stdio: 'ignore',
+    },
+  );
+  const code = await new Promise((resolve) => child.on('exit', resolve).on('error', () => resolve(-1)));
+  return code === 0 ? (performance.now() - started) / 1000 : undefined;
+}
+
+async function findTool(): Promise<string | undefined> {
+  const run = promisify(execFile);
+  for (const tool of [
+    'pg_recvlogical',
+    ...[18, 17, 16, 15, 14].map((major) => `/usr/lib/postgresql/${major}/bin/pg_recvlogical`),
+  ]) {
+    const found = await run(tool, ['--version']).then(
+      () => true,
+      () => false,
+    );
+    if (found) return tool;
+  }
+  return undefined;
+}
+
+/** Seconds from resume until everything up to `end` is recorded. */
+async function drainProduct(control: Control, end: string): Promise<number> {
+  const started = performance.now();
+  await orderSource(control, source, 'resume');
+  for (;;) {
+    const { position } = await getSource(control, source);
+    if (position !== '' && compareLsn(formatLsn(behindPageHeader(parseLsn(position))), end) >= 0) break;
+    await sleep(50);
+  }
+  const seconds = (performance.now() - started) / 1000;
+  await orderSource(control, source, 'pause');
+  return seconds;
+}
+
+/** Peak resident memory of a process; null where the system does not tell. */
+function peakMemory(pid: number): number | null {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    return Number(/VmHWM:\s+(\d+)/.exec(status)?.[1]) * 1024;
+  } catch {
+    return null;
+  }
+}
