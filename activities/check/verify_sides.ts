@@ -1,6 +1,5 @@
 /** The two sides of a comparison: the same questions, asked of PostgreSQL and of ClickHouse. */
 import type pg from 'pg';
-import { parseLsn } from '../../model/position.ts';
 import { type Column, keyColumns, type TableSchema } from '../../model/table.ts';
 import { quoteName as quoteSourceName, quoteTable, sourceError } from '../capture/postgresql/connection.ts';
 import { type ClickHouse, quoteName as quoteCopyName } from '../load/clickhouse.ts';
@@ -52,8 +51,9 @@ interface Dialect {
   name(column: Column): string;
   keyText(column: Column): string;
   literal(column: Column, text: string): string | undefined;
-  /** The row's MD5 as hexadecimal text. */
-  digest: string;
+  /** The MD5 of these columns of the row, as hexadecimal text. */
+  digest(columns: Column[]): string;
+  columns: Column[];
   /** 60 bits of it as a number that can be summed without overflow. */
   number: string;
   /** 28 bits of the MD5 of the key. */
@@ -104,14 +104,14 @@ export class Side {
 
   /** The rows of a part, by `keyId`. */
   async rows(part: Part): Promise<SeenRows> {
-    return await this.#rows(this.#where(part));
+    return this.#readRows(await this.#select(`${this.#keyTexts()}, ${this.#digestAndMark()}`, this.#where(part)));
   }
 
   /** The rows with these keys, by `keyId`; keys without a row are left out. */
   async lookup(keys: Key[]): Promise<SeenRows> {
     const found: SeenRows = new Map();
     for (const some of cut(keys)) {
-      const rows = await this.#find(some);
+      const rows = this.#readRows(await this.#find(some, this.#digestAndMark()));
       for (const key of some) {
         const row = rows.get(keyId(key));
         if (row) found.set(keyId(key), row);
@@ -120,18 +120,35 @@ export class Side {
     return found;
   }
 
-  /** Rows with these keys and perhaps others. A key that the side cannot even say as a value has no row there. */
-  async #find(keys: Key[]): Promise<SeenRows> {
+  /** Per key that has a row: the digest of each column by itself, in the table's order. */
+  async columnDigests(keys: Key[]): Promise<Map<string, string[]>> {
+    const { columns, digest } = this.#dialect;
+    const digests = columns.map((column, index) => `${digest([column])} AS _c${index}`).join(', ');
+    const found = new Map<string, string[]>();
+    for (const some of cut(keys)) {
+      for (const row of await this.#find(some, digests)) {
+        found.set(
+          keyId(this.#readKey(row)),
+          columns.map((_, index) => row[`_c${index}`]!),
+        );
+      }
+    }
+    return found;
+  }
+
+  /** Asks for rows with these keys; others may come too. A key that cannot even be said as a value has no row there. */
+  async #find(keys: Key[], what: string): Promise<Answer[]> {
     const { keys: columns, name, list, isBadValue } = this.#dialect;
     const tuples = keys.map((key) => this.#tuple(key)).filter((tuple) => tuple !== undefined);
-    if (tuples.length === 0) return new Map();
+    if (tuples.length === 0) return [];
     try {
-      return await this.#rows(`(${columns.map(name).join(', ')}) IN (${list(tuples)})`);
+      const where = `(${columns.map(name).join(', ')}) IN (${list(tuples)})`;
+      return await this.#select(`${this.#keyTexts()}, ${what}`, where);
     } catch (error) {
       if (!isBadValue(error)) throw error;
-      if (keys.length === 1) return new Map();
+      if (keys.length === 1) return [];
       const middle = keys.length >> 1;
-      return new Map([...(await this.#find(keys.slice(0, middle))), ...(await this.#find(keys.slice(middle)))]);
+      return [...(await this.#find(keys.slice(0, middle), what)), ...(await this.#find(keys.slice(middle), what))];
     }
   }
 
@@ -147,9 +164,12 @@ export class Side {
     return await this.#dialect.run(`SELECT ${what} FROM ${this.#dialect.from} WHERE ${rest}`);
   }
 
-  async #rows(where: string): Promise<SeenRows> {
-    const { digest, mark } = this.#dialect;
-    const rows = await this.#select(`${this.#keyTexts()}, ${digest} AS _d, ${mark} AS _m`, where);
+  #digestAndMark(): string {
+    const { digest, columns, mark } = this.#dialect;
+    return `${digest(columns)} AS _d, ${mark} AS _m`;
+  }
+
+  #readRows(rows: Answer[]): SeenRows {
     return new Map(
       rows.map((row) => {
         const key = this.#readKey(row);
@@ -214,7 +234,7 @@ function* cut(keys: Key[]): Generator<Key[]> {
 export function sourceSide(client: pg.ClientBase, table: TableSchema, partitioned: boolean): Side {
   const name = (column: Column): string => `_r.${quoteSourceName(column.name)}`;
   const keys = keyColumns(table);
-  const digest = `md5(${sourceRecord(table.columns, name)})`;
+  const digest = (columns: Column[]): string => `md5(${sourceRecord(columns, name)})`;
   return new Side({
     run: async (sql) => {
       try {
@@ -229,8 +249,9 @@ export function sourceSide(client: pg.ClientBase, table: TableSchema, partitione
     keyText: (column) => sourceKeyText(column, name(column)),
     literal: sourceLiteral,
     digest,
-    number: `('x' || left(${digest}, 15))::bit(60)::bigint`,
-    hash: `('x' || left(md5(${sourceRecord(keys, name)}), 7))::bit(28)::int`,
+    columns: table.columns,
+    number: `('x' || left(${digest(table.columns)}, 15))::bit(60)::bigint`,
+    hash: `('x' || left(${digest(keys)}, 7))::bit(28)::int`,
     mark: '_r.xmin::text',
     text: (x) => `coalesce((${x})::text, '0')`,
     // A list of tuples is planned as a chain of ORs, a list of VALUES as a join with the index.
@@ -244,8 +265,9 @@ export function sourceSide(client: pg.ClientBase, table: TableSchema, partitione
 export function copySide(clickhouse: ClickHouse, table: TableSchema, signal: AbortSignal | undefined): Side {
   const name = (column: Column): string => `_r.${quoteCopyName(column.name)}`;
   const keys = keyColumns(table);
-  const digest = `MD5(${copyRecord(table.columns, name)})`;
-  const high = (digestOf: string, bytes: number): string => `reverse(substring(${digestOf}, 1, ${bytes}))`;
+  const digest = (columns: Column[]): string => `MD5(${copyRecord(columns, name)})`;
+  /** The first bytes of an MD5, most significant first, as ClickHouse reads numbers: least significant first. */
+  const head = (columns: Column[], bytes: number): string => `reverse(substring(${digest(columns)}, 1, ${bytes}))`;
   return new Side({
     run: async (sql) => {
       return await clickhouse.rows<Answer>(sql, {
@@ -258,9 +280,10 @@ export function copySide(clickhouse: ClickHouse, table: TableSchema, signal: Abo
     name,
     keyText: (column) => copyKeyText(column, name(column)),
     literal: copyLiteral,
-    digest: `lower(hex(${digest}))`,
-    number: `toUInt128(bitShiftRight(reinterpretAsUInt64(${high(digest, 8)}), 4))`,
-    hash: `bitShiftRight(reinterpretAsUInt32(${high(`MD5(${copyRecord(keys, name)})`, 4)}), 4)`,
+    digest: (columns) => `lower(hex(${digest(columns)}))`,
+    columns: table.columns,
+    number: `toUInt128(bitShiftRight(reinterpretAsUInt64(${head(table.columns, 8)}), 4))`,
+    hash: `bitShiftRight(reinterpretAsUInt32(${head(keys, 4)}), 4)`,
     mark: 'toString(_r._version)',
     text: (x) => `toString(${x})`,
     list: (tuples) => tuples.join(', '),
@@ -296,16 +319,6 @@ export async function sourceFacts(client: pg.ClientBase, table: TableSchema): Pr
     if (!row) return undefined;
     const integers = keys.every((column) => keyKind(column) === 'integer');
     return { partitioned: row.kind === 'p', estimate: row.estimate, ranges: integers && row.indexed };
-  } catch (error) {
-    throw sourceError(error);
-  }
-}
-
-/** The position that a copy must have applied to hold all that was visible before. */
-export async function sourcePosition(client: pg.ClientBase): Promise<bigint> {
-  try {
-    const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
-    return parseLsn(rows[0]!.lsn);
   } catch (error) {
     throw sourceError(error);
   }
