@@ -13,6 +13,7 @@ import { addQueryRoutes } from './routes/query.ts';
 import { addSourceRoutes } from './routes/sources.ts';
 
 const bodyLimit = 1024 * 1024;
+const emptyLogo = { type: 'image/svg+xml', content: '<svg xmlns="http://www.w3.org/2000/svg"/>' };
 
 /** Builds the server; `listen` is the caller's. Throws `configuration` when it would be open without a token. */
 export async function buildServer(control: Control, logger?: FastifyBaseLogger): Promise<FastifyInstance> {
@@ -73,6 +74,11 @@ async function addDocs(app: FastifyInstance, withToken: boolean): Promise<void> 
     },
     transform: createJsonSchemaTransform({ skipList: [] }),
   });
-  await app.register(fastifySwaggerUi, { routePrefix: '/docs', staticCSP: true });
+  await app.register(fastifySwaggerUi, {
+    routePrefix: '/docs',
+    staticCSP: true,
+    logo: emptyLogo,
+    theme: { title: 'Sluice API' },
+  });
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
 }

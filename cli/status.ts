@@ -48,7 +48,7 @@ export function statusText(answer: PipelineAnswer): string {
 export function sourceText(source: SourceAnswer): string {
   const lag =
     source.lag_seconds === null ? '' : ` · lag ${source.lag_seconds.toFixed(1)} s, ${size(source.lag_bytes ?? 0)}`;
-  const head = `${source.id} (${source.type}) ${source.status} · ${source.changes_total.toLocaleString('en-GB')} changes${lag} · at ${source.position || 'its beginning'}`;
+  const head = `${source.id} (${source.type}) ${source.status} · ${source.changes_total?.toLocaleString('en-GB') ?? '?'} changes${lag} · at ${source.position || 'its beginning'}`;
   const rows = source.tables.map((one) => [one.table, progress(one), one.rows, one.rejected, one.asset_id]);
   const problems = source.tables.flatMap((one) =>
     one.error ? [`! ${one.table}: ${one.error.reason}. ${one.error.remedy}`] : [],

@@ -132,7 +132,7 @@ describe('a source', () => {
     await sql(
       "UPDATE public.accounts SET balance = 7 WHERE id <= 10; DELETE FROM public.orders WHERE id = 1; INSERT INTO public.orders VALUES (1000, 1, 'new')",
     );
-    const state = await until(source, (one) => one.changes_total >= 12 && one.lag_bytes !== null);
+    const state = await until(source, (one) => (one.changes_total ?? 0) >= 12 && one.lag_bytes !== null);
     expect(state.changes_total).toBe(12);
     expect(state.last_batch_at).toMatch(/^\d{4}-\d\d-\d\dT.*Z$/);
     expect(state.position).toMatch(/^[0-9A-F]+\/[0-9A-F]+$/);
@@ -186,7 +186,7 @@ describe('a source', () => {
     expect((await call<{ sources: string[] }>('POST', '/api/v1/pipeline/start')).body.sources).toEqual([]);
     expect((await source()).status).toBe('paused');
     expect((await call('POST', '/api/v1/sources/shop/resume')).status).toBe(202);
-    await until(source, (one) => one.changes_total >= 13);
+    await until(source, (one) => (one.changes_total ?? 0) >= 13);
     expect((await call<object>('POST', '/api/v1/pipeline/stop')).body).toMatchObject({
       status: 'stopped',
       sources: ['shop'],
@@ -311,6 +311,76 @@ describe('access', () => {
   it('from outside is refused to start without one', async () => {
     await expect(stack.startApi({ SLUICE_HOST: '0.0.0.0' })).rejects.toThrow(/ended before/);
   }, 30_000);
+});
+
+describe('when a part is away', () => {
+  const health = () =>
+    call<{ status: string; checks: Record<string, unknown>; problems: { check: string; remedy: string }[] }>(
+      'GET',
+      '/health',
+    );
+
+  it('a source that does not answer shows why, and goes on by itself', async () => {
+    await stack.parts.postgres.kill();
+    const failing = await until(source, (one) => one.last_error !== null);
+    expect(failing.last_error).toMatchObject({ kind: 'source_unreachable', remedy: expect.stringMatching(/./) });
+    expect(failing.lag_bytes).toBeNull();
+    expect(await health()).toMatchObject({ status: 200, body: { status: 'degraded' } });
+    expect((await call<object>('GET', '/api/v1/pipeline/status')).body).toMatchObject({ status: 'degraded' });
+    await stack.parts.postgres.restart();
+    await until(source, (one) => one.last_error === null && one.lag_bytes !== null, 60);
+  }, 120_000);
+
+  it('a source out of reach is not deleted without force, and goes on when it is started', async () => {
+    await stack.parts.postgres.kill();
+    const kept = await call<Problem>('DELETE', '/api/v1/sources/shop');
+    expect([kept.status, kept.body.kind]).toEqual([409, 'conflict']);
+    expect(kept.body.remedy).toMatch(/force/);
+    await stack.parts.postgres.restart();
+    expect((await call('POST', '/api/v1/sources/shop/start')).status).toBe(202);
+    await until(source, (one) => streaming(one) && one.lag_bytes !== null, 60);
+  }, 120_000);
+
+  it('ClickHouse away is down; states and the last figures still show', async () => {
+    const { changes_total } = await source();
+    await stack.parts.clickhouse.kill();
+    const { status, body } = await health();
+    expect([status, body.status, body.checks.clickhouse, body.checks.worker]).toEqual([503, 'down', 'down', 'ok']);
+    expect((await source()).changes_total).toBe(changes_total);
+    expect((await call<Problem>('POST', '/api/v1/query', { sql: 'SELECT 1' })).status).toBe(503);
+    await stack.parts.clickhouse.restart();
+    await until(health, (one) => one.body.status === 'ok', 60);
+  }, 120_000);
+
+  it('Temporal away is down, said within seconds', async () => {
+    await stack.parts.temporal.kill();
+    const began = Date.now();
+    const { status, body } = await health();
+    expect([status, body.checks.temporal, body.checks.worker]).toEqual([503, 'down', 'down']);
+    expect(body.problems.some((problem) => problem.check === 'temporal')).toBe(true);
+    const refused = await call<Problem>('GET', '/api/v1/sources');
+    expect([refused.status, refused.body.kind]).toEqual([503, 'temporal_unreachable']);
+    expect(refused.headers.get('retry-after')).toMatch(/^\d+$/);
+    expect(Date.now() - began).toBeLessThan(12_000);
+    await stack.parts.temporal.restart();
+    await until(health, (one) => one.body.status === 'ok', 60);
+  }, 120_000);
+
+  it('without a worker everything answers 503 at once', async () => {
+    await endChild(stack.worker);
+    await until(health, (one) => one.status === 503, 20);
+    for (const [method, path] of [
+      ['GET', '/api/v1/sources'],
+      ['POST', '/api/v1/sources/shop/stop'],
+      ['POST', '/api/v1/pipeline/start'],
+    ] as const) {
+      const { status, body } = await call<Problem>(method, path);
+      expect([status, body.kind], path).toEqual([503, 'no_worker']);
+    }
+    expect((await health()).body.checks).toMatchObject({ temporal: 'ok', clickhouse: 'ok', worker: 'down' });
+    await stack.startWorker();
+    await until(health, (one) => one.body.status === 'ok', 60);
+  }, 120_000);
 });
 
 describe('in the end, a source', () => {

@@ -11,6 +11,8 @@ export interface ControlStack {
   environment: NodeJS.ProcessEnv;
   /** `http://127.0.0.1:…` */
   api: string;
+  /** The worker that was started first. */
+  worker: ChildProcess;
   startWorker(): Promise<ChildProcess>;
   startApi(more?: NodeJS.ProcessEnv): Promise<{ child: ChildProcess; url: string }>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -46,8 +48,8 @@ export async function startControlStack(more: NodeJS.ProcessEnv = {}): Promise<C
     await parts[Symbol.asyncDispose]();
   };
   try {
-    const [, { url }] = await Promise.all([startWorker(), startApi(more)]);
-    return { parts, environment, api: url, startWorker, startApi, [Symbol.asyncDispose]: dispose };
+    const [worker, { url }] = await Promise.all([startWorker(), startApi(more)]);
+    return { parts, environment, api: url, worker, startWorker, startApi, [Symbol.asyncDispose]: dispose };
   } catch (error) {
     await dispose();
     throw error;

@@ -134,8 +134,12 @@ type Pending = NonNullable<
   Awaited<ReturnType<ReturnType<Control['temporal']['workflow']['getHandle']>['describe']>>['raw']['pendingActivities']
 >[number];
 
-/** True while the present attempt heartbeats; the details of a dead one stay listed. */
+/** PENDING_ACTIVITY_STATE_STARTED; 1 is scheduled: it waits for a worker or the next attempt. */
+const started = 2;
+
+/** True while the present attempt heartbeats; the details of a dead one stay listed until the next begins. */
 function isAlive(activity: Pending): boolean {
+  if (activity.state !== started) return false;
   const beat = milliseconds(activity.lastHeartbeatTime);
   return beat > 0 && beat >= milliseconds(activity.lastStartedTime);
 }
@@ -169,15 +173,45 @@ function readFailure(failure: Pending['lastFailure']): ErrorReport {
   };
 }
 
-const cached = new WeakMap<Control, Map<string, { at: number; answer: Promise<unknown> }>>();
+interface Shared {
+  answer: Promise<unknown>;
+  /** When it was asked, how long that took (ms; 0 while it runs), and whether it is being asked anew. */
+  at: number;
+  took: number;
+  renewing: boolean;
+}
 
-/** Calls within a second share one answer. */
+const cached = new WeakMap<Control, Map<string, Shared>>();
+/** Asking may take this share of the time; what takes longer than `slow` ms is renewed behind the scenes. */
+const share = 1 / 20;
+const slow = 250;
+
+/**
+ * Calls within a second share one answer, and longer when it is costly: looking must not slow the copying. While
+ * ClickHouse is away, the last answer stands.
+ */
 async function shared<Answer>(control: Control, name: string, make: () => Promise<Answer>): Promise<Answer> {
-  const answers = cached.get(control) ?? new Map();
+  const answers = cached.get(control) ?? new Map<string, Shared>();
   cached.set(control, answers);
   const known = answers.get(name);
-  if (known && Date.now() - known.at < 1_000) return await known.answer;
-  const answer = make();
-  answers.set(name, { at: Date.now(), answer });
-  return await answer;
+  const fresh = known && Date.now() - known.at < Math.max(1_000, known.took / share);
+  if (known && (fresh || known.renewing)) return (await known.answer) as Answer;
+  const next: Shared = { answer: make(), at: Date.now(), took: 0, renewing: false };
+  const settled = next.answer.then(
+    () => true,
+    () => false,
+  );
+  if (!known || known.took < slow) {
+    answers.set(name, next);
+    if (await settled) next.took = Date.now() - next.at;
+    else if (known) answers.set(name, { ...known, at: Date.now() });
+    else answers.delete(name);
+    return (await (known && !(await settled) ? known.answer : next.answer)) as Answer;
+  }
+  known.renewing = true;
+  void settled.then((good) => {
+    next.took = Date.now() - next.at;
+    answers.set(name, good ? next : { ...known, at: Date.now(), renewing: false });
+  });
+  return (await known.answer) as Answer;
 }

@@ -16,13 +16,13 @@ export async function checkHealth(control: Control): Promise<HealthAnswer> {
     problems.push({ check, ...asSluiceError(error).report() });
     return false as const;
   };
-  const [clickhouse, worker] = await Promise.all([
+  const [clickhouse, answers] = await Promise.all([
     control.clickhouse.rows('SELECT 1', { signal: AbortSignal.timeout(2_000) }).then(() => true, note('clickhouse')),
     requireWorker(control).then(() => true, note('worker')),
   ]);
-  const temporal = !problems.some((problem) => problem.check === 'worker' && problem.kind === 'temporal_unreachable');
-  if (!temporal) for (const problem of problems) if (problem.check === 'worker') problem.check = 'temporal';
-  const sources = worker ? (await listSources(control).catch(note('sources'))) || [] : [];
+  const sources = answers ? (await listSources(control).catch(note('sources'))) || [] : [];
+  const temporal = !rename(problems, 'temporal_unreachable', 'temporal');
+  const worker = temporal && answers && !rename(problems, 'no_worker', 'worker');
   for (const source of sources) problems.push(...sourceProblems(source));
   const down = !clickhouse || !worker;
   return {
@@ -38,6 +38,13 @@ export async function checkHealth(control: Control): Promise<HealthAnswer> {
     },
     problems,
   };
+}
+
+/** Puts errors that tell of a part under that part's name; true when there are any. */
+function rename(problems: Problem[], kind: Problem['kind'], check: string): boolean {
+  const told = problems.filter((problem) => problem.kind === kind);
+  for (const problem of told) problem.check = check;
+  return told.length > 0;
 }
 
 function sourceProblems(source: SourceAnswer): Problem[] {

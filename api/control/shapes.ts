@@ -100,7 +100,7 @@ export const sourceAnswer = z
     position: z.string().describe('Up to here everything is stored in ClickHouse'),
     lag_bytes: z.number().nullable().describe('Log of the source not yet stored; null while nothing reads it'),
     lag_seconds: z.number().nullable(),
-    changes_total: z.number(),
+    changes_total: z.number().nullable().describe('Changes recorded as written; null when ClickHouse cannot be asked'),
     last_batch_at: z.string().nullable(),
     last_error: errorReport.nullable(),
     warning: z.string().nullable(),

@@ -89,15 +89,15 @@ async function registeredSource(control: Control, id: string): Promise<ConnectRe
   });
 }
 
-/** Figures of records; without ClickHouse the states still show. */
-function recorded(control: Control): [Promise<Map<string, SourceFigures>>, Promise<AssetFigures[]>] {
-  return [sourceFigures(control).catch(() => new Map()), assetFigures(control).catch(() => [])];
+/** Figures of records; undefined without ClickHouse: the states still show. */
+function recorded(control: Control): [Promise<Map<string, SourceFigures> | undefined>, Promise<AssetFigures[]>] {
+  return [sourceFigures(control).catch(() => undefined), assetFigures(control).catch(() => [])];
 }
 
 async function describeSource(
   control: Control,
   request: ConnectRequest,
-  figures: Map<string, SourceFigures>,
+  figures: Map<string, SourceFigures> | undefined,
   assets: AssetFigures[],
 ): Promise<SourceAnswer> {
   const workflowId = captureWorkflowId(request.id);
@@ -105,7 +105,7 @@ async function describeSource(
     query<CaptureStatus>(control, workflowId, captureMessages.status).catch((error) => lostFlow(request, error)),
     leaseGlance(control, request.id).catch(() => undefined),
   ]);
-  const figure = figures.get(request.id);
+  const figure = figures?.get(request.id);
   const rejected = new Map(assets.filter((one) => one.source === request.id).map((one) => [one.asset, one.rejected]));
   return {
     id: request.id,
@@ -116,7 +116,7 @@ async function describeSource(
     position: lease?.progress?.position || figure?.position || status.position,
     lag_bytes: lease?.progress?.lag_bytes ?? null,
     lag_seconds: lease?.progress?.lag_seconds ?? null,
-    changes_total: figure?.changes ?? 0,
+    changes_total: figures ? (figure?.changes ?? 0) : null,
     last_batch_at: figure?.last_batch_at ?? null,
     last_error: status.last_error ?? lease?.failing ?? null,
     warning: status.warning,

@@ -90,13 +90,21 @@ const probes = new WeakMap<Control, { at: number; answer: Promise<void> }>();
 export async function requireWorker(control: Control): Promise<void> {
   const known = probes.get(control);
   if (known && Date.now() - known.at < livenessAge) return await known.answer;
-  const answer = probeWorker(control);
-  const probe = { at: Date.now(), answer };
-  probes.set(control, probe);
+  const answer = probe(control);
+  const entry = { at: Date.now(), answer };
+  probes.set(control, entry);
   // Its age counts from the answer: a probe that waited 2 s in vain is fresh.
   await answer.finally(() => {
-    probe.at = Date.now();
+    entry.at = Date.now();
   });
+}
+
+/** Asks Temporal and the worker side by side: when Temporal is away, that shows first. */
+async function probe(control: Control): Promise<void> {
+  const reachable = isReachable(control).then((yes) => {
+    if (!yes) throw unreachable(control, undefined);
+  });
+  await Promise.all([reachable, probeWorker(control)]);
 }
 
 async function probeWorker(control: Control): Promise<void> {
@@ -126,7 +134,9 @@ async function explained<Answer>(control: Control, call: () => Promise<Answer>):
 
 async function isReachable(control: Control): Promise<boolean> {
   try {
-    await control.temporal.withDeadline(Date.now() + 1_000, () => control.temporal.workflowService.getSystemInfo({}));
+    await control.temporal.withDeadline(Date.now() + deadlines.query, () =>
+      control.temporal.workflowService.getSystemInfo({}),
+    );
     return true;
   } catch {
     return false;
