@@ -106,7 +106,17 @@ async function runOnDemo(source: string, statement: string) {
   const options = { connectionString: endpoints.postgres, applicationName: 'sluice sql' };
   return await withConnection(options, async (client) => {
     await client.query('SET search_path = public');
-    const result = await client.query({ text: statement, rowMode: 'array' });
+    const result = await client
+      .query({ text: statement, rowMode: 'array' })
+      .catch((error: Error & { code?: string }) => {
+        throw new SluiceError(
+          'configuration',
+          `PostgreSQL: ${error.message} (${error.code})`,
+          'Correct the statement.',
+          {},
+          error,
+        );
+      });
     const last = Array.isArray(result) ? result.at(-1) : result;
     const columns = (last.fields ?? []).map((field: { name: string }) => field.name) as string[];
     const rows = (last.rows as unknown[][]).map((row) => row.map(show));
