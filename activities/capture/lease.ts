@@ -67,7 +67,6 @@ export class Leases {
         progress = live;
       });
     } catch (error) {
-      this.#discard(source);
       throw activityError(error, { source });
     } finally {
       clearInterval(heartbeat);
@@ -115,9 +114,14 @@ export class Leases {
       failed,
     });
     live(() => loop.progress());
-    const ended = await loop.run();
-    if (ended === 'cancelled') this.#discard(source);
-    else this.#keep(source, attached);
+    let ended: LeaseSummary['ended'] | undefined;
+    try {
+      ended = await loop.run();
+    } finally {
+      // A stream that a lease left in order waits for the next one; any other may hold what nobody will write.
+      if (ended === 'time' || ended === 'summary_full') this.#keep(source, attached);
+      else closeAttached(attached);
+    }
     return summarize(ended, input.lease, loop, predecessors, position);
   }
 

@@ -112,15 +112,26 @@ export async function readRecords(
 
 /** The last record of a source's stream since it was connected, or undefined when there is none. */
 export async function lastRecord(clickhouse: ClickHouse, source: string): Promise<BatchRecord | undefined> {
-  const where = `source = {source:String} AND kind IN ('removed', 'begin', 'rows', 'truncate', 'idle')`;
-  const [record] = await readRecords(clickhouse, where, { source }, 'lease DESC, seq DESC', 1);
+  const kinds = `kind IN ('removed', 'begin', 'rows', 'truncate', 'idle')`;
+  const [record] = await readRecords(
+    clickhouse,
+    `${ofLastLease(clickhouse)} AND ${kinds}`,
+    { source },
+    'lease DESC, seq DESC',
+    1,
+  );
   return record?.kind === 'removed' ? undefined : record;
 }
 
 /** The last record of a source's stream, also when the source was removed since: leases and epochs go on from it. */
 export async function lastRecordEver(clickhouse: ClickHouse, source: string): Promise<BatchRecord | undefined> {
-  const [record] = await readRecords(clickhouse, 'source = {source:String}', { source }, 'lease DESC, seq DESC', 1);
+  const [record] = await readRecords(clickhouse, ofLastLease(clickhouse), { source }, 'lease DESC, seq DESC', 1);
   return record;
+}
+
+/** Every lease begins with a record, so only the last one's few need to be read and merged, not all there ever were. */
+function ofLastLease(clickhouse: ClickHouse): string {
+  return `source = {source:String} AND lease = (SELECT max(lease) FROM ${clickhouse.name('_batches')} WHERE source = {source:String})`;
 }
 
 /** Keeps rejected rows; writing them again changes nothing. */

@@ -40,6 +40,8 @@ export interface StreamOptions {
 const postgresEpoch = 946_684_800_000_000;
 /** A batch that is not full waits this long for more, as long as more is coming: many small inserts cost more than one. */
 const gather = 20;
+/** Batches that are not full follow each other at least so far apart: a trickle else makes a part a change. */
+const apart = 40;
 const statusEvery = 5_000;
 const askEvery = 500;
 
@@ -79,6 +81,7 @@ export class PostgresStream implements ChangeStream {
   readonly #ready: ChangeBatch[] = [];
   #wanted = false;
   #lastData = 0;
+  #lastCut = 0;
   #bytes = 0;
 
   #acknowledged: bigint;
@@ -203,12 +206,15 @@ export class PostgresStream implements ChangeStream {
     const due = full || age >= this.#options.maxAge || age >= gather || quiet;
     if (this.#inTransaction) return due ? 1_000 : gather; // its commit, or its size, cuts
     if (!due) return Math.min(2, gather - age);
+    const early = full ? 0 : apart - (now - this.#lastCut);
+    if (early > 0) return early;
     this.#cut('rows', '');
     return 0;
   }
 
   #cut(kind: 'rows' | 'truncate', inner: string, truncated: Record<string, string> = {}): void {
     const to = formatLsn(this.#safe);
+    this.#lastCut = performance.now();
     const tables = [];
     for (const writer of this.#writers.values()) if (writer?.touched) tables.push(writer.take());
     this.#ready.push({
@@ -363,7 +369,8 @@ export class PostgresStream implements ChangeStream {
     const full = this.#bytes >= this.#options.maxBytes || this.#rows >= this.#options.maxRows;
     if (full) this.#cut('rows', '');
     else if (this.#wanted) {
-      if (performance.now() - this.#openedAt >= gather) this.#cut('rows', '');
+      const now = performance.now();
+      if (now - this.#openedAt >= gather && now - this.#lastCut >= apart) this.#cut('rows', '');
       else this.#wake?.();
     }
     this.#pauseIfFull();
