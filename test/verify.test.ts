@@ -538,6 +538,19 @@ describe('a copy that moves', () => {
     await expect(verify(table, { appliedPosition: async () => 0n, signal })).rejects.toThrow();
   });
 
+  it('is given up at once, even while the source reads a large table', async () => {
+    const table = await make(
+      'large',
+      'id text PRIMARY KEY',
+      'INSERT INTO public.large SELECT g FROM generate_series(1, 300000) g',
+    );
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(new Error('enough')), 150);
+    await expect(verify(table, { signal: controller.signal })).rejects.toThrow('enough');
+    const { rows } = await client.query("SELECT state FROM pg_stat_activity WHERE application_name = 'sluice verify'");
+    expect(rows.filter((row) => row.state === 'active')).toEqual([]);
+  });
+
   it('of a table that is gone is an error with a remedy', async () => {
     const table = await make('gone', 'id int PRIMARY KEY');
     await client.query('DROP TABLE public.gone');

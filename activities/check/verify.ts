@@ -6,10 +6,10 @@
  * then its rows are compared one by one, and those that differ closely, between two looks at the source (verify_rows.ts):
  * a row that stood still there, and differs in the copy, twice, is a real difference.
  */
-import type { ErrorReport } from '../../model/errors.ts';
-import { SluiceError } from '../../model/errors.ts';
-import { type TableSchema, tableName } from '../../model/table.ts';
-import { connect } from '../capture/postgresql/connection.ts';
+import type pg from 'pg';
+import { type ErrorReport, SluiceError } from '../../model/errors.ts';
+import { keyColumns, type TableSchema, tableName } from '../../model/table.ts';
+import { connect, withConnection } from '../capture/postgresql/connection.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { NotCaughtUp, Pace } from './verify_pace.ts';
 import { PartComparison } from './verify_parts.ts';
@@ -62,7 +62,7 @@ export interface VerifyOptions {
   /** Position in the source's log up to which the copy holds everything. */
   appliedPosition: () => Promise<bigint>;
   signal?: AbortSignal;
-  /** Rows of the source that are summed, and parts. */
+  /** Rows of the source that are summed, and parts; at least once a second, so that a caller can heartbeat. */
   onProgress?: (progress: { checked: number; chunks: number }) => void;
   /** Seconds that the copy may stand still while it is behind; 60 by default. */
   patience?: number;
@@ -76,36 +76,62 @@ export interface VerifyOptions {
  */
 export async function verifyTable(options: VerifyOptions): Promise<TableVerification> {
   const started = performance.now();
-  const { connectionString, clickhouse, table, signal } = options;
+  const { connectionString, table, signal } = options;
+  if (keyColumns(table).length === 0) throw hasNoKey(table);
   const found = nothingFound(table.asset_id);
-  const client = await connect({ connectionString, applicationName: 'sluice verify' });
+  const progress = { checked: 0, chunks: 0 };
+  const client = await connect({ connectionString, applicationName });
+  const tell = setInterval(() => options.onProgress?.(progress), 1000);
+  const cancel = () => void cancelStatement(client, connectionString);
+  signal?.addEventListener('abort', cancel);
   try {
-    const facts = await sourceFacts(client, table);
-    if (!facts) throw tableIsGone(table);
-    const source = sourceSide(client, table, facts.partitioned);
-    const copy = copySide(clickhouse, table, signal);
-    const pace = new Pace(client, options);
-    const rows = new RowComparison({
-      source,
-      copy,
-      pace,
-      found,
-      table,
-      signal,
-      rejects: await openRejects(clickhouse, table),
+    signal?.throwIfAborted();
+    await compare(client, options, found, (checked) => {
+      progress.checked = checked;
+      progress.chunks += 1;
+      options.onProgress?.(progress);
     });
-    await new PartComparison({ source, copy, pace, found, rows, facts, options }).run();
-    await rows.nameColumns();
-    const { missing, extra, different, moving } = found;
-    found.identical = missing + extra + different + moving === 0 && !found.at_least;
   } catch (error) {
+    signal?.throwIfAborted();
     if (!(error instanceof NotCaughtUp)) throw error;
     found.error = error.report();
   } finally {
+    signal?.removeEventListener('abort', cancel);
+    clearInterval(tell);
     await client.end().catch(() => {});
   }
   found.duration_ms = Math.round(performance.now() - started);
   return found;
+}
+
+const applicationName = 'sluice verify';
+
+async function compare(
+  client: pg.Client,
+  options: VerifyOptions,
+  found: TableVerification,
+  onPart: (checked: number) => void,
+): Promise<void> {
+  const { clickhouse, table, signal } = options;
+  const facts = await sourceFacts(client, table);
+  if (!facts) throw tableIsGone(table);
+  const source = sourceSide(client, table, facts.partitioned);
+  const copy = copySide(clickhouse, table, signal);
+  const pace = new Pace(client, options);
+  const rejects = await openRejects(clickhouse, table);
+  const rows = new RowComparison({ source, copy, pace, found, table, signal, rejects });
+  await new PartComparison({ source, copy, pace, found, rows, facts, options, onPart }).run();
+  await rows.nameColumns();
+  const { missing, extra, different, moving } = found;
+  found.identical = missing + extra + different + moving === 0 && !found.at_least;
+}
+
+/** Ends what a session is doing: a pass over a large table would otherwise go on for nobody. */
+async function cancelStatement(client: pg.Client, connectionString: string): Promise<void> {
+  const { processID } = client as unknown as { processID: number };
+  await withConnection({ connectionString, applicationName }, async (other) => {
+    await other.query('SELECT pg_cancel_backend($1)', [processID]);
+  }).catch(() => {});
 }
 
 function nothingFound(asset_id: string): TableVerification {
@@ -118,6 +144,15 @@ function tableIsGone(table: TableSchema): SluiceError {
     'table_missing',
     `the table ${tableName(table)} is not in the source`,
     'Remove it from the source’s tables, or make it again.',
+    { table: tableName(table) },
+  );
+}
+
+function hasNoKey(table: TableSchema): SluiceError {
+  return new SluiceError(
+    'table_unusable',
+    `the table ${tableName(table)} has no key: its rows cannot be told apart`,
+    'Give it a primary key, or a unique index as replica identity.',
     { table: tableName(table) },
   );
 }
