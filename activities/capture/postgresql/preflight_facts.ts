@@ -67,8 +67,8 @@ export interface TableAccess {
   owner: string;
   owned: boolean;
   schema_usage: boolean;
-  /** Columns that the role may not read. */
-  unreadable: string[];
+  /** On the whole table: grants on columns do not let a reader lock it. */
+  may_select: boolean;
   /** Columns of an extension's type, which an empty search_path leaves without operators to compare them. */
   incomparable: string[];
   row_security: boolean;
@@ -202,12 +202,7 @@ async function readPublication(client: pg.ClientBase, name: string): Promise<Pub
 const accessSql = `
 SELECT c.oid, pg_catalog.pg_get_userbyid(c.relowner) AS owner, pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
   pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS schema_usage,
-  ARRAY(
-    SELECT a.attname::text FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-      AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')
-    ORDER BY a.attnum
-  ) AS unreadable,
+  pg_catalog.has_table_privilege(c.oid, 'SELECT') AS may_select,
   ARRAY(
     SELECT a.attname::text FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND t.typtype = 'b' AND t.typelem = 0

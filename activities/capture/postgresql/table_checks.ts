@@ -154,23 +154,16 @@ export const usableKey: Check = (facts) => each(lacksKey)({ ...facts, tables: [.
 
 export const readable = each((table, { server }) => {
   const role = quoteName(server.role);
-  const { schema_usage, unreadable } = table.access;
-  const excluded = new Set(table.columnNames.filter((name) => !table.columns.some((column) => column.name === name)));
-  const needed = unreadable.filter((name) => !excluded.has(name));
-  if (schema_usage && needed.length === 0) return undefined;
-  // A column list where only some are withheld: whoever withheld them did so on purpose.
-  const some = needed.length < table.columns.length || excluded.size > 0;
-  const columns = some ? ` (${table.columns.map((column) => quoteName(column.name)).join(', ')})` : '';
+  const { schema_usage, may_select } = table.access;
+  if (schema_usage && may_select) return undefined;
   const grants = [
     schema_usage ? '' : `GRANT USAGE ON SCHEMA ${quoteName(table.schema)} TO ${role};`,
-    needed.length === 0 ? '' : `GRANT SELECT${columns} ON ${quoteTable(table)} TO ${role};`,
+    may_select ? '' : `GRANT SELECT ON ${quoteTable(table)} TO ${role};`,
   ].filter(Boolean);
-  const what = needed.length === 0 ? `the schema ${table.schema}` : some ? needed.join(', ') : 'the table';
-  const orExclude = some && needed.length > 0 ? ' Or name the columns in exclude_columns.' : '';
   return blocking(
     'select_privilege',
-    `the role ${server.role} may not read ${what}`,
-    `Run ${grants.join(' ')}${orExclude}`,
+    `the role ${server.role} may not read the ${may_select ? `schema ${table.schema}` : `table ${table.table}`}`,
+    `Run ${grants.join(' ')}`,
   );
 });
 
