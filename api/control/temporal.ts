@@ -99,12 +99,10 @@ export async function requireWorker(control: Control): Promise<void> {
   });
 }
 
-/** Asks Temporal and the worker side by side: when Temporal is away, that shows first. */
+/** Asks Temporal first: when it is away, that is what people should hear, and nothing is left under way. */
 async function probe(control: Control): Promise<void> {
-  const reachable = isReachable(control).then((yes) => {
-    if (!yes) throw unreachable(control, undefined);
-  });
-  await Promise.all([reachable, probeWorker(control)]);
+  if (!(await isReachable(control))) throw unreachable(control, undefined);
+  await probeWorker(control);
 }
 
 async function probeWorker(control: Control): Promise<void> {
