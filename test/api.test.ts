@@ -145,7 +145,9 @@ describe('a source', () => {
   }, 60_000);
 
   it('is counted in the metrics', async () => {
-    const { body } = await call<string>('GET', '/metrics');
+    // Figures are shared for a second.
+    const page = async () => (await call<string>('GET', '/metrics')).body;
+    const body = await until(page, (text) => text.includes('asset="shop_accounts",op="update"} 10\n'), 5);
     expect(body).toContain('sluice_up 1\n');
     expect(body).toContain('sluice_changes_total{source="shop",asset="shop_accounts",op="update"} 10\n');
     expect(body).toContain('sluice_changes_total{source="shop",asset="shop_orders",op="delete"} 1\n');
