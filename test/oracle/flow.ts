@@ -1,0 +1,293 @@
+/**
+ * What the flow of a source does, for the oracle: numbers leases and attempts, tries again what is transient, takes
+ * snapshots beside leases, adds tables. Its workers are processes that die at any moment, or are believed dead.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { PreparedSource, SnapshotPlan, TableRef } from '../../activities/capture/contract.ts';
+import type { ConnectRequest, LeaseSummary } from '../../model/source.ts';
+import type { Random } from '../../workers/embedded/random.ts';
+import type { ProcessCommand, ProcessError, ProcessStart } from './capture_process.ts';
+
+const program = fileURLToPath(new URL('./capture_process.ts', import.meta.url));
+
+class WorkerDied extends Error {}
+
+/** What an activity reported. */
+export class ActivityFailed extends Error {
+  readonly error: ProcessError;
+  constructor(command: string, error: ProcessError) {
+    super(`${command}: ${error.kind}: ${error.reason}`);
+    this.error = error;
+  }
+}
+
+class Worker {
+  readonly #child: ChildProcess;
+  readonly #calls = new Map<
+    number,
+    { resolve: (value: unknown) => void; reject: (error: Error) => void; name: string }
+  >();
+  #next = 0;
+  dead = false;
+  /** What it wrote to stderr, in case it ended by itself. */
+  #said = '';
+  readonly #onCrash: (said: string) => void;
+  #killed = false;
+
+  constructor(start: ProcessStart, env: NodeJS.ProcessEnv, onCrash: (said: string) => void) {
+    this.#onCrash = onCrash;
+    this.#child = spawn(process.execPath, ['--import', 'tsx', program, JSON.stringify(start)], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env,
+    });
+    this.#child.stdin!.on('error', () => {});
+    createInterface({ input: this.#child.stdout! }).on('line', (line) => this.#answer(line));
+    this.#child.stderr!.on('data', (bytes: Buffer) => {
+      this.#said = (this.#said + bytes.toString()).slice(-4000);
+    });
+    this.#child.once('exit', (code) => this.#ended(code));
+  }
+
+  call<T>(command: ProcessCommand, attempt = 1): { id: number; result: Promise<T> } {
+    const id = this.#next++;
+    const result = new Promise<T>((resolve, reject) => {
+      if (this.dead) return reject(new WorkerDied());
+      this.#calls.set(id, { resolve: resolve as (value: unknown) => void, reject, name: command.do });
+      this.#child.stdin!.write(`${JSON.stringify({ ...command, id, attempt })}\n`);
+    });
+    result.catch(() => {});
+    return { id, result };
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    if (signal === 'SIGKILL') this.#killed = true;
+    if (!this.dead) this.#child.kill(signal);
+  }
+
+  async end(): Promise<void> {
+    this.#killed = true;
+    if (this.dead) return;
+    const exited = new Promise((resolve) => this.#child.once('exit', resolve));
+    this.#child.kill('SIGKILL');
+    await exited;
+  }
+
+  #answer(line: string): void {
+    const { id, result, error } = JSON.parse(line) as { id: number; result: unknown; error?: ProcessError };
+    const call = this.#calls.get(id);
+    this.#calls.delete(id);
+    if (error) call?.reject(new ActivityFailed(call.name, error));
+    else call?.resolve(result);
+  }
+
+  #ended(code: number | null): void {
+    this.dead = true;
+    for (const call of this.#calls.values()) call.reject(new WorkerDied());
+    this.#calls.clear();
+    if (!this.#killed && code !== 0) this.#onCrash(this.#said);
+  }
+}
+
+export interface FlowTable {
+  ref: TableRef;
+  /** Where the stream has to be for the table to be complete; undefined while its snapshot is taken. */
+  completeAt: string | undefined;
+}
+
+export interface FlowOptions {
+  start: ProcessStart;
+  env: NodeJS.ProcessEnv;
+  random: Random;
+  /** Cuts the stored plan of a table's snapshot smaller; answers the number of chunks. */
+  cut: (table: TableRef, chunks: number) => Promise<number>;
+  leaseSeconds: number;
+}
+
+export class OracleFlow {
+  readonly #options: FlowOptions;
+  readonly request: ConnectRequest;
+  readonly tables: FlowTable[];
+  readonly #workers = new Set<Worker>();
+  #worker: Worker | undefined;
+  #lease = 0;
+  #running: { worker: Worker; id: number } | undefined;
+  #moved: (() => void) | undefined;
+  #prepareAgain = false;
+  #ended = false;
+  readonly #tasks = new Set<Promise<void>>();
+  /** What must not happen, and ended it. */
+  fatal: string | undefined;
+  readonly figures = { leases: 0, attempts: 0, chunks: 0, snapshots: 0, retries: 0 };
+
+  constructor(options: FlowOptions, tables: TableRef[]) {
+    this.#options = options;
+    this.request = options.start.request;
+    this.tables = tables.map((ref) => ({ ref, completeAt: undefined }));
+  }
+
+  start(): void {
+    this.#task(this.#run());
+  }
+
+  /** kill -9 of the process that runs everything. */
+  kill(): void {
+    this.#current().signal('SIGKILL');
+  }
+
+  /** The lease ends in order, as for a pause, and the next begins. */
+  async endLease(): Promise<void> {
+    const { worker, id } = this.#running ?? {};
+    if (worker && !worker.dead) await worker.call({ do: 'cancel', target: id! }).result.catch(() => {});
+  }
+
+  /**
+   * Another process takes the lease over while this one still lives: it is believed dead. Asleep for `asleep`
+   * milliseconds, it goes on as if nothing had happened; `alive` milliseconds after that it is killed.
+   */
+  takeOver(asleep: number, alive: number): void {
+    const old = this.#worker;
+    if (!old || old.dead) return;
+    this.#worker = undefined;
+    if (asleep > 0) old.signal('SIGSTOP');
+    this.#moved?.();
+    setTimeout(() => old.signal('SIGCONT'), asleep).unref();
+    setTimeout(() => old.signal('SIGKILL'), asleep + alive).unref();
+  }
+
+  /** Adds a table, or makes the copy of one anew. */
+  async copyAnew(ref: TableRef): Promise<void> {
+    const known = this.tables.find((table) => table.ref.asset_id === ref.asset_id);
+    if (known && known.completeAt === undefined) return; // its snapshot is being taken
+    const generation = (known?.ref.generation ?? 0) + 1;
+    if (known) this.tables.splice(this.tables.indexOf(known), 1);
+    this.tables.push({ ref: { ...ref, start_position: '', generation }, completeAt: undefined });
+    this.#prepareAgain = true;
+    await this.endLease();
+  }
+
+  /** True when all tables have their snapshots and nothing waits to be prepared. */
+  get settled(): boolean {
+    return !this.#prepareAgain && this.tables.every((table) => table.completeAt !== undefined);
+  }
+
+  async end(): Promise<void> {
+    this.#ended = true;
+    await this.endLease();
+    const patience = setTimeout(() => this.#killAll(), 10_000);
+    await Promise.all(this.#tasks);
+    clearTimeout(patience);
+    await Promise.all([...this.#workers].map((worker) => worker.end()));
+  }
+
+  #killAll(): void {
+    for (const worker of this.#workers) worker.signal('SIGKILL');
+  }
+
+  #task(work: Promise<void>): void {
+    const task: Promise<void> = work
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => this.#tasks.delete(task));
+    this.#tasks.add(task);
+  }
+
+  #fail(error: unknown): void {
+    const more = error instanceof ActivityFailed ? `\n${error.error.stack}` : '';
+    this.fatal ??= `${error instanceof Error ? (error.stack ?? error.message) : String(error)}${more}`;
+    this.#ended = true;
+  }
+
+  #current(): Worker {
+    if (!this.#worker || this.#worker.dead) {
+      const { start, env } = this.#options;
+      this.#worker = new Worker(start, env, (said) => this.#fail(new Error(`a worker ended by itself: ${said}`)));
+      this.#workers.add(this.#worker);
+    }
+    return this.#worker;
+  }
+
+  async #run(): Promise<void> {
+    await this.#prepare();
+    while (!this.#ended) {
+      if (this.#prepareAgain) await this.#prepare();
+      await this.#leaseOnce();
+    }
+  }
+
+  /** Tries until it succeeds; throws what is not transient. */
+  async #persist<T>(command: ProcessCommand): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#current().call<T>(command, attempt).result;
+      } catch (error) {
+        this.#retry(error);
+        await sleep(100);
+      }
+    }
+  }
+
+  /** Counts a failure that is tried again; throws any other. */
+  #retry(error: unknown): void {
+    this.figures.retries++;
+    if (this.#ended) throw new Error('ended before it was done');
+    if (error instanceof WorkerDied || (error instanceof ActivityFailed && error.error.transient)) return;
+    throw error;
+  }
+
+  async #prepare(): Promise<void> {
+    this.#prepareAgain = false;
+    const prepared = await this.#persist<PreparedSource>({ do: 'prepare', tables: this.tables.map(({ ref }) => ref) });
+    this.#lease = Math.max(this.#lease, prepared.last_lease);
+    for (const { snapshot_done, ...ref } of prepared.tables) {
+      const table = this.tables.find((known) => known.ref.asset_id === ref.asset_id)!;
+      const begun = table.ref.start_position !== '';
+      table.ref = ref;
+      if (!begun && !snapshot_done) this.#task(this.#snapshot(table));
+    }
+  }
+
+  async #leaseOnce(): Promise<void> {
+    const lease = ++this.#lease;
+    this.figures.leases++;
+    for (let attempt = 1; !this.#ended; attempt++) {
+      this.figures.attempts++;
+      const worker = this.#current();
+      const input = { lease, tables: this.tables.map(({ ref }) => ref), seconds: this.#options.leaseSeconds };
+      const moved = new Promise<void>((resolve) => (this.#moved = resolve));
+      const { id, result } = worker.call<LeaseSummary>({ do: 'lease', ...input }, attempt);
+      this.#running = { worker, id };
+      try {
+        const summary = await Promise.race([result, moved]);
+        if (!summary) continue;
+        if (Object.keys(summary.failed).length > 0) throw new Error(`tables failed: ${JSON.stringify(summary.failed)}`);
+        return;
+      } catch (error) {
+        if (this.#ended) return;
+        this.#retry(error);
+        await sleep(50);
+      } finally {
+        this.#running = undefined;
+      }
+    }
+  }
+
+  async #snapshot(table: FlowTable): Promise<void> {
+    const { ref } = table;
+    const { chunks } = await this.#persist<SnapshotPlan>({ do: 'plan', table: ref });
+    const waiting = Array.from({ length: await this.#options.cut(ref, chunks) }, (_, chunk) => chunk);
+    const lane = async () => {
+      while (waiting.length > 0 && !this.#ended) {
+        const [chunk] = waiting.splice(this.#options.random.between(0, waiting.length - 1), 1);
+        await this.#persist({ do: 'chunk', table: ref, chunk: chunk! });
+        this.figures.chunks++;
+      }
+    };
+    await Promise.all([lane(), lane()]);
+    if (this.#ended) return;
+    const { complete_at } = await this.#persist<{ complete_at: string }>({ do: 'finish', table: ref });
+    table.completeAt = complete_at;
+    this.figures.snapshots++;
+  }
+}

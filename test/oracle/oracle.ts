@@ -1,0 +1,447 @@
+/**
+ * The oracle: changes a source at random while everything that can break is broken, and then asks the source itself
+ * whether the copy is right. What is done follows from the seed; when it meets what, from the machine.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
+import type { TableRef } from '../../activities/capture/contract.ts';
+import { ClickHouse } from '../../activities/load/clickhouse.ts';
+import { tableAssetId } from '../../model/asset.ts';
+import { behindPageHeader, parseLsn } from '../../model/position.ts';
+import { type Random, seededRandom } from '../../workers/embedded/random.ts';
+import { type StartedParts, startParts } from '../../workers/embedded/start_parts.ts';
+import { checkRecords, compareTable, type Difference, readClient, recordedPositions } from './compare.ts';
+import { OracleFlow } from './flow.ts';
+import { ClickHouseProxy, type ProxyFigures } from './proxy.ts';
+import { type OracleTable, oracleTables } from './tables.ts';
+import { Workload } from './workload.ts';
+
+export interface OracleOptions {
+  seed: string;
+  /** Seconds of changes and faults before each comparison. */
+  seconds: number;
+  comparisons: number;
+  /** Names of faults to take part; default all. */
+  faults?: FaultName[];
+  /** Names of tables; default all. */
+  tables?: string[];
+  log?: (line: string) => void;
+}
+
+export interface OracleResult {
+  seed: string;
+  ok: boolean;
+  /** What is wrong, worst first. */
+  problems: string[];
+  seconds: number;
+  rows: number;
+  transactions: number;
+  faults: Record<string, number>;
+  proxy: ProxyFigures;
+  leases: number;
+  attempts: number;
+  chunks: number;
+  snapshots: number;
+}
+
+export type OracleParts = StartedParts<'postgres' | 'clickhouse'>;
+
+/** Parts for any number of runs, durable as in earnest. */
+export function startOracleParts(): Promise<OracleParts> {
+  return startParts(['postgres', 'clickhouse'], {
+    // Commits of sessions that do not wait stay in memory for long: a crash takes many of them back.
+    postgresSettings: ['fsync=on', 'full_page_writes=on', 'wal_writer_delay=1000ms', 'max_connections=200'],
+  });
+}
+
+const faultNames = ['kill', 'clickhouse', 'postgres', 'backend', 'cut', 'lease', 'zombie', 'trouble', 'table'] as const;
+export type FaultName = (typeof faultNames)[number];
+
+let runs = 0;
+
+/** Runs one seed on parts that may be used again. */
+export async function runOracle(parts: OracleParts, options: OracleOptions): Promise<OracleResult> {
+  const oracle = new Oracle(parts, options, `o${process.pid}_${++runs}`);
+  return oracle.run();
+}
+
+class Oracle {
+  readonly #parts: OracleParts;
+  readonly #options: OracleOptions;
+  readonly #source: string;
+  readonly #random: Random;
+  readonly #tables: OracleTable[];
+  readonly #problems: string[] = [];
+  readonly #faults: Record<string, number> = {};
+  readonly #clickhouse: ClickHouse;
+  #proxy!: ClickHouseProxy;
+  #flow!: OracleFlow;
+  #workload!: Workload;
+  #sampling = true;
+
+  constructor(parts: OracleParts, options: OracleOptions, source: string) {
+    this.#parts = parts;
+    this.#options = options;
+    this.#source = source;
+    this.#random = seededRandom(`${options.seed}/oracle`);
+    const wanted = options.tables;
+    this.#tables = oracleTables.filter((table) => !wanted || wanted.includes(table.name));
+    this.#clickhouse = new ClickHouse({ url: parts.clickhouse.url, database: `copy_${source}`, role: 'read' });
+  }
+
+  #log(line: string): void {
+    this.#options.log?.(line);
+  }
+
+  get #url(): string {
+    const url = new URL(this.#parts.postgres.url);
+    url.pathname = `/${this.#source}`;
+    return url.href;
+  }
+
+  async run(): Promise<OracleResult> {
+    const startedAt = performance.now();
+    let rows = 0;
+    const { seed, seconds, comparisons } = this.#options;
+    try {
+      await this.#begin();
+      for (let round = 0; round < comparisons && this.#problems.length === 0; round++) {
+        await this.#disturb(seconds * 1000);
+        rows = await this.#compare();
+      }
+    } catch (error) {
+      this.#problems.push(error instanceof Error ? (error.stack ?? error.message) : String(error));
+    } finally {
+      await this.#end().catch((error) => this.#problems.push(`end: ${String(error)}`));
+    }
+    return {
+      seed,
+      ok: this.#problems.length === 0,
+      problems: this.#problems,
+      seconds: Math.round((performance.now() - startedAt) / 1000),
+      rows,
+      transactions: this.#workload?.committed ?? 0,
+      faults: this.#faults,
+      proxy: this.#proxy?.figures,
+      ...this.#flow?.figures,
+    };
+  }
+
+  async #begin(): Promise<void> {
+    const client = await readClient(this.#parts.postgres.url);
+    await client.query(`CREATE DATABASE ${this.#source}`);
+    await client.end();
+    const session = await readClient(this.#url);
+    for (const statement of this.#tables.flatMap((table) => table.create)) await session.query(statement);
+    await session.end();
+    this.#proxy = await ClickHouseProxy.start(this.#parts.clickhouse.url, seededRandom(`${this.#options.seed}/proxy`));
+    this.#workload = new Workload({
+      url: () => this.#url,
+      tables: this.#tables,
+      seed: this.#options.seed,
+      sessions: this.#random.between(2, 5),
+    });
+    // Rows of before, for the snapshots.
+    this.#workload.resume();
+    await sleep(500);
+    this.#flow = this.#makeFlow();
+    this.#flow.start();
+    while (this.#flow.figures.leases === 0 && !this.#flow.fatal) await sleep(20);
+    void this.#sample();
+  }
+
+  #makeFlow(): OracleFlow {
+    const random = this.#random;
+    // Some tables are there from the beginning, others are added while all is under way.
+    const first = this.#tables.filter(() => random.chance(0.8));
+    const env = { ...process.env, SLUICE_ORACLE_URL: this.#url };
+    const settings = {
+      clickhouseUrl: this.#proxy.url,
+      clickhouseDatabase: this.#clickhouse.database,
+      secretKey: 'test',
+      bufferSize: random.pick([3, 40, 500, 10_000]),
+    };
+    const request = {
+      id: this.#source,
+      type: 'postgresql' as const,
+      connection_string: '${SLUICE_ORACLE_URL}',
+      config: {
+        tables: this.#tables.map((table) => table.name),
+        poll_interval: 1,
+        mode: 'copy' as const,
+        exclude_columns: {},
+        options: {},
+      },
+    };
+    this.#log(`buffer ${settings.bufferSize}`);
+    return new OracleFlow(
+      {
+        start: { settings, request },
+        env,
+        random,
+        cut: (table, chunks) => this.#cut(table, chunks),
+        leaseSeconds: random.pick([1, 3, 600]),
+      },
+      (first.length > 0 ? first : this.#tables).map((table) => this.#ref(table)),
+    );
+  }
+
+  #ref(table: OracleTable): TableRef {
+    return {
+      asset_id: tableAssetId(this.#source, 'public', table.name),
+      schema: 'public',
+      table: table.name,
+      start_position: '',
+      generation: 0,
+    };
+  }
+
+  /** Small tables would have one chunk: their stored plan is replaced by one with random cuts. */
+  async #cut(ref: TableRef, chunks: number): Promise<number> {
+    const table = this.#tables.find((known) => known.name === ref.table)!;
+    const key = table.key.map((column) => `"${column}"`).join(', ');
+    for (;;) {
+      try {
+        const client = await readClient(this.#url);
+        const { rows } = await client.query({
+          text: `SELECT ${key} FROM "${ref.table}" ORDER BY ${key}`,
+          rowMode: 'array',
+          types: { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig,
+        });
+        await client.end();
+        const cuts = (rows as string[][]).filter(() => this.#random.chance(4 / (rows.length + 1)));
+        if (cuts.length === 0) return chunks;
+        const bounds = [null, ...cuts, null].map((cut) => (cut === null ? '' : JSON.stringify(cut)));
+        await this.#clickhouse.insertObjects(
+          '_chunks',
+          bounds.slice(1).map((upper, chunk) => ({
+            source: this.#source,
+            asset: ref.asset_id,
+            generation: ref.generation,
+            chunk,
+            lower: bounds[chunk],
+            upper,
+          })),
+        );
+        return cuts.length + 1;
+      } catch {
+        await sleep(100);
+      }
+    }
+  }
+
+  /** Changes and faults for a while; then all is healed. */
+  async #disturb(milliseconds: number): Promise<void> {
+    const random = this.#random;
+    const end = Date.now() + milliseconds;
+    const wanted = this.#options.faults ?? faultNames;
+    this.#workload.resume();
+    while (Date.now() < end && !this.#flow.fatal) {
+      await sleep(Math.min(random.between(30, 1200), Math.max(0, end - Date.now())));
+      const fault = random.pick(wanted);
+      this.#faults[fault] = (this.#faults[fault] ?? 0) + 1;
+      this.#log(`fault ${fault}`);
+      await this.#fault(fault);
+    }
+    this.#proxy.trouble = 0;
+  }
+
+  async #fault(fault: FaultName): Promise<void> {
+    const random = this.#random;
+    const { postgres, clickhouse } = this.#parts;
+    switch (fault) {
+      case 'kill':
+        return this.#flow.kill();
+      case 'clickhouse':
+        await clickhouse.kill();
+        await sleep(random.between(0, 300));
+        return clickhouse.restart();
+      case 'postgres':
+        await postgres.kill();
+        await sleep(random.between(0, 300));
+        return postgres.restart();
+      case 'backend':
+        return this.#killBackend();
+      case 'cut':
+        return this.#cutConnections();
+      case 'lease':
+        return this.#flow.endLease();
+      case 'zombie':
+        return this.#flow.takeOver(random.pick([0, 0, 300, 1500]), random.between(0, 2000));
+      case 'trouble':
+        this.#proxy.trouble = random.pick([0, 0.02, 0.1, 0.3]);
+        return;
+      case 'table':
+        return this.#flow.copyAnew(this.#ref(random.pick(this.#tables)));
+    }
+  }
+
+  /** kill -9 of one server process: the server takes all sessions down and recovers from its log. */
+  async #killBackend(): Promise<void> {
+    const client = await readClient(this.#url).catch(() => undefined);
+    if (!client) return;
+    const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+    process.kill(rows[0]!.pid, 'SIGKILL');
+    await client.end().catch(() => {});
+  }
+
+  /** Ends one of Sluice's sessions, or all of them. */
+  async #cutConnections(): Promise<void> {
+    const one = this.#random.chance(0.6) ? 'ORDER BY random() LIMIT 1' : '';
+    const client = await readClient(this.#url).catch(() => undefined);
+    await client
+      ?.query(
+        `SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'sluice %' AND datname = current_database() ${one})`,
+      )
+      .catch(() => {});
+    await client?.end().catch(() => {});
+  }
+
+  /** Waits until everything has arrived, and compares every table. Answers the number of rows. */
+  async #compare(): Promise<number> {
+    await this.#workload.pause();
+    await this.#proxy.settled();
+    await this.#drain();
+    const client = await this.#reconnect();
+    try {
+      let rows = 0;
+      for (const { ref } of this.#flow.tables) {
+        const table = this.#tables.find((known) => known.name === ref.table)!;
+        const difference = await compareTable(client, this.#clickhouse, ref.asset_id, table);
+        rows += difference.rows;
+        if (difference.missing.length + difference.extra.length + difference.forgotten.length > 0)
+          this.#problems.push(await this.#describe(ref.asset_id, difference));
+      }
+      for (const fault of (await checkRecords(this.#clickhouse, this.#source)).slice(0, 5)) this.#problems.push(fault);
+      this.#log(`compared ${rows} rows: ${this.#problems.length} problems`);
+      return rows;
+    } finally {
+      await client.end().catch(() => {});
+    }
+  }
+
+  async #reconnect(): Promise<pg.Client> {
+    for (let tries = 0; ; tries++) {
+      try {
+        return await readClient(this.#url);
+      } catch (error) {
+        if (tries > 100) throw error;
+        await sleep(100);
+      }
+    }
+  }
+
+  /** Until all that is committed is recorded, and all snapshots are complete. */
+  async #drain(): Promise<void> {
+    const client = await this.#reconnect();
+    try {
+      const until = Date.now() + 60_000;
+      for (let waiting = 'snapshots'; ; ) {
+        if (this.#flow.fatal) throw new Error(this.#flow.fatal);
+        if (this.#flow.settled) {
+          await client.query("SELECT pg_logical_emit_message(false, 'oracle', 'end')");
+          const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_flush_lsn()::text AS lsn');
+          waiting = rows[0]!.lsn;
+          await client.query("SELECT pg_logical_emit_message(false, 'oracle', 'end')");
+          const targets = [waiting, ...this.#flow.tables.map(({ completeAt }) => completeAt!)].map(parseLsn);
+          if (await this.#recordedWithin(targets, 15_000)) return;
+        }
+        if (Date.now() > until) throw new Error(`nothing moves on: ${waiting}`);
+        await sleep(50);
+      }
+    } finally {
+      await client.end().catch(() => {});
+    }
+  }
+
+  async #recordedWithin(targets: bigint[], milliseconds: number): Promise<boolean> {
+    const until = Date.now() + milliseconds;
+    while (Date.now() < until && !this.#flow.fatal) {
+      const record = await this.#lastPosition();
+      if (record !== undefined && targets.every((target) => behindPageHeader(record) >= target)) return true;
+      await sleep(50);
+    }
+    return false;
+  }
+
+  async #lastPosition(): Promise<bigint | undefined> {
+    const rows = await this.#clickhouse.rows<{ position_to: string }>(
+      `SELECT position_to FROM ${this.#clickhouse.name('_batches')} FINAL
+       WHERE source = {source:String} AND kind IN ('begin', 'rows', 'truncate', 'idle') ORDER BY lease DESC, seq DESC LIMIT 1`,
+      { params: { source: this.#source } },
+    );
+    return rows[0] && parseLsn(rows[0].position_to);
+  }
+
+  /** The slot must never have been confirmed past what is recorded. */
+  async #sample(): Promise<void> {
+    let client: pg.Client | undefined;
+    while (this.#sampling) {
+      await sleep(100);
+      try {
+        client ??= await readClient(this.#parts.postgres.url);
+        const { rows } = await client.query<{ confirmed: string }>(
+          'SELECT confirmed_flush_lsn::text AS confirmed FROM pg_replication_slots WHERE slot_name = $1',
+          [`sluice_${this.#source}`],
+        );
+        const confirmed = rows[0]?.confirmed;
+        if (confirmed === undefined) continue;
+        const recorded = await recordedPositions(this.#clickhouse, this.#source);
+        if (recorded.length > 0 && recorded.every((position) => parseLsn(confirmed) > position)) {
+          this.#problems.push(
+            `the slot was confirmed to ${confirmed}, which is past all of ${recorded.length} records`,
+          );
+          return;
+        }
+      } catch {
+        await client?.end().catch(() => {});
+        client = undefined;
+      }
+    }
+    await client?.end().catch(() => {});
+  }
+
+  /** The difference, with every version that the copy holds of the first keys concerned. */
+  async #describe(asset: string, { table, missing, extra, forgotten }: Difference): Promise<string> {
+    const short = (rows: string[]) => rows.slice(0, 3).map((row) => (row.length > 400 ? `${row.slice(0, 400)}…` : row));
+    const first = (JSON.parse(missing[0] ?? extra[0] ?? '[]') as string[])[0] ?? '';
+    const versions = await this.#clickhouse
+      .rows(
+        `SELECT toString(tuple(* EXCEPT (_version, _deleted, _committed_at))) AS row, bitShiftRight(_version, 48) AS commit, bitAnd(_version, 281474976710655) AS place, _deleted, _committed_at, _part
+         FROM ${this.#clickhouse.name(asset)} WHERE toString(tuple(*)) LIKE {like:String} ORDER BY _version DESC LIMIT 12`,
+        { params: { like: `(${/^[0-9A-F]*$/.test(first) && first.length > 6 ? '' : first}%` } },
+      )
+      .catch((error) => [String(error)]);
+    const seen = versions.map((version) => JSON.stringify(version).replace(/[0-9a-f]{100,}/g, '…'));
+    return (
+      `${table} differs: ${missing.length} missing ${short(missing).join(' ')}, ${extra.length} extra ${short(extra).join(' ')}, ` +
+      `${forgotten.length} forgotten ${short(forgotten).join(' ')}\n${seen.join('\n')}`
+    );
+  }
+
+  async #end(): Promise<void> {
+    this.#sampling = false;
+    await this.#workload?.end();
+    await this.#flow?.end();
+    if (this.#flow?.fatal && !this.#problems.some((problem) => problem.includes(this.#flow.fatal!)))
+      if (this.#problems.length === 0) this.#problems.push(this.#flow.fatal);
+    await this.#proxy?.close();
+    const client = await readClient(this.#parts.postgres.url);
+    for (let tries = 0; tries < 50; tries++) {
+      try {
+        await client.query(
+          'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1',
+          [`sluice_${this.#source}`],
+        );
+        await client.query(`DROP DATABASE IF EXISTS ${this.#source} WITH (FORCE)`);
+        break;
+      } catch {
+        await sleep(100);
+      }
+    }
+    await client.end();
+    if (this.#problems.length === 0)
+      await this.#clickhouse.command(`DROP DATABASE IF EXISTS ${this.#clickhouse.database}`).catch(() => {});
+    await this.#clickhouse.close();
+  }
+}

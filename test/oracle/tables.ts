@@ -1,0 +1,301 @@
+/** The tables of the oracle: shapes that have broken systems of this kind, and random statements that change them. */
+import type { Random } from '../../workers/embedded/random.ts';
+
+export interface OracleTable {
+  name: string;
+  /** Statements that make it. */
+  create: string[];
+  key: string[];
+  /** One random statement that changes it; it may fail (a key that is taken), which is part of the game. */
+  change(random: Random): string;
+  /** SQL condition for rows that ClickHouse cannot hold: they must be among the rejects instead. */
+  unrepresentable?: string;
+}
+
+/** A string literal that needs no setting to be right. */
+export function literal(text: string | null): string {
+  if (text === null) return 'NULL';
+  return `E'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`;
+}
+
+/** Pieces that escape rules, encodings and separators have stumbled over. */
+const nastyPieces = [
+  ...['', ' ', '\t', '\n', '\r', '\\', "'", '"', '\\N', '\\n', 'NULL', '\b', '\f', '\v', '\x01', '\x7f', '{', ',', '}'],
+  ...[
+    'ä',
+    '漢',
+    '😀',
+    '\u00a0',
+    '\u2028',
+    '%',
+    '_',
+    '\\.',
+    '/',
+    '0',
+    '-1',
+    '[]',
+    '$$',
+    '`',
+    '\x1b',
+    '\\x41',
+    ';',
+    '--',
+  ],
+];
+
+export function nastyText(random: Random, most = 6): string {
+  let text = '';
+  for (let i = random.between(0, most); i > 0; i--) text += random.pick(nastyPieces);
+  return text;
+}
+
+/** Text that PostgreSQL stores out of line: large, and nothing that compresses. Its head tells where it came from. */
+function largeText(random: Random): string {
+  const size = random.pick([2100, 2500, 9000]);
+  return `'${random.hex(6)}' || repeat('${random.hex(50)}', ${Math.ceil(size / 100)})`;
+}
+
+function maybeNull(random: Random, text: string): string {
+  return random.chance(0.15) ? 'NULL' : text;
+}
+
+/** Rows of a key's range: sometimes one, sometimes many. */
+function range(random: Random, column: string, most: number): string {
+  if (random.chance(0.7)) return `${column} = ${random.between(1, most)}`;
+  const from = random.between(1, most);
+  return `${column} BETWEEN ${from} AND ${from + random.between(0, 8)}`;
+}
+
+const external = (table: string, ...columns: string[]) =>
+  columns.map((column) => `ALTER TABLE ${table} ALTER COLUMN ${column} SET STORAGE EXTERNAL`);
+
+const plain: OracleTable = {
+  name: 'plain',
+  create: [
+    `CREATE TABLE plain (id bigint PRIMARY KEY, n int, t text, at timestamptz, amount numeric(12,2), f float8, yes bool)`,
+  ],
+  key: ['id'],
+  change(random) {
+    const id = random.between(1, 80);
+    const row = () =>
+      `(${random.between(1, 80)}, ${maybeNull(random, String(random.between(-9, 9)))}, ${literal(nastyText(random))}, ` +
+      `${maybeNull(random, `timestamptz '2000-01-01 UTC' + ${random.between(-1e9, 1e9)} * interval '1.234567 s'`)}, ` +
+      `${maybeNull(random, (random.between(-1e9, 1e9) / 100).toFixed(2))}, ${random.next() * 10 ** random.between(-20, 20)}, ${random.pick(['true', 'false', 'NULL'])})`;
+    const bulk = random.between(1000, 1400);
+    return random.pick([
+      () => `INSERT INTO plain VALUES ${row()} ON CONFLICT (id) DO UPDATE SET n = excluded.n, t = excluded.t`,
+      () => `INSERT INTO plain VALUES ${row()} ON CONFLICT DO NOTHING`,
+      () =>
+        `UPDATE plain SET n = n + 1, t = ${maybeNull(random, literal(nastyText(random)))} WHERE ${range(random, 'id', 80)}`,
+      () => `DELETE FROM plain WHERE ${range(random, 'id', 80)}`,
+      () => `UPDATE plain SET id = ${random.between(1, 80)} WHERE id = ${id}`,
+      () => `DELETE FROM plain WHERE id >= 1000 AND id % 7 = ${random.between(0, 6)}`,
+      // Many rows in one record of the log.
+      () => `COPY plain (id, t) FROM PROGRAM 'seq ${bulk} ${bulk + random.between(1, 300)} | sed "s/.*/&\\tcopied &/"'`,
+      () =>
+        `INSERT INTO plain (id, n) SELECT g, ${bulk} FROM generate_series(${bulk}, ${bulk + random.between(1, 700)}) g ON CONFLICT (id) DO UPDATE SET n = excluded.n`,
+      () => `UPDATE plain SET n = ${random.between(1, 99)} WHERE id >= 1000`,
+    ])();
+  },
+};
+
+const nastyKeys = [
+  '',
+  ' ',
+  'a',
+  'A',
+  'ä',
+  '\t',
+  '\n',
+  '\\',
+  '\\N',
+  "'",
+  '"',
+  '\r\n',
+  'a\tb',
+  '\\t',
+  '😀',
+  '\v',
+  '\b\f',
+  '{}',
+];
+
+const nasty: OracleTable = {
+  name: "nasty table's",
+  create: [
+    `CREATE TABLE "nasty table's" ("the name" text, part int, note text, raw bytea, PRIMARY KEY ("the name", part))`,
+  ],
+  key: ['the name', 'part'],
+  change(random) {
+    const key = () => `"the name" = ${literal(random.pick(nastyKeys))}`;
+    const row = `(${literal(random.pick(nastyKeys))}, ${random.between(1, 2)}, ${maybeNull(random, literal(nastyText(random, 9)))}, ${maybeNull(random, `'\\x${random.hex(random.between(0, 9))}'`)})`;
+    return random.pick([
+      () =>
+        `INSERT INTO "nasty table's" VALUES ${row} ON CONFLICT ("the name", part) DO UPDATE SET note = excluded.note, raw = excluded.raw`,
+      () => `UPDATE "nasty table's" SET note = ${maybeNull(random, literal(nastyText(random, 9)))} WHERE ${key()}`,
+      () => `UPDATE "nasty table's" SET "the name" = ${literal(random.pick(nastyKeys))} WHERE ${key()} AND part = 1`,
+      () => `DELETE FROM "nasty table's" WHERE ${key()}`,
+    ])();
+  },
+};
+
+function uuidOf(number: number): string {
+  return `00000000-0000-4000-8000-${String(number).padStart(12, '0')}`;
+}
+
+const uuids: OracleTable = {
+  name: 'uuids',
+  create: [`CREATE TABLE uuids (id uuid PRIMARY KEY, doc jsonb, numbers int[] NOT NULL DEFAULT '{}')`],
+  key: ['id'],
+  change(random) {
+    const id = () => uuidOf(random.between(1, 40));
+    const numbers = `'{${Array.from({ length: random.between(0, 5) }, () => (random.chance(0.2) ? 'NULL' : random.between(-99, 99))).join(',')}}'`;
+    const doc = maybeNull(
+      random,
+      `jsonb_build_object('k', ${literal(nastyText(random))}, 'n', ${random.between(0, 9)})`,
+    );
+    return random.pick([
+      () =>
+        `INSERT INTO uuids VALUES ('${id()}', ${doc}, ${numbers}) ON CONFLICT (id) DO UPDATE SET doc = excluded.doc`,
+      () => `UPDATE uuids SET numbers = ${numbers} WHERE id IN ('${id()}', '${id()}', '${id()}')`,
+      () => `UPDATE uuids SET id = '${id()}' WHERE id = '${id()}'`,
+      () => `DELETE FROM uuids WHERE id = '${id()}'`,
+    ])();
+  },
+};
+
+/** Changes of a table with an integer key, a counter and large columns, which most statements leave alone. */
+function changeOfLarge(table: string, key: string, most: number, moves: number, other = ''): OracleTable['change'] {
+  return (random) => {
+    const id = () => random.between(1, most);
+    const [one, two] = [id(), id()];
+    const insert = () =>
+      `INSERT INTO ${table} (${key}, big, other, n) VALUES (${one}, ${maybeNull(random, largeText(random))}, ${maybeNull(random, literal(nastyText(random)))}, 0)`;
+    const kinds = [
+      () => `${insert()} ON CONFLICT (${key}) DO UPDATE SET n = ${table}.n + 1`,
+      () => `${insert()} ON CONFLICT (${key}) DO UPDATE SET big = excluded.big`,
+      () => `UPDATE ${table} SET n = n + 1 WHERE ${range(random, key, most)}`,
+      () => `UPDATE ${table} SET n = n + 1, other = ${literal(nastyText(random))} WHERE ${range(random, key, most)}`,
+      () => `UPDATE ${table} SET n = n + 1 WHERE ${range(random, key, most)}`,
+      () => `UPDATE ${table} SET big = ${maybeNull(random, largeText(random))} WHERE ${key} = ${one}`,
+      () => `DELETE FROM ${table} WHERE ${key} = ${one}`,
+    ];
+    for (let i = 0; i < moves; i++) {
+      kinds.push(() => `UPDATE ${table} SET ${key} = ${two}, n = n + 1 WHERE ${key} = ${one}`);
+      // Two rows change places by way of a third key.
+      kinds.push(
+        () =>
+          `UPDATE ${table} SET ${key} = -1 WHERE ${key} = ${one}; UPDATE ${table} SET ${key} = ${one} WHERE ${key} = ${two}; UPDATE ${table} SET ${key} = ${two} WHERE ${key} = -1`,
+      );
+      // All move up by one, from the top.
+      kinds.push(
+        () =>
+          `UPDATE ${table} SET ${key} = ${key} + 1000 WHERE ${range(random, key, most)}; UPDATE ${table} SET ${key} = ${key} - 999 WHERE ${key} > 1000`,
+      );
+    }
+    if (other !== '') kinds.push(() => `UPDATE ${table} SET ${other} = ${other} + 1000 WHERE ${key} = ${one}`);
+    return random.pick(kinds)();
+  };
+}
+
+const large: OracleTable = {
+  name: 'large',
+  create: ['CREATE TABLE large (id bigint PRIMARY KEY, big text, other text, n int)', ...external('large', 'big')],
+  key: ['id'],
+  change: changeOfLarge('large', 'id', 30, 0),
+};
+
+const moving: OracleTable = {
+  name: 'moving',
+  create: ['CREATE TABLE moving (id int PRIMARY KEY, big text, other text, n int)', ...external('moving', 'big')],
+  key: ['id'],
+  change: changeOfLarge('moving', 'id', 12, 2),
+};
+
+const whole: OracleTable = {
+  name: 'whole',
+  create: [
+    'CREATE TABLE whole (id int PRIMARY KEY, big text, other text, n int)',
+    'ALTER TABLE whole REPLICA IDENTITY FULL',
+    ...external('whole', 'big'),
+  ],
+  key: ['id'],
+  change: changeOfLarge('whole', 'id', 12, 1),
+};
+
+const indexed: OracleTable = {
+  name: 'indexed',
+  create: [
+    'CREATE TABLE indexed (id serial PRIMARY KEY, code int NOT NULL, big text, other text, n int)',
+    'CREATE UNIQUE INDEX indexed_code ON indexed (code)',
+    'ALTER TABLE indexed REPLICA IDENTITY USING INDEX indexed_code',
+    ...external('indexed', 'big'),
+  ],
+  key: ['code'],
+  change: changeOfLarge('indexed', 'code', 12, 1, 'id'),
+};
+
+/** Keys whose text depends on how one asks: padded, t or true, with or without the length of the network. */
+const odd: OracleTable = {
+  name: 'odd',
+  create: [
+    'CREATE TABLE odd (code char(6), yes bool, address inet, big text, n int, PRIMARY KEY (code, yes, address))',
+    ...external('odd', 'big'),
+  ],
+  key: ['code', 'yes', 'address'],
+  change(random) {
+    const code = () => literal(random.pick(['a', 'b', 'ab', 'abcdef', '\\']));
+    const yes = random.pick(['true', 'false']);
+    const address = random.pick(['10.0.0.1', '10.0.0.0/8', '::1']);
+    const key = `code = ${code()}`;
+    return random.pick([
+      () =>
+        `INSERT INTO odd VALUES (${code()}, ${yes}, '${address}', ${largeText(random)}, 0) ON CONFLICT (code, yes, address) DO UPDATE SET n = odd.n + 1`,
+      () => `UPDATE odd SET n = n + 1 WHERE ${key}`,
+      () => `UPDATE odd SET code = ${code()}, n = n + 1 WHERE ${key} AND yes = ${yes} AND address = '${address}'`,
+      () => `DELETE FROM odd WHERE ${key} AND yes = ${yes}`,
+    ])();
+  },
+};
+
+/** Values that the copy's types cannot hold come and go. */
+const limits: OracleTable = {
+  name: 'limits',
+  create: [
+    'CREATE TABLE limits (id int PRIMARY KEY, day date, amount numeric(8,2), at timestamp, big text)',
+    ...external('limits', 'big'),
+  ],
+  key: ['id'],
+  unrepresentable: `day < '1900-01-01' OR day > '2299-12-31' OR amount = 'NaN' OR at IN ('infinity', '-infinity')`,
+  change(random) {
+    const id = random.between(1, 20);
+    const day = random.pick([
+      '1900-01-01',
+      '2299-12-31',
+      '2024-02-29',
+      '1899-12-31',
+      'infinity',
+      '0044-03-15 BC',
+      '2300-01-01',
+    ]);
+    const amount = random.pick(['0', '-0.01', '999999.99', 'NaN', '1.5']);
+    const at = random.pick([
+      '0001-01-01 00:00:00',
+      '9999-12-31 23:59:59.999999',
+      '1969-12-31 23:59:59.5',
+      '-infinity',
+      '2024-01-01',
+    ]);
+    return random.pick([
+      () =>
+        `INSERT INTO limits VALUES (${id}, '${day}', '${amount}', '${at}', ${largeText(random)}) ON CONFLICT (id) DO UPDATE SET day = excluded.day`,
+      () => `UPDATE limits SET amount = '${amount}' WHERE ${range(random, 'id', 20)}`,
+      () => `UPDATE limits SET day = '2024-01-01', amount = 1, at = '2024-01-01' WHERE ${range(random, 'id', 20)}`,
+      () => `UPDATE limits SET at = '${at}' WHERE id = ${id}`,
+      () => `UPDATE limits SET id = ${random.between(1, 20)} WHERE id = ${id}`,
+      () => `DELETE FROM limits WHERE id = ${id}`,
+    ])();
+  },
+};
+
+export const oracleTables: OracleTable[] = [plain, nasty, uuids, large, moving, whole, indexed, odd, limits];
