@@ -1,8 +1,11 @@
 import { ApplicationFailure, CancelledFailure, CompleteAsyncError } from '@temporalio/activity';
 import { MockActivityEnvironment } from '@temporalio/testing';
+import { DefaultLogger } from '@temporalio/worker';
 import { describe, expect, it } from 'vitest';
 import { SluiceError } from '../model/errors.ts';
 import { asFailure, reportFailures } from './failure.ts';
+
+const quiet = { logger: new DefaultLogger('ERROR', () => {}) };
 
 describe('asFailure', () => {
   it('keeps kind, remedy and place, and tries again only what passes by itself', () => {
@@ -72,7 +75,7 @@ describe('reportFailures', () => {
   it('reports an activity alive while it works, unless it does so itself', async () => {
     const slow = { slow: () => new Promise((resolve) => setTimeout(resolve, 1300)) };
     const beats = async (activities: typeof slow) => {
-      const environment = new MockActivityEnvironment({ heartbeatTimeoutMs: 10_000 });
+      const environment = new MockActivityEnvironment({ heartbeatTimeoutMs: 10_000 }, quiet);
       let count = 0;
       environment.on('heartbeat', () => {
         count += 1;
@@ -85,13 +88,13 @@ describe('reportFailures', () => {
   });
 
   it('tells an abort by Temporal from others', async () => {
-    const environment = new MockActivityEnvironment();
+    const environment = new MockActivityEnvironment({}, quiet);
     const wrapped = reportFailures(new Activities());
     const running = environment.run(() => wrapped.aborts(environment.context.cancellationSignal));
     environment.cancel();
     await expect(running).rejects.toBeInstanceOf(CancelledFailure);
     const own = new AbortController();
-    const other = new MockActivityEnvironment().run(() => wrapped.aborts(own.signal));
+    const other = new MockActivityEnvironment({}, quiet).run(() => wrapped.aborts(own.signal));
     own.abort();
     await expect(other).rejects.toMatchObject({ type: 'unexpected' });
   });

@@ -15,12 +15,15 @@ const textLimit = 600;
 /** The failure that a validator, an update or a flow throws: its type is the error's kind, its details the report. */
 export function refuse(kind: ErrorKind, reason: string, remedy: string, ...more: unknown[]): ApplicationFailure {
   const report: ErrorReport = { kind, reason, remedy };
-  return ApplicationFailure.create({
+  const failure = ApplicationFailure.create({
     message: `${reason} (${kind}). ${remedy}`,
     type: kind,
     nonRetryable: true,
     details: [report, ...more],
   });
+  // People read this in Temporal UI: where it was thrown helps nobody there.
+  failure.stack = '';
+  return failure;
 }
 
 export interface Trouble {

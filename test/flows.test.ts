@@ -126,7 +126,7 @@ async function refusal(promise: Promise<unknown>): Promise<{ kind: ErrorKind; te
   throw new Error('it was not refused');
 }
 
-describe('connect', () => {
+describe.concurrent('connect', () => {
   it('creates a source that waits to be started, knows it again, and refuses another under its name', async () => {
     const { id } = newSource();
     const first = await connect(requestOf(id));
@@ -196,7 +196,7 @@ describe('connect', () => {
   });
 });
 
-describe('started from the temporal CLI', () => {
+describe.concurrent('started from the temporal CLI', () => {
   const start = (type: string, workflow: string, input: unknown) =>
     server.cli(
       'workflow',
@@ -247,12 +247,12 @@ describe('started from the temporal CLI', () => {
   });
 
   it.each([
-    ['captureSource', 'capture/wrong', {}, '`id` must be a small letter'],
-    ['captureSource', 'capture/wrong', [], 'not a connect request'],
-    ['captureSource', 'capture/wrong', { ...requestOf('wrong'), typ: 1 }, 'unknown key `typ`'],
+    ['captureSource', 'capture/wrong_1', {}, '`id` must be a small letter'],
+    ['captureSource', 'capture/wrong_2', [], 'not a connect request'],
+    ['captureSource', 'capture/wrong_3', { ...requestOf('wrong'), typ: 1 }, 'unknown key `typ`'],
     [
       'captureSource',
-      'capture/wrong',
+      'capture/wrong_4',
       requestOf('wrong', { poll_interval: 0 }),
       '`config.poll_interval` must be seconds',
     ],
@@ -290,7 +290,30 @@ describe('started from the temporal CLI', () => {
   });
 });
 
-describe('a source that runs', () => {
+describe('pause', () => {
+  it('answers a pause when its lease has ended, within 1.5 s, and goes on without a snapshot', async () => {
+    const { id, flow } = await streamingSource();
+    const times: number[] = [];
+    for (let round = 1; round <= 3; round += 1) {
+      const asked = Date.now();
+      const paused = await update(flow, 'pause');
+      times.push(Date.now() - asked);
+      expect(capture.running(id, 'captureLease')).toEqual([]);
+      expect(paused.status).toBe('paused');
+      expect(paused.position).toBe('0/200');
+      expect(paused.warning).toMatch(/keeps the log from position 0\/200/);
+      const chunks = capture.callsOf(id, 'copyChunk').length;
+      const resumed = await update(flow, 'resume');
+      expect(resumed).toMatchObject({ status: 'streaming', warning: null });
+      await untilLease(id, round + 1);
+      expect(capture.callsOf(id, 'copyChunk').length).toBe(chunks);
+    }
+    expect(Math.max(...times), `pauses took ${times.join(', ')} ms`).toBeLessThan(1500);
+    recorded.set('pause', flow);
+  });
+});
+
+describe.concurrent('a source that runs', () => {
   it('snapshots beside its leases, then streams, and shows itself to people', async () => {
     const { id, flow } = newSource();
     await connect(requestOf(id));
@@ -335,27 +358,6 @@ describe('a source that runs', () => {
     });
     recorded.set('snapshot', flow);
     recorded.set('snapshot_child', `snapshot/${id}/${id}_accounts/1`);
-  });
-
-  it('answers a pause when its lease has ended, within 1.5 s, and goes on without a snapshot', async () => {
-    const { id, flow } = await streamingSource();
-    const times: number[] = [];
-    for (let round = 1; round <= 3; round += 1) {
-      const asked = Date.now();
-      const paused = await update(flow, 'pause');
-      times.push(Date.now() - asked);
-      expect(capture.running(id, 'captureLease')).toEqual([]);
-      expect(paused.status).toBe('paused');
-      expect(paused.position).toBe('0/200');
-      expect(paused.warning).toMatch(/keeps the log from position 0\/200/);
-      const chunks = capture.callsOf(id, 'copyChunk').length;
-      const resumed = await update(flow, 'resume');
-      expect(resumed).toMatchObject({ status: 'streaming', warning: null });
-      await untilLease(id, round + 1);
-      expect(capture.callsOf(id, 'copyChunk').length).toBe(chunks);
-    }
-    expect(Math.max(...times), `pauses took ${times.join(', ')} ms`).toBeLessThan(1500);
-    recorded.set('pause', flow);
   });
 
   it('goes on from the records when its flow was lost, without a snapshot', async () => {

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { type Client, WithStartWorkflowOperation } from '@temporalio/client';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { SluiceError } from '../model/errors.ts';
 import { type ConnectAnswer, captureWorkflowId, flowNames } from '../model/messages.ts';
 import type { CaptureStatus, ConnectRequest } from '../model/source.ts';
@@ -20,11 +20,8 @@ beforeAll(async () => {
   client = await connectTemporal({ temporalAddress: server.address, temporalNamespace: 'default' });
 }, 60_000);
 
-afterEach(async () => {
-  for (const worker of workers.splice(0)) await worker.end('SIGKILL');
-});
-
 afterAll(async () => {
+  for (const worker of workers) await worker.end('SIGKILL');
   await client?.connection.close();
   await server?.stop();
 });
@@ -106,8 +103,8 @@ async function connectAndStart(source: string, queue: string): Promise<string> {
 const isStreaming = async (flow: string) =>
   (await askFlow<CaptureStatus>(client, flow, 'status')).status === 'streaming';
 
-describe('a worker that is killed', () => {
-  it('is followed by the next attempt of the same lease, within the heartbeat timeout', async () => {
+describe.concurrent('a worker', () => {
+  it('that is killed is followed by the next attempt of the same lease, within the heartbeat timeout', async () => {
     const script = newScript(['accounts']);
     const first = await scriptedWorker('killed', 'killed', script);
     const flow = await connectAndStart('killed', 'killed');
@@ -125,7 +122,7 @@ describe('a worker that is killed', () => {
     expect(second.running('captureLease')).toEqual([]);
   });
 
-  it('leaves a pause that was asked for meanwhile to the next worker', async () => {
+  it('that is killed leaves a pause that was asked for meanwhile to the next worker', async () => {
     const script = newScript(['accounts']);
     const first = await scriptedWorker('meanwhile', 'meanwhile', script);
     const flow = await connectAndStart('meanwhile', 'meanwhile');
@@ -142,7 +139,7 @@ describe('a worker that is killed', () => {
     expect(second.running('captureLease')).toEqual([]);
   });
 
-  it('loses no chunk of a snapshot', async () => {
+  it('that is killed loses no chunk of a snapshot', async () => {
     const script = { ...newScript(['accounts']), chunks: 10, chunkMilliseconds: 400 };
     const first = await scriptedWorker('halfway', 'halfway', script);
     const flow = await connectAndStart('halfway', 'halfway');
@@ -154,10 +151,8 @@ describe('a worker that is killed', () => {
     expect(new Set(all.map((call) => call.chunk)).size).toBe(10);
     expect(second.calls.some((call) => call.name === 'planSnapshot')).toBe(false);
   });
-});
 
-describe('a worker that is told to end', () => {
-  it('lets its lease write the last batch; the next worker goes on with the next lease and the same chunk', async () => {
+  it('that is told to end lets its lease write the last batch; the next worker goes on with the next lease and the same chunk', async () => {
     const script = { ...newScript(['accounts']), chunks: 4, chunkMilliseconds: 3000 };
     const first = await scriptedWorker('ended', 'ended', script);
     const flow = await connectAndStart('ended', 'ended');
