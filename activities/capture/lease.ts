@@ -293,11 +293,14 @@ export function tableDifference(known: TableSchema, now: TableSchema | undefined
   return undefined;
 }
 
-/** Ends inserts of earlier leases that may still run on a server; an embedded engine runs them one after the other anyway. */
+/**
+ * Ends inserts of earlier leases that may still run on a server, never those of snapshots; an embedded engine runs them
+ * one after the other anyway.
+ */
 async function endInserts(write: ClickHouse, source: string, lease: number): Promise<void> {
   try {
     await write.command(
-      `KILL QUERY WHERE startsWith(query_id, {prefix:String}) AND toUInt64OrZero(splitByChar('/', query_id)[2]) < {lease:UInt64} SYNC`,
+      `KILL QUERY WHERE startsWith(query_id, {prefix:String}) AND toUInt64OrNull(splitByChar('/', query_id)[2]) < {lease:UInt64} SYNC`,
       { params: { prefix: `${source}/`, lease } },
     );
   } catch (error) {

@@ -41,6 +41,8 @@ export class CaptureLoop {
   #seq = 0;
   #hash = '';
   #lastKind: BatchKind = 'begin';
+  /** Where the last record began. */
+  #from = '';
   #safe: string;
   #lastBatchAt: string | null = null;
   batches = 0;
@@ -162,15 +164,17 @@ export class CaptureLoop {
   ): Promise<void> {
     const { source, clickhouse, lease, cluster, epoch, workflow } = this.#options;
     // An idle record only moves the position: it takes the place of the idle one before.
+    // It also covers what that one did, or the records would show a gap.
     const replaces = kind === 'idle' && this.#lastKind === 'idle';
     const seq = replaces ? this.#seq - 1 : this.#seq;
+    if (!replaces) this.#from = batch?.from ?? this.#safe;
     const record = sealRecord({
       id: this.#id(seq),
       source,
       kind,
       lease,
       seq,
-      position_from: batch?.from ?? this.#safe,
+      position_from: this.#from,
       position_to: batch?.to ?? this.#safe,
       inner: batch?.inner ?? '',
       cluster,

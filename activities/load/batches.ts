@@ -146,7 +146,7 @@ export async function writeRejects(
     rejects.map(({ key, version, column, reason, row, committed_at }) => {
       return { asset, key, version, check: 'type', column, reason, row, state: 'open', batch, committed_at };
     }),
-    `${batch}/rejects`,
+    `${batch}/${asset}/rejects`,
   );
 }
 

@@ -205,8 +205,11 @@ export class ClickHouse {
   }
 }
 
-/** Codes of ClickHouse that mean "not now": memory, timeouts, too many parts or queries, read-only, keeper. */
-const passing = new Set(['159', '164', '202', '209', '210', '241', '242', '252', '319', '425', '999']);
+/**
+ * Codes of ClickHouse that mean "not now": memory, timeouts, too many parts or queries, read-only, keeper; an earlier try
+ * that still runs (216), and a statement that a successor killed (394), which says nothing against its rows.
+ */
+const passing = new Set(['159', '164', '202', '209', '210', '216', '241', '242', '252', '319', '394', '425', '999']);
 
 function sinkError(error: unknown, statement?: string): SluiceError {
   if (error instanceof ClickHouseError) {

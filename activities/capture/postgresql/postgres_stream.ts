@@ -244,9 +244,11 @@ export class PostgresStream implements ChangeStream {
     // Never past anything that was read and is not recorded yet.
     const unrecorded =
       this.#inTransaction || this.#changes > 0 || this.#ready.length > 0 || Object.keys(this.#failed).length > 0;
-    if (unrecorded || this.#walEnd <= this.#safe || this.#error) return undefined;
-    this.#safe = this.#walEnd;
+    if (unrecorded || this.#error) return undefined;
+    if (this.#safe < this.#walEnd) this.#safe = this.#walEnd;
     const from = this.#from;
+    // The last batch may have been cut inside of a transaction that had nothing more for us: its end counts too.
+    if (this.#safe <= parseLsn(from)) return undefined;
     this.#from = formatLsn(this.#safe);
     const now = performance.now();
     return {
@@ -415,7 +417,9 @@ export class PostgresStream implements ChangeStream {
     }
   }
 
+  /** Position of the last change of the running transaction that was read; '' when there was none. */
   #innerPosition(): string {
+    if (!this.#versionReady) return '';
     return formatLsn((BigInt(this.#changeHigh) << 32n) | BigInt(this.#changeLow));
   }
 
@@ -437,7 +441,7 @@ export class PostgresStream implements ChangeStream {
     }
     // What was read before stays in this batch; what comes after belongs to another table than we know.
     const reason = renamed ? `it is called ${relation.schema}.${relation.table} now` : (columns as string);
-    if (known?.touched) this.#cut('rows', this.#inTransaction ? this.#innerPosition() : '');
+    if (known?.touched) this.#cut('rows', this.#innerPosition());
     this.#writers.set(relation.oid, null);
     this.#failed[table.asset_id] = {
       kind: 'table_changed',
