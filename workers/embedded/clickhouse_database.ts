@@ -5,6 +5,7 @@
  */
 import { createRequire } from 'node:module';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Queued, WorkQueue } from './clickhouse_queue.ts';
 import type { Statement } from './clickhouse_statement.ts';
 
@@ -83,6 +84,8 @@ interface Running {
   request: EngineRequest;
   queued: Queued<EngineAnswer>;
   begun: number;
+  /** Asked to end before it was told to the engine. */
+  cancelled: boolean;
 }
 
 /** The whole answer is held in memory: one that is larger is an error. A request may set its own bound. */
@@ -125,7 +128,7 @@ export class ClickHouseDatabase {
     const control = request.statement.kind === 'kill';
     const queue = control ? this.#control : (this.#queues.get(request.role) ?? this.#control);
     const queued = queue.add(() => this.#execute(request));
-    this.#running.set(request.queryId, { request, queued, begun: performance.now() });
+    this.#running.set(request.queryId, { request, queued, begun: performance.now(), cancelled: false });
     try {
       return await queued.result;
     } finally {
@@ -137,12 +140,20 @@ export class ClickHouseDatabase {
   async cancel(queryId: string): Promise<void> {
     const running = this.#running.get(queryId);
     if (running === undefined) return;
-    const cancelled = new EngineError(394, 'QUERY_WAS_CANCELLED', 'Query was cancelled.');
-    if (running.queued.takeBack(cancelled)) return;
+    if (running.queued.takeBack(cancelled())) return;
+    running.cancelled = true;
+    let ended = false;
+    const end = running.queued.result
+      .catch(() => {})
+      .finally(() => {
+        ended = true;
+      });
     const sql = `KILL QUERY WHERE Settings['log_comment'] = ${quote(queryId)} ASYNC`;
-    // SYNC never returns in this engine; what was asked for has ended when its own promise has.
-    await this.#onConnection((connection) => this.#native.QueryAsyncConnection(connection, sql, 'Null'));
-    await running.queued.result.catch(() => {});
+    // SYNC never returns in this engine, and a statement that is only about to begin is not found: so ask until it ends.
+    while (!ended) {
+      await this.#onConnection((connection) => this.#native.QueryAsyncConnection(connection, sql, 'Null'));
+      await Promise.race([end, sleep(100)]);
+    }
   }
 
   /** Waits for what runs, at most `graceMs`, and closes the folder. */
@@ -157,6 +168,7 @@ export class ClickHouseDatabase {
     try {
       return await this.#onConnection(async (connection) => {
         await this.#prepare(connection, request);
+        if (this.#running.get(request.queryId)?.cancelled) throw cancelled();
         return await this.#dispatch(connection, request);
       });
     } catch (error) {
@@ -230,6 +242,10 @@ function written(write: NativeWrite): EngineAnswer {
     writtenBytes: write.bytesWritten,
     elapsed: write.elapsed,
   };
+}
+
+function cancelled(): EngineError {
+  return new EngineError(394, 'QUERY_WAS_CANCELLED', 'Query was cancelled.');
 }
 
 function quote(text: string): string {

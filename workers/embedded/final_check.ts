@@ -27,7 +27,7 @@ export async function finalCheck(api: StackApi, say: Say): Promise<boolean> {
   say('');
   say('Summary');
   for (const source of after)
-    say(`  ${source.id}: ${source.changes_total.toLocaleString('en')} changes, ${source.status}`);
+    say(`  ${source.id}: ${source.changes_total?.toLocaleString('en') ?? 'unknown'} changes, ${source.status}`);
   if (copying.length === 0) say('  nothing was copied, so nothing is compared');
   for (const line of lines) say(line);
   if (copying.length > 0) say(identical ? 'verify: all copies are identical' : 'verify: NOT identical');
@@ -66,14 +66,14 @@ function isDrained(source: SourceState): boolean {
 async function verify(api: StackApi, source: string): Promise<Verification> {
   const path = `/api/v1/verify/${encodeURIComponent(source)}`;
   let result = await api.ask<Verification>('POST', path, {});
-  const deadline = Date.now() + 600_000;
-  while (Date.now() < deadline) {
-    await sleep(300);
+  // Large tables take their time; a comparison of which nothing is heard does not.
+  for (let heard = Date.now(); Date.now() - heard < 120_000; await sleep(300)) {
     const answer = await api.call<Verification>('GET', path);
     // Not stored yet, or for the moment nobody to ask.
     if (answer.status === 404 || answer.status >= 500) continue;
     result = answer.body;
     if (result.status !== 'running') return result;
+    heard = Date.now();
   }
-  return result;
+  return { ...result, status: 'was not finished: nothing was heard of it for two minutes' };
 }

@@ -6,7 +6,8 @@ export interface SourceState {
   status: string;
   lag_seconds: number | null;
   lag_bytes: number | null;
-  changes_total: number;
+  /** Null when ClickHouse cannot be asked. */
+  changes_total: number | null;
   tables: { asset_id: string; table: string; status: string; rows: number | null }[];
   last_error: { reason: string; remedy: string } | null;
 }

@@ -65,14 +65,15 @@ export class StatusLine {
   #describeSource(source: SourceState): string {
     const now = performance.now();
     const before = this.#before.get(source.id);
-    this.#before.set(source.id, { changes: source.changes_total, at: now });
-    const rate = before ? Math.max(0, (source.changes_total - before.changes) / ((now - before.at) / 1000)) : 0;
+    const total = source.changes_total ?? before?.changes ?? 0;
+    this.#before.set(source.id, { changes: total, at: now });
+    const rate = before ? Math.max(0, (total - before.changes) / ((now - before.at) / 1000)) : 0;
     const live = source.tables.filter((table) => table.status === 'streaming').length;
     const lag = source.lag_seconds === null ? 'unknown' : `${source.lag_seconds.toFixed(1)} s`;
     const parts = [
       `${source.id} ${source.status}`,
       `${Math.round(rate).toLocaleString('en')} changes/s`,
-      `${source.changes_total.toLocaleString('en')} in all`,
+      `${total.toLocaleString('en')} in all`,
       `lag ${lag}`,
       `${live}/${source.tables.length} tables`,
     ];
