@@ -2,7 +2,7 @@
  * Values that PostgreSQL did not send: large ones stored out of line (TOAST) that an UPDATE left unchanged. They are
  * looked for in this order, and never replaced by a default:
  *
- * 1. the same key earlier in this batch (after a change of key: the replaced row);
+ * 1. the same key earlier in this batch (after a change of key: the replaced row, if its value was sent, not looked up);
  * 2. the copy's row of the same key, tombstones counted. At or above this row's version: the row is overtaken and is
  *    dropped. A tombstone, open rejects, or no row: go on. After a change of key never from the copy: its row may be
  *    from the future of this transaction;
@@ -18,6 +18,7 @@ import { Block } from '../../load/block.ts';
 import { type ClickHouse, quoteName as quoteCopyName } from '../../load/clickhouse.ts';
 import type { ChangeBatch, HollowRow, TableChanges } from '../stream.ts';
 import { connect, quoteName, quoteTable } from './connection.ts';
+import { waitUntilDurable } from './durable.ts';
 import { RowEncoder, rowBound } from './encode.ts';
 
 /** Keys that are asked for in one statement. */
@@ -116,6 +117,7 @@ export class MissingValues {
         await readKeys(client, table, keys.slice(from, from + keysAtOnce), found);
       }
       await client.query('COMMIT');
+      await waitUntilDurable(client);
       return found;
     } catch (error) {
       await this.close();
@@ -202,9 +204,10 @@ async function readKeys(
   const types = key.map((column) => column.type);
   const list = keys.map((_, k) => `(${key.map((_column, i) => `$${k * key.length + i + 1}::${types[i]}`).join(', ')})`);
   const { rows } = await client.query({
-    text: `SELECT ${table.columns.map((column) => `${quoteName(column.name)}::text`).join(', ')} FROM ONLY ${quoteTable(table)} WHERE (${key.map((column) => quoteName(column.name)).join(', ')}) IN (${list.join(', ')})`,
+    text: `SELECT ${table.columns.map((column) => quoteName(column.name)).join(', ')} FROM ONLY ${quoteTable(table)} WHERE (${key.map((column) => quoteName(column.name)).join(', ')}) IN (${list.join(', ')})`,
     values: params,
     rowMode: 'array',
+    types: { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig,
   });
   const encoder = new RowEncoder(table);
   for (const row of rows as (string | null)[][]) {
@@ -291,10 +294,20 @@ function originOf(
   plan: Map<number, Origin>,
 ): Origin {
   // An overtaken base says nothing of what the copy has for this row: look there.
-  if (base >= 0 && plan.get(base) !== 'overtaken') return base;
+  if (base >= 0 && plan.get(base) !== 'overtaken' && (row.replaced < 0 || wasSent(base, plan))) return base;
   const copy = row.replaced < 0 ? copied.get(rows.key(row.row)) : undefined;
   if (copy && BigInt(copy.version) >= BigInt(row.version)) return 'overtaken';
   return copy && !copy.deleted ? 'copy' : 'source';
+}
+
+/**
+ * True when all values of a row were sent, with it or with a row of this batch that it follows. What was looked up for a
+ * key may be that of a later row of the same key: it must not move on to another key.
+ */
+function wasSent(row: number, plan: Map<number, Origin>): boolean {
+  let origin = plan.get(row);
+  while (typeof origin === 'number') origin = plan.get(origin);
+  return origin === undefined;
 }
 
 function fillRow(row: HollowRow, rows: TableRows, values: Filled | undefined, origin: Origin): Filled {

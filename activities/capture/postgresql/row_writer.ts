@@ -83,6 +83,7 @@ export class RowWriter {
       // The key is another: a tombstone for the old one. It is written even when the new row is rejected.
       effects.effects++;
       if (this.#tombstone(bytes, newAt - oldAt, this.#old, transaction, offset)) replaced = this.#block.rows - 1;
+      else effects.rejected++;
     }
     this.#row(bytes, end - oldAt, transaction, offset, true, replaced);
   }

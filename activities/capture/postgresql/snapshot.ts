@@ -2,18 +2,17 @@
  * The snapshot of a table, in chunks by key: read at any time after the barrier, beside the stream, again after a crash,
  * by any worker. Every row carries the version of the table's start position, so whatever the stream brings wins.
  */
-import { performance } from 'node:perf_hooks';
 import type pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
-import { compareLsn, parseLsn } from '../../../model/position.ts';
+import { parseLsn } from '../../../model/position.ts';
 import { keyColumns, type TableSchema, tableName } from '../../../model/table.ts';
 import { snapshotVersion } from '../../../model/version.ts';
 import { Block } from '../../load/block.ts';
 import type { Reject } from '../stream.ts';
 import { connect, quoteName, quoteTable, quoteText } from './connection.ts';
+import { waitUntilDurable } from './durable.ts';
 import { copyBytes, RowEncoder } from './encode.ts';
 import { timeText } from './postgres_stream.ts';
-import { flushPosition } from './slot.ts';
 import { frameType, RawSession } from './wire.ts';
 
 /** Rows of a chunk. Small enough to be read again without regret, large enough to cost little besides its rows. */
@@ -231,7 +230,7 @@ class ChunkReader {
     const rejects = this.#rejects;
     this.#rejects = [];
     const part = this.#part++;
-    this.#writing = this.#waitUntilDurable().then(() => this.#options.write(block, rejects, part));
+    this.#writing = waitUntilDurable(this.#watcher).then(() => this.#options.write(block, rejects, part));
     if (this.#session!.paused) this.#session!.resume();
     await this.#writing;
     this.#writing = undefined;
@@ -242,19 +241,6 @@ class ChunkReader {
     block.length = 0;
     block.rows = 0;
     this.#spare = block;
-  }
-
-  /** What was read may be a commit that is not on disk yet; a crash there would leave a phantom in the copy. */
-  async #waitUntilDurable(): Promise<void> {
-    const { rows } = await this.#watcher.query<{ lsn: string }>(
-      'SELECT pg_catalog.pg_current_wal_insert_lsn()::text AS lsn',
-    );
-    const until = performance.now() + 30_000;
-    while (compareLsn(await flushPosition(this.#watcher), rows[0]!.lsn) < 0) {
-      if (performance.now() > until)
-        throw new SluiceError('source_unreachable', 'the source does not flush its log', 'It is tried again.');
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
   }
 
   /** One line of COPY: fields already escaped much as TSV has them; those that need more are taken apart. */
