@@ -24,10 +24,10 @@ export interface AssetEffects {
 /**
  * `begin` opens a lease (its fence) · `rows` changes · `truncate` one truncate, alone · `idle` the source moved on
  * without changes for us · `chunk` part of a snapshot (its positions are the table's starting point) · `snapshot` a finished
- * one (from its start to the position that the stream must pass) · `removed` the source was disconnected: what stands
- * before says nothing about a later source of that name.
+ * one (from its start to the position that the stream must pass) · `released` tables are not captured any more · `removed` the
+ * source was disconnected: what stands before says nothing about a later source of that name.
  */
-export type BatchKind = 'begin' | 'rows' | 'truncate' | 'idle' | 'chunk' | 'snapshot' | 'removed';
+export type BatchKind = 'begin' | 'rows' | 'truncate' | 'idle' | 'chunk' | 'snapshot' | 'released' | 'removed';
 
 /** A row of `_batches`, as JSON: positions, versions and 64-bit numbers are strings, times ISO 8601 in UTC. */
 export interface BatchRecord {

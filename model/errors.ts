@@ -44,6 +44,10 @@ export const errorTable = {
   table_changed: { transient: false, meaning: 'the table is not the one that the copy was made from' },
   table_unusable: { transient: false, meaning: 'the table cannot be copied as it is' },
   sink_refused: { transient: false, meaning: 'ClickHouse refused the statement or the rows' },
+  rows_refused: {
+    transient: false,
+    meaning: 'ClickHouse refused rows of one table: that table stops, its neighbours go on',
+  },
   sink_damaged: { transient: false, meaning: 'ClickHouse detached broken parts: the copy may miss acknowledged rows' },
   conservation: { transient: false, meaning: 'ClickHouse confirmed another number of rows than were sent' },
   unexpected: { transient: false, meaning: 'a case that nobody thought of: please report it' },

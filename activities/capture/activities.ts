@@ -2,18 +2,15 @@
 import { isDeepStrictEqual } from 'node:util';
 import { Context } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
-import pg from 'pg';
-import { behindPageHeader, parseLsn } from '../../model/position.ts';
 import type { ConnectRequest } from '../../model/source.ts';
 import { verifySource } from '../check/verify_source.ts';
 import { lastRecord, readRecords } from '../load/batches.ts';
 import { CaptureContext, type CaptureSettings } from './context.ts';
 import type { CaptureActivities } from './contract.ts';
 import { Leases } from './lease.ts';
-import { withConnection } from './postgresql/connection.ts';
-import { preflight } from './postgresql/preflight.ts';
 import { prepareSource, releaseTables, removeSource } from './prepare.ts';
 import { copyChunk, finishSnapshot, planSnapshot } from './snapshots.ts';
+import { type Connected, openSource, type Source } from './source.ts';
 
 /** Activities and what they keep open; `close` when the worker ends. */
 export function createCaptureActivities(options: {
@@ -42,37 +39,27 @@ async function preflightSource(
   context: CaptureContext,
   { request, current }: { request: ConnectRequest; current?: ConnectRequest },
 ): ReturnType<CaptureActivities['preflightSource']> {
-  const connectionString = context.connectionString(request);
-  const same = current === undefined || sameSource(context, current, request, connectionString);
-  const { findings, tables } = await withConnection(
-    { connectionString, applicationName: `sluice ${request.id} preflight` },
-    (client) => preflight(client, request.id, request.config),
-  );
+  const source = await openSource(request.type);
+  const connected = context.connected(request);
+  const same = current === undefined || isSame(context, source, current, connected);
+  const { findings, tables } = await source.preflight(connected);
   if (request.config.mode !== 'copy') {
-    findings.unshift({
-      code: 'mode',
-      blocking: true,
-      detail: `mode ${request.config.mode} is not built yet`,
-      remedy: 'Use mode: copy.',
-    });
+    const detail = `mode ${request.config.mode} is not built yet`;
+    findings.unshift({ code: 'mode', blocking: true, detail, remedy: 'Use mode: copy.' });
   }
   return { findings, tables: tables.map(({ asset_id, schema, table }) => ({ asset_id, schema, table })), same };
 }
 
 /** Whether a second connect means the source that is connected already: same place, same configuration. */
-function sameSource(
+function isSame(
   context: CaptureContext,
+  source: Source,
   current: ConnectRequest,
-  request: ConnectRequest,
-  connectionString: string,
+  { request, connectionString }: Connected,
 ): boolean {
   if (current.type !== request.type || !isDeepStrictEqual(current.config, request.config)) return false;
-  const place = (text: string) => {
-    const { host, port, database } = new pg.Client({ connectionString: text });
-    return `${host}:${port}/${database}`;
-  };
   try {
-    return place(context.connectionString(current)) === place(connectionString);
+    return source.samePlace(context.connectionString(current), connectionString);
   } catch {
     // Sealed with a key that is gone: connecting again is how a source gets the new one.
     return true;
@@ -81,13 +68,14 @@ function sameSource(
 
 async function awaitPosition(
   context: CaptureContext,
-  { source, position }: { source: string; position: string },
+  { source: id, position }: { source: string; position: string },
 ): Promise<void> {
   const activity = Context.current();
-  const target = parseLsn(position);
+  const { type } = await context.request(id);
+  const source = await openSource(type);
   for (;;) {
-    const record = await lastRecord(context.clickhouse('read'), source);
-    if (record && behindPageHeader(parseLsn(record.position_to)) >= target) return;
+    const record = await lastRecord(context.clickhouse('read'), id);
+    if (record && source.passed(record.position_to, position)) return;
     activity.heartbeat(record?.position_to);
     await activity.sleep(200);
   }

@@ -5,7 +5,9 @@ import { asSluiceError, type Place, SluiceError } from '../../model/errors.ts';
 import { captureMessages, captureWorkflowId, catalogMessages, catalogWorkflowId } from '../../model/messages.ts';
 import type { CaptureStatus, ConnectRequest } from '../../model/source.ts';
 import { ClickHouse, type Role } from '../load/clickhouse.ts';
+import { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { open } from '../secrets.ts';
+import type { Connected } from './source.ts';
 
 /** What of the process's settings activities need. */
 export interface CaptureSettings {
@@ -35,6 +37,16 @@ export class CaptureContext {
       this.#roles.set(role, clickhouse);
     }
     return clickhouse;
+  }
+
+  /** The sink for a role. */
+  sink(role: 'write' | 'snapshot'): ClickHouseSink {
+    return new ClickHouseSink(this.clickhouse(role));
+  }
+
+  /** A source with its connection string in the open. */
+  connected(request: ConnectRequest): Connected {
+    return { request, connectionString: this.connectionString(request) };
   }
 
   /** The connection string in the open: never to be logged, thrown or returned. */

@@ -1,33 +1,37 @@
 /** A lease: one run of the capture loop as an activity, fenced against its predecessors. */
 import { Context } from '@temporalio/activity';
-import { type AssetEffects, addEffects, type BatchRecord, noEffects } from '../../model/batch.ts';
+import { type AssetEffects, addEffects, noEffects } from '../../model/batch.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import type { ConnectRequest, LeaseProgress, LeaseSummary } from '../../model/source.ts';
 import type { TableSchema } from '../../model/table.ts';
-import { lastRecord, loadSchemas, readRecords } from '../load/batches.ts';
-import type { ClickHouse } from '../load/clickhouse.ts';
+import { loadSchemas, readRecords } from '../load/batches.ts';
+import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { activityError, type CaptureContext } from './context.ts';
 import type { TableRef } from './contract.ts';
 import { CaptureLoop } from './loop.ts';
-import { readTables } from './postgresql/catalog.ts';
-import { withConnection } from './postgresql/connection.ts';
-import { MissingValues } from './postgresql/missing_values.ts';
-import { PostgresStream } from './postgresql/postgres_stream.ts';
-import { checkCluster, checkSlot, clusterOf, freeSlot, readSlot, replicationNames } from './postgresql/slot.ts';
+import { attemptsLimit, checkIdentity } from './prepare.ts';
+import { type Connected, openSource, type Source } from './source.ts';
+import type { ChangeStream } from './stream.ts';
 
-/** Attempts of a lease: lease number * attemptsLimit + attempt is its place in the order of all. */
-const attemptsLimit = 65_536;
 /** How long a stream is kept open for the next lease: attaching anew reads the log again from the restart point. */
 const keepOpen = 30_000;
 
 interface Attached {
   /** What the stream was opened for: another one is needed when it differs. */
   key: string;
-  stream: PostgresStream;
-  missing: MissingValues;
+  stream: ChangeStream;
   cluster: string;
   epoch: number;
   expires: NodeJS.Timeout | undefined;
+}
+
+/** What a lease needs a stream for. */
+interface Wanted {
+  source: Source;
+  connected: Connected;
+  sink: ClickHouseSink;
+  tables: TableRef[];
+  schemas: TableSchema[];
 }
 
 export interface LeaseInput {
@@ -88,18 +92,23 @@ export class Leases {
     live: (progress: () => LeaseProgress) => void,
   ): Promise<LeaseSummary> {
     const { request, tables } = input;
-    const source = request.id;
-    const write = this.#context.clickhouse('write');
+    const sink = this.#context.sink('write');
+    const source = await openSource(request.type);
+    const connected = this.#context.connected(request);
     const lease = input.lease * attemptsLimit + activity.info.attempt;
-    await endInserts(write, source, lease);
-    await refuseDamage(write, source);
-    const predecessors = await this.#predecessors(source, input.lease, lease);
-    const { attached, position, failed } = await this.#attach(input, write);
+    await sink.endInserts(`${request.id}/`, lease);
+    await sink.checkDamage(
+      request.id,
+      tables.map((table) => table.asset_id),
+    );
+    const predecessors = await this.#predecessors(request.id, input.lease, lease);
+    const { schemas, failed } = await this.#knownTables(source, connected, tables);
     for (const record of predecessors) Object.assign(failed, ofTables(record.failed, tables));
+    const { attached, position } = await this.#attach({ source, connected, sink, tables, schemas });
     const loop = new CaptureLoop({
-      source,
+      source: request.id,
       stream: attached.stream,
-      clickhouse: write,
+      sink,
       lease,
       cluster: attached.cluster,
       epoch: attached.epoch,
@@ -112,6 +121,7 @@ export class Leases {
       signal: abort.signal,
       duration: input.seconds * 1000,
       failed,
+      checkTables: async () => (await this.#knownTables(source, connected, tables)).failed,
     });
     live(() => loop.progress());
     let ended: LeaseSummary['ended'] | undefined;
@@ -119,8 +129,8 @@ export class Leases {
       ended = await loop.run();
     } finally {
       // A stream that a lease left in order waits for the next one; any other may hold what nobody will write.
-      if (ended === 'time' || ended === 'summary_full') this.#keep(source, attached);
-      else closeAttached(attached);
+      if (ended === 'time' || ended === 'summary_full') this.#keep(request.id, attached);
+      else attached.stream.close();
     }
     return summarize(ended, input.lease, loop, predecessors, position);
   }
@@ -134,82 +144,54 @@ export class Leases {
   }
 
   /** The kept stream when it goes on exactly where the records end, else a new one. */
-  async #attach(
-    { request, tables }: LeaseInput,
-    write: ClickHouse,
-  ): Promise<{ attached: Attached; position: string; failed: Record<string, ErrorReport> }> {
-    const source = request.id;
-    const connectionString = this.#context.connectionString(request);
-    const names = replicationNames(request);
-    const { schemas, failed } = await this.#knownTables(request, tables, connectionString);
-    const key = JSON.stringify([schemas, names, request]);
-    const kept = this.#take(source);
-    const record = await lastRecord(write, source);
-    if (!record) throw noBeginning(source);
-    if (kept?.key === key && kept.stream.continuesAt(record.position_to)) {
-      return { attached: kept, position: record.position_to, failed };
-    }
-    if (kept) closeAttached(kept);
-    return { ...(await this.#open(request, connectionString, key, schemas)), failed };
+  async #attach(wanted: Wanted): Promise<{ attached: Attached; position: string }> {
+    const { connected, sink, schemas } = wanted;
+    const { request } = connected;
+    const key = JSON.stringify([schemas, request]);
+    const kept = this.#take(request.id);
+    const record = await sink.lastRecord(request.id);
+    if (!record) throw noBeginning(request.id);
+    if (kept?.key === key && kept.stream.continuesAt(record.position_to))
+      return { attached: kept, position: record.position_to };
+    kept?.stream.close();
+    return this.#open(wanted, key);
   }
 
   async #open(
-    request: ConnectRequest,
-    connectionString: string,
+    { source, connected, sink, tables, schemas }: Wanted,
     key: string,
-    schemas: TableSchema[],
   ): Promise<{ attached: Attached; position: string }> {
-    const source = request.id;
-    const names = replicationNames(request);
-    const record = await this.#takeSlot(request, connectionString);
+    const { id } = connected.request;
+    const identity = await source.identity(connected);
+    // Once nobody else reads the log, nobody else can add a record that counts.
+    await source.claim(connected);
+    const record = await sink.lastRecord(id);
+    if (!record) throw noBeginning(id);
     const { position_to: position, cluster, epoch } = record;
-    const missing = new MissingValues(this.#context.clickhouse('write'), connectionString, source);
-    const stream = await PostgresStream.open({
-      connectionString,
-      source,
-      ...names,
+    checkIdentity(identity, cluster, id);
+    await source.checkLog(connected, position);
+    const stream = await source.openStream(connected, {
       position,
       epoch,
       tables: schemas,
-      excluded: excludedColumns(request, schemas),
-      maxAge: request.config.poll_interval * 1000,
       maxRows: this.#context.settings.bufferSize,
-      maxBytes: 8 * 1024 * 1024,
-      fill: (batch) => missing.fill(batch),
+      floors: Object.fromEntries(
+        tables.map((table) => [table.asset_id, source.snapshotVersion(epoch, table.start_position)]),
+      ),
+      newestRows: (table, keys) => sink.newestRows(table, keys),
     });
-    return { attached: { key, stream, missing, cluster, epoch, expires: undefined }, position };
-  }
-
-  /** Ends whoever reads the slot, and answers the last record once nobody else can add one that counts. */
-  async #takeSlot(request: ConnectRequest, connectionString: string): Promise<BatchRecord> {
-    const { slot } = replicationNames(request);
-    const session = { connectionString, applicationName: `sluice ${request.id}` };
-    const cluster = await clusterOf(session);
-    return withConnection(session, async (client) => {
-      await freeSlot(client, slot);
-      const record = await lastRecord(this.#context.clickhouse('write'), request.id);
-      if (!record) throw noBeginning(request.id);
-      checkCluster(cluster, record.cluster, request.id);
-      checkSlot(await readSlot(client, slot), slot, request.id, record.position_to);
-      return record;
-    });
+    return { attached: { key, stream, cluster, epoch, expires: undefined }, position };
   }
 
   /** Schemas that the copies were made from; a table that is another one by now has failed. */
   async #knownTables(
-    request: ConnectRequest,
+    source: Source,
+    connected: Connected,
     tables: TableRef[],
-    connectionString: string,
   ): Promise<{ schemas: TableSchema[]; failed: Record<string, ErrorReport> }> {
-    const saved = await loadSchemas(this.#context.clickhouse('write'), request.id);
-    const now = await withConnection({ connectionString, applicationName: `sluice ${request.id}` }, (client) =>
-      readTables(client, request.id, {
-        tables: tables.map(({ schema, table }) => `${schema}.${table}`),
-        excludeColumns: request.config.exclude_columns,
-        assetIds: request.config.options.asset_ids as Record<string, string> | undefined,
-      }),
-    );
-    const current = new Map(now.map((table) => [table.asset_id, table]));
+    const { id } = connected.request;
+    const saved = await loadSchemas(this.#context.clickhouse('write'), id);
+    const current = new Map((await source.readTables(connected, tables)).map((table) => [table.asset_id, table]));
     const schemas: TableSchema[] = [];
     const failed: Record<string, ErrorReport> = {};
     for (const { asset_id, table } of tables) {
@@ -219,7 +201,7 @@ export class Leases {
         : 'what its copy was made from is not stored';
       if (schema && reason === undefined) schemas.push(schema);
       else {
-        const remedy = `Make its copy anew: sluice sources resync ${request.id} ${table}`;
+        const remedy = `Make its copy anew: sluice sources resync ${id} ${table}`;
         failed[asset_id] = { kind: 'table_changed', reason: `the table was changed in the source: ${reason}`, remedy };
       }
     }
@@ -249,29 +231,13 @@ export class Leases {
 
   #discard(source: string): void {
     const kept = this.#take(source);
-    if (kept) closeAttached(kept);
+    kept?.stream.close();
   }
 }
 
 function noBeginning(source: string): SluiceError {
   const remedy = `Make the copies anew: sluice sources resync ${source}`;
   return new SluiceError('slot_lost', 'there is no record of where the stream begins', remedy, { source });
-}
-
-function closeAttached(attached: Attached): void {
-  attached.stream.close();
-  attached.missing.close().catch(() => {});
-}
-
-/** By asset id, the columns that are left out. */
-function excludedColumns(request: ConnectRequest, schemas: TableSchema[]): Record<string, string[]> {
-  const excluded: Record<string, string[]> = {};
-  for (const { asset_id, schema, table } of schemas) {
-    const { exclude_columns } = request.config;
-    excluded[asset_id] =
-      exclude_columns[`${schema}.${table}`] ?? (schema === 'public' ? exclude_columns[table] : undefined) ?? [];
-  }
-  return excluded;
 }
 
 /** How a table differs from what its copy was made from, or undefined. */
@@ -291,39 +257,6 @@ export function tableDifference(known: TableSchema, now: TableSchema | undefined
   }
   for (const column of columns.values()) return `column ${column.name} is new`;
   return undefined;
-}
-
-/**
- * Ends inserts of earlier leases that may still run on a server, never those of snapshots; an embedded engine runs them
- * one after the other anyway.
- */
-async function endInserts(write: ClickHouse, source: string, lease: number): Promise<void> {
-  try {
-    await write.command(
-      `KILL QUERY WHERE startsWith(query_id, {prefix:String}) AND toUInt64OrNull(splitByChar('/', query_id)[2]) < {lease:UInt64} SYNC`,
-      { params: { prefix: `${source}/`, lease } },
-    );
-  } catch (error) {
-    // Without the right to kill, versions still keep the copy right; only the fence is weaker.
-    if (!(error instanceof SluiceError) || error.transient) throw error;
-  }
-}
-
-/** A part that ClickHouse found broken at its start may have held acknowledged rows. */
-async function refuseDamage(write: ClickHouse, source: string): Promise<void> {
-  const rows = await write.rows<{ name: string; parts: string }>(
-    `SELECT table AS name, count() AS parts FROM system.detached_parts
-     WHERE database = {database:String} AND startsWith(table, {source:String}) AND startsWith(reason, 'broken') GROUP BY table`,
-    { params: { database: write.database, source } },
-  );
-  const damaged = rows[0];
-  if (!damaged) return;
-  throw new SluiceError(
-    'sink_damaged',
-    `ClickHouse detached ${damaged.parts} broken parts of ${damaged.name}`,
-    `Drop the detached parts (ALTER TABLE … DROP DETACHED PART), then: sluice sources resync ${source}`,
-    { source, table: damaged.name },
-  );
 }
 
 /** The failures that concern these tables. */

@@ -6,16 +6,14 @@ import { performance } from 'node:perf_hooks';
 import { type AssetEffects, addEffects, type BatchKind, type BatchRecord, noEffects } from '../../model/batch.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import type { LeaseProgress } from '../../model/source.ts';
-import { sealRecord, writeRecord, writeRejects } from '../load/batches.ts';
-import type { ClickHouse } from '../load/clickhouse.ts';
-import { copyColumns, sweepBelow } from '../load/tables.ts';
+import { sealRecord } from '../load/batches.ts';
+import type { Sink } from '../load/sink.ts';
 import type { ChangeBatch, ChangeStream, TableChanges } from './stream.ts';
 
 export interface LoopOptions {
   source: string;
   stream: ChangeStream;
-  /** Of the role `write`: its statements run in order. */
-  clickhouse: ClickHouse;
+  sink: Sink;
   /** lease number * 65536 + attempt. */
   lease: number;
   cluster: string;
@@ -29,12 +27,16 @@ export interface LoopOptions {
   duration: number;
   /** Tables that failed before the loop began: they stand in its first record. */
   failed: Record<string, ErrorReport>;
+  /** Looks whether the tables are still what their copies were made from; answers those that are not. */
+  checkTables: () => Promise<Record<string, ErrorReport>>;
   /** For tests of crashes: called between the steps of a batch. */
   onStep?: (step: 'written' | 'recorded' | 'acknowledged', batch: ChangeBatch) => Promise<void> | void;
 }
 
 /** A summary is cut when the failed tables and sums of a lease could grow past what the history should hold. */
 const summaryLimit = 400;
+/** Milliseconds between two looks at the definitions of tables. */
+const lookEvery = 5_000;
 
 export class CaptureLoop {
   readonly #options: LoopOptions;
@@ -45,6 +47,8 @@ export class CaptureLoop {
   #from = '';
   #safe: string;
   #lastBatchAt: string | null = null;
+  #doubt = false;
+  #lookedAt = Number.NEGATIVE_INFINITY;
   batches = 0;
   changes = 0;
   readonly assets: Record<string, AssetEffects> = {};
@@ -87,11 +91,23 @@ export class CaptureLoop {
       if (atTransactionEnd && performance.now() >= end) return 'time';
       const batch = await stream.next(1000, signal);
       if (!batch) continue;
+      await this.#lookAtTables(batch);
       await this.#process(batch);
       atTransactionEnd = batch.inner === '';
       if (Object.keys(this.failed).length > 0) return 'table_failed';
       if (Object.keys(this.assets).length >= summaryLimit) return 'summary_full';
     }
+  }
+
+  /** Tables that the source announced again are looked at, at most every few seconds: any maintenance announces them. */
+  async #lookAtTables(batch: ChangeBatch): Promise<void> {
+    this.#doubt = this.#options.stream.takeDoubt() || this.#doubt;
+    if (!this.#doubt || performance.now() - this.#lookedAt < lookEvery) return;
+    this.#doubt = false;
+    this.#lookedAt = performance.now();
+    const failed = await this.#options.checkTables();
+    Object.assign(batch.failed, failed);
+    batch.tables = batch.tables.filter((changes) => !(changes.table.asset_id in failed));
   }
 
   async #process(batch: ChangeBatch): Promise<void> {
@@ -124,22 +140,18 @@ export class CaptureLoop {
     assets: Record<string, AssetEffects>,
     failed: Record<string, ErrorReport>,
   ): Promise<void> {
-    const { clickhouse } = this.#options;
+    const { sink } = this.#options;
     const { table, block, effects, rejects } = changes;
     try {
       const version = batch.truncated[table.asset_id];
       if (version !== undefined) {
         const committed = timeOf(batch.committedFirst)!.replace('T', ' ').replace('Z', '');
-        await sweepBelow(clickhouse, table, version, committed, `${id}/${table.asset_id}`);
+        await sink.sweepBelow(table, version, committed, `${id}/${table.asset_id}`);
+        await sink.discardRejects(table.asset_id, version);
       }
-      if (rejects.length > 0) await writeRejects(clickhouse, table.asset_id, id, rejects);
+      if (rejects.length > 0) await sink.reject(table.asset_id, rejects, id);
       if (block.rows > 0) {
-        const written = await clickhouse.insertTsv(
-          table.asset_id,
-          copyColumns(table),
-          [block.content()],
-          `${id}/${table.asset_id}`,
-        );
+        const written = await sink.write(table, block, `${id}/${table.asset_id}`);
         // Attached views count too, so more is right; fewer is a loss.
         if (!(written >= block.rows)) throw lostRows(table.asset_id, block.rows, written);
         effects.written = block.rows;
@@ -147,7 +159,9 @@ export class CaptureLoop {
       }
       assets[table.asset_id] = effects;
     } catch (error) {
-      if (!(error instanceof SluiceError) || error.transient) throw error;
+      // Only what speaks of these rows stops the table alone; all else stops the lease before anything is acknowledged.
+      const own = error instanceof SluiceError && (error.kind === 'rows_refused' || error.kind === 'conservation');
+      if (!own) throw error;
       failed[table.asset_id] = {
         ...error.report(),
         remedy: `${error.remedy} Then: sluice sources resync ${this.#options.source} ${table.table}`,
@@ -162,7 +176,7 @@ export class CaptureLoop {
     failed: Record<string, ErrorReport>,
     durations: BatchRecord['durations'],
   ): Promise<void> {
-    const { source, clickhouse, lease, cluster, epoch, workflow } = this.#options;
+    const { source, sink, lease, cluster, epoch, workflow } = this.#options;
     // An idle record only moves the position: it takes the place of the idle one before.
     // It also covers what that one did, or the records would show a gap.
     const replaces = kind === 'idle' && this.#lastKind === 'idle';
@@ -192,7 +206,7 @@ export class CaptureLoop {
       attempt: workflow.attempt,
       previous_hash: this.#hash,
     });
-    await writeRecord(clickhouse, record);
+    await sink.record(record);
     // The chain leaves idle records out: they are replaced.
     if (kind !== 'idle') this.#hash = record.hash;
     this.#seq = seq + 1;

@@ -1,39 +1,15 @@
-/** Making a source ready: copies, publication, slot, start positions; and taking it apart again. */
-import type pg from 'pg';
+/** Making a source ready: copies, log, start positions; and taking it apart again. */
 import { asSluiceError, SluiceError } from '../../model/errors.ts';
 import type { ConnectRequest } from '../../model/source.ts';
 import { type TableSchema, tableName } from '../../model/table.ts';
-import {
-  createOwnTables,
-  lastRecord,
-  lastRecordEver,
-  readRecords,
-  saveSchema,
-  sealRecord,
-  writeRecord,
-} from '../load/batches.ts';
+import { lastRecordEver, readRecords, saveSchema, sealRecord } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
-import { copyDifference, createCopy, dropCopy } from '../load/tables.ts';
 import type { CaptureContext } from './context.ts';
 import type { PreparedSource, TableRef } from './contract.ts';
-import { readTables } from './postgresql/catalog.ts';
-import { connect, withConnection } from './postgresql/connection.ts';
-import {
-  checkCluster,
-  checkSlot,
-  clusterOf,
-  createSlot,
-  dropReplication,
-  flushPosition,
-  freeSlot,
-  publish,
-  readSlot,
-  replicationNames,
-  unpublish,
-} from './postgresql/slot.ts';
+import { type Connected, openSource, type Source } from './source.ts';
 
 /** Leases are numbered in the upper bits, attempts in the lower 16. */
-const attemptsLimit = 65_536;
+export const attemptsLimit = 65_536;
 
 /** See CaptureActivities.prepareSource. */
 export async function prepareSource(
@@ -41,21 +17,19 @@ export async function prepareSource(
   input: { request: ConnectRequest; tables: TableRef[] },
 ): Promise<PreparedSource> {
   const { request, tables } = input;
-  const clickhouse = context.clickhouse('write');
-  await createOwnTables(clickhouse);
-  const session = { connectionString: context.connectionString(request), applicationName: `sluice ${request.id}` };
-  const cluster = await clusterOf(session);
-  const client = await connect(session);
+  const sink = context.sink('write');
+  const { clickhouse } = sink;
+  const source = await openSource(request.type);
+  const connected = context.connected(request);
   try {
-    const schemas = await schemasOf(client, request, tables);
+    await sink.createOwnTables();
+    const schemas = await schemasOf(source, connected, tables);
     const known = await recordedSnapshots(clickhouse, request.id, tables);
+    const isNew = (table: TableRef) => table.start_position === '' && !known.has(table.asset_id);
     for (const table of tables) {
-      const schema = schemas.get(table.asset_id)!;
-      if (!known.has(table.asset_id) && table.start_position === '')
-        await makeCopy(clickhouse, schema, table.generation);
+      if (isNew(table)) await sink.createCopy(schemas.get(table.asset_id)!, table.generation > 1);
     }
-    await publish(client, replicationNames(request).publication, [...schemas.values()]);
-    const begun = await beginStream(client, clickhouse, input, cluster);
+    const begun = await beginStream(context, source, connected, tables, [...schemas.values()]);
     const prepared: PreparedSource['tables'] = [];
     for (const table of tables) {
       const done = begun.fresh ? undefined : known.get(table.asset_id);
@@ -63,79 +37,52 @@ export async function prepareSource(
       else if (table.start_position !== '' && !begun.fresh) prepared.push({ ...table, snapshot_done: false });
       else {
         await saveSchema(clickhouse, request.id, schemas.get(table.asset_id)!, table.generation);
-        prepared.push({
-          ...table,
-          start_position: begun.fresh ? begun.position : await flushPosition(client),
-          snapshot_done: false,
-        });
+        const start = begun.fresh ? begun.position : await source.startPosition(connected);
+        prepared.push({ ...table, start_position: start, snapshot_done: false });
       }
     }
     return { position: begun.position, last_lease: begun.lastLease, tables: prepared };
   } catch (error) {
     throw asSluiceError(error, { source: request.id });
-  } finally {
-    await client.end().catch(() => {});
   }
 }
 
 /** Schemas by asset id. Errors: `table_missing`. */
-async function schemasOf(
-  client: pg.Client,
-  request: ConnectRequest,
-  tables: TableRef[],
-): Promise<Map<string, TableSchema>> {
-  const found = await readTables(client, request.id, {
-    tables: tables.map(({ schema, table }) => `${schema}.${table}`),
-    excludeColumns: request.config.exclude_columns,
-    assetIds: request.config.options.asset_ids as Record<string, string> | undefined,
-  });
-  const schemas = new Map(found.map((schema) => [schema.asset_id, schema]));
+async function schemasOf(source: Source, connected: Connected, tables: TableRef[]): Promise<Map<string, TableSchema>> {
+  const { id } = connected.request;
+  const schemas = new Map((await source.readTables(connected, tables)).map((schema) => [schema.asset_id, schema]));
   for (const table of tables) {
     if (schemas.has(table.asset_id)) continue;
     throw new SluiceError(
       'table_missing',
       `the table ${tableName(table)} is not in the source, or has no usable key any more`,
-      `Take it out: sluice sources remove-tables ${request.id} ${tableName(table)}`,
-      { source: request.id, table: tableName(table) },
+      `Take it out: sluice sources remove-tables ${id} ${tableName(table)}`,
+      { source: id, table: tableName(table) },
     );
   }
   return schemas;
 }
 
-/** A table that is copied anew after it changed needs another table; one that is there and fits is kept. */
-async function makeCopy(clickhouse: ClickHouse, schema: TableSchema, generation: number): Promise<void> {
-  if (generation > 1) {
-    const there = await clickhouse.rows(
-      'SELECT 1 FROM system.tables WHERE database = {database:String} AND name = {table:String}',
-      {
-        params: { database: clickhouse.database, table: schema.asset_id },
-      },
-    );
-    if (there.length > 0 && (await copyDifference(clickhouse, schema)) !== undefined)
-      await dropCopy(clickhouse, schema.asset_id);
-  }
-  await createCopy(clickhouse, schema);
-}
-
-/** Finished snapshots since the source was connected: a flow that lost its state goes on from them. */
+/**
+ * Finished snapshots that still count: a flow that lost its state goes on from them. One counts no more when its table
+ * failed later (its changes were left out since), or was released, or the whole source was removed.
+ */
 async function recordedSnapshots(
   clickhouse: ClickHouse,
   source: string,
   tables: TableRef[],
 ): Promise<Map<string, Pick<TableRef, 'start_position' | 'generation'>>> {
-  const records = await readRecords(
-    clickhouse,
-    `source = {source:String} AND kind IN ('snapshot', 'removed')`,
-    { source },
-    'lease, seq, recorded_at',
-  );
+  const where = `source = {source:String} AND (kind IN ('snapshot', 'released', 'removed') OR failed NOT IN ('', '{}'))`;
+  const records = await readRecords(clickhouse, where, { source }, 'lease, recorded_at');
   const found = new Map<string, Pick<TableRef, 'start_position' | 'generation'>>();
   const asked = new Map(tables.map((table) => [table.asset_id, table.generation]));
   for (const record of records) {
     if (record.kind === 'removed') found.clear();
+    for (const asset of Object.keys(record.failed)) found.delete(asset);
     for (const asset of Object.keys(record.assets)) {
+      if (record.kind === 'released') found.delete(asset);
       const generation = Number(record.id.split('/').at(-1));
-      if (generation >= (asked.get(asset) ?? Number.POSITIVE_INFINITY))
+      if (record.kind === 'snapshot' && generation >= (asked.get(asset) ?? Number.POSITIVE_INFINITY))
         found.set(asset, { start_position: record.position_from, generation });
     }
   }
@@ -143,72 +90,73 @@ async function recordedSnapshots(
 }
 
 /**
- * Where the stream begins: at the last record when the slot still has everything behind it. A new slot is made only for
- * a source none of whose tables has a start position yet; else a lost slot is an error, since changes are missing.
+ * Where the stream begins: at the last record when the log behind it is whole. A new beginning is made only for a source
+ * none of whose tables has a start position yet; else a lost log is an error, since changes are missing.
  */
 async function beginStream(
-  client: pg.Client,
-  clickhouse: ClickHouse,
-  { request, tables }: { request: ConnectRequest; tables: TableRef[] },
-  cluster: string,
+  context: CaptureContext,
+  source: Source,
+  connected: Connected,
+  tables: TableRef[],
+  schemas: TableSchema[],
 ): Promise<{ fresh: boolean; position: string; lastLease: number }> {
-  const { slot } = replicationNames(request);
-  const source = request.id;
-  const record = await lastRecord(clickhouse, source);
-  const found = await readSlot(client, slot);
+  const sink = context.sink('write');
+  const { id } = connected.request;
+  const identity = await source.identity(connected);
+  const record = await sink.lastRecord(id);
   const started = tables.some((table) => table.start_position !== '');
   try {
     if (record) {
-      checkCluster(cluster, record.cluster, source);
-      checkSlot(found, slot, source, record.position_to);
-      return { fresh: false, position: record.position_to, lastLease: Math.floor(record.lease / attemptsLimit) };
+      checkIdentity(identity, record.cluster, id);
+      const position = await source.prepare(connected, schemas, record.position_to, true);
+      return { fresh: false, position, lastLease: Math.floor(record.lease / attemptsLimit) };
     }
   } catch (error) {
-    if (started) throw error;
+    const lost = error instanceof SluiceError && ['slot_lost', 'slot_ahead', 'source_replaced'].includes(error.kind);
+    if (started || !lost) throw error;
   }
-  const before = await lastRecordEver(clickhouse, source);
-  const position = await makeSlot(client, slot, before === undefined);
-  const lease = Math.floor((before?.lease ?? 0) / attemptsLimit) + 1;
-  const epoch = before === undefined ? 1 : before.cluster === cluster ? before.epoch : before.epoch + 1;
-  await writeRecord(clickhouse, markRecord('begin', source, lease * attemptsLimit, position, cluster, epoch));
-  return { fresh: true, position, lastLease: lease };
+  const before = await lastRecordEver(sink.clickhouse, id);
+  const position = await source.prepare(connected, schemas, undefined, before !== undefined);
+  const lastLease = Math.floor((before?.lease ?? 0) / attemptsLimit) + 1;
+  const epoch = before === undefined ? 1 : before.cluster === identity ? before.epoch : before.epoch + 1;
+  await sink.record(markRecord('begin', id, { lease: lastLease * attemptsLimit, position, cluster: identity, epoch }));
+  return { fresh: true, position, lastLease };
 }
 
-/** A slot without a record is one whose making was not recorded any more: nothing was read from it, so it is used. */
-async function makeSlot(client: pg.Client, slot: string, neverRecorded: boolean): Promise<string> {
-  const found = await readSlot(client, slot);
-  if (found && !found.invalid && neverRecorded) return found.confirmed;
-  if (found) {
-    await freeSlot(client, slot);
-    await client.query('SELECT pg_catalog.pg_drop_replication_slot($1)', [slot]);
-  }
-  return createSlot(client, slot);
+/** Refuses to go on at a position of another database. Errors: `source_replaced`. */
+export function checkIdentity(now: string, recorded: string, source: string): void {
+  if (now === recorded) return;
+  throw new SluiceError(
+    'source_replaced',
+    `the source is ${now} and its copies were made from ${recorded}: it was restored, or failed over`,
+    `Make the copies anew: sluice sources resync ${source}`,
+    { source },
+  );
 }
 
 /** A record that no batch stands behind. */
 function markRecord(
-  kind: 'begin' | 'removed',
+  kind: 'begin' | 'released' | 'removed',
   source: string,
-  lease: number,
-  position: string,
-  cluster: string,
-  epoch: number,
+  at: { lease: number; position: string; cluster: string; epoch: number; assets?: string[] },
 ) {
+  const none = { inserts: 0, updates: 0, deletes: 0, truncates: 0, effects: 0, written: 0 };
+  const nothing = { ...none, compacted: 0, superseded: 0, rejected: 0, bytes: 0 };
   return sealRecord({
-    id: `${source}/${lease}/0`,
+    id: `${source}/${at.lease}/${kind}${at.assets ? `/${Date.now()}` : ''}`,
     source,
     kind,
-    lease,
+    lease: at.lease,
     seq: 0,
-    position_from: position,
-    position_to: position,
+    position_from: at.position,
+    position_to: at.position,
     inner: '',
-    cluster,
-    epoch,
+    cluster: at.cluster,
+    epoch: at.epoch,
     committed_first: null,
     committed_last: null,
     changes: 0,
-    assets: {},
+    assets: Object.fromEntries((at.assets ?? []).map((asset) => [asset, nothing])),
     truncated: {},
     failed: {},
     rules: 0,
@@ -225,10 +173,14 @@ export async function releaseTables(
   context: CaptureContext,
   { request, tables }: { request: ConnectRequest; tables: TableRef[] },
 ): Promise<void> {
-  await withConnection(
-    { connectionString: context.connectionString(request), applicationName: `sluice ${request.id}` },
-    (client) => unpublish(client, replicationNames(request).publication, tables),
-  );
+  const source = await openSource(request.type);
+  const sink = context.sink('write');
+  await source.release(context.connected(request), tables);
+  const last = await sink.lastRecord(request.id);
+  if (!last || tables.length === 0) return;
+  const { lease, position_to: position, cluster, epoch } = last;
+  const assets = tables.map((table) => table.asset_id);
+  await sink.record(markRecord('released', request.id, { lease, position, cluster, epoch, assets }));
 }
 
 /** See CaptureActivities.removeSource. */
@@ -237,12 +189,9 @@ export async function removeSource(
   input: { request: ConnectRequest; tables: TableRef[]; drop_copies: boolean; force: boolean },
 ): Promise<void> {
   const { request, tables, drop_copies, force } = input;
-  const source = request.id;
   try {
-    await withConnection(
-      { connectionString: context.connectionString(request), applicationName: `sluice ${source}` },
-      (client) => dropReplication(client, replicationNames(request)),
-    );
+    const source = await openSource(request.type);
+    await source.remove(context.connected(request));
   } catch (error) {
     if (!force) {
       const { message } = asSluiceError(error);
@@ -250,19 +199,20 @@ export async function removeSource(
         'Its slot would go on keeping log there. Ask again when it answers, or with force to leave the slot behind.';
       throw new SluiceError(
         'conflict',
-        `the source does not let go of its slot: ${message}`,
+        `the source does not let go: ${message}`,
         remedy,
-        { source },
+        { source: request.id },
         error,
       );
     }
   }
-  const clickhouse = context.clickhouse('write');
-  await createOwnTables(clickhouse);
-  const last = await lastRecordEver(clickhouse, source);
+  const sink = context.sink('write');
+  await sink.createOwnTables();
+  const last = await lastRecordEver(sink.clickhouse, request.id);
   if (last) {
     const lease = (Math.floor(last.lease / attemptsLimit) + 1) * attemptsLimit;
-    await writeRecord(clickhouse, markRecord('removed', source, lease, last.position_to, last.cluster, last.epoch));
+    const { position_to: position, cluster, epoch } = last;
+    await sink.record(markRecord('removed', request.id, { lease, position, cluster, epoch }));
   }
-  if (drop_copies) for (const table of tables) await dropCopy(clickhouse, table.asset_id);
+  if (drop_copies) for (const table of tables) await sink.dropCopy(table.asset_id);
 }

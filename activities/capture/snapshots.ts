@@ -1,21 +1,17 @@
 /** Snapshots of tables as activities: plan, chunks, end. Resumable by chunk; chunks run in parallel, on any worker. */
+import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { Context } from '@temporalio/activity';
 import { noEffects } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
-import { parseLsn } from '../../model/position.ts';
 import type { ConnectRequest } from '../../model/source.ts';
 import type { TableSchema } from '../../model/table.ts';
-import { snapshotVersion } from '../../model/version.ts';
-import { lastRecord, loadSchemas, readRecords, sealRecord, writeRecord, writeRejects } from '../load/batches.ts';
+import { lastRecord, loadSchemas, readRecords, sealRecord, writeRecord } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
-import { copyColumns, sweepBelow } from '../load/tables.ts';
+import { timeText } from '../load/time_text.ts';
 import { activityError, type CaptureContext } from './context.ts';
 import type { SnapshotPlan, TableRef } from './contract.ts';
-import { connect, withConnection } from './postgresql/connection.ts';
-import { timeText } from './postgresql/postgres_stream.ts';
-import { replicationNames, waitForOpenTransactions } from './postgresql/slot.ts';
-import { type ChunkBounds, copyChunkRows, planChunks } from './postgresql/snapshot.ts';
+import { type Chunk, openSource } from './source.ts';
 
 interface SnapshotInput {
   request: ConnectRequest;
@@ -37,40 +33,41 @@ export async function knownSchema(clickhouse: ClickHouse, source: string, table:
 export async function planSnapshot(context: CaptureContext, { request, table }: SnapshotInput): Promise<SnapshotPlan> {
   const activity = Context.current();
   const clickhouse = context.clickhouse('snapshot');
-  const schema = await knownSchema(clickhouse, request.id, table);
-  const client = await connect({
-    connectionString: context.connectionString(request),
-    applicationName: `sluice ${request.id} snapshot`,
-  });
   try {
-    await waitForOpenTransactions(client, activity.cancellationSignal, () =>
-      activity.heartbeat('waiting for open transactions to end'),
+    const source = await openSource(request.type);
+    const schema = await knownSchema(clickhouse, request.id, table);
+    const planned = await readPlan(clickhouse, request.id, table);
+    if (planned.length > 0) return { chunks: planned.length, estimated_rows: -1 };
+    const { chunks, estimatedRows } = await source.planChunks(
+      context.connected(request),
+      schema,
+      activity.cancellationSignal,
+      (text) => activity.heartbeat(text),
     );
-    const bounds = await planChunks(client, schema, (chunks) => activity.heartbeat(`${chunks} chunks planned`));
+    const plan = randomUUID();
+    const { asset_id: asset, generation, start_position: start } = table;
     await clickhouse.insertObjects(
       '_chunks',
-      bounds.map(({ lower, upper }, chunk) => {
-        const text = (bound: string[] | null) => (bound === null ? '' : JSON.stringify(bound));
-        return {
-          source: request.id,
-          asset: table.asset_id,
-          generation: table.generation,
-          chunk,
-          lower: text(lower),
-          upper: text(upper),
-        };
-      }),
+      chunks.map((chunk, index) => ({ source: request.id, asset, generation, start, plan, chunk: index, ...chunk })),
     );
-    const { rows } = await client.query<{ rows: number }>(
-      'SELECT reltuples::float8 AS rows FROM pg_catalog.pg_class WHERE oid = $1',
-      [schema.oid],
-    );
-    return { chunks: bounds.length, estimated_rows: rows[0]?.rows ?? -1 };
+    // A predecessor that lives on may have planned too: the first plan counts, for everybody.
+    return { chunks: (await readPlan(clickhouse, request.id, table)).length, estimated_rows: estimatedRows };
   } catch (error) {
     throw activityError(error, { source: request.id, table: table.table });
-  } finally {
-    await client.end().catch(() => {});
   }
+}
+
+/** The chunks of the first plan for this start of the table, in order; none when nothing is planned yet. */
+async function readPlan(clickhouse: ClickHouse, source: string, table: TableRef): Promise<Chunk[]> {
+  const where =
+    'source = {source:String} AND asset = {asset:String} AND generation = {generation:UInt32} AND start = {start:String}';
+  const name = clickhouse.name('_chunks');
+  const { asset_id: asset, generation, start_position: start } = table;
+  return clickhouse.rows<Chunk>(
+    `SELECT lower, upper FROM ${name} FINAL
+     WHERE ${where} AND plan = (SELECT argMin(plan, (planned_at, plan)) FROM ${name} FINAL WHERE ${where}) ORDER BY chunk`,
+    { params: { source, asset, generation, start } },
+  );
 }
 
 function snapshotId(source: string, table: TableRef): string {
@@ -83,25 +80,21 @@ export async function copyChunk(
   { request, table, chunk }: SnapshotInput & { chunk: number },
 ): Promise<{ rows: number; bytes: number }> {
   const activity = Context.current();
-  const clickhouse = context.clickhouse('snapshot');
+  const sink = context.sink('snapshot');
+  const { clickhouse } = sink;
   const id = `${snapshotId(request.id, table)}/${chunk}`;
-  const [done] = await readRecords(clickhouse, 'source = {source:String} AND id = {id:String}', {
-    source: request.id,
-    id,
-  });
-  if (done) return { rows: done.assets[table.asset_id]?.written ?? 0, bytes: done.assets[table.asset_id]?.bytes ?? 0 };
+  const done = await recordedChunk(clickhouse, request.id, id, table);
+  if (done) return done;
   const record = await streamRecord(clickhouse, request.id);
   const schema = await knownSchema(clickhouse, request.id, table);
   const startedAt = performance.now();
   let rowsSoFar = 0;
   const heartbeat = setInterval(() => activity.heartbeat({ rows: rowsSoFar }), 1_000);
   try {
-    const { rows, bytes, rejected } = await copyChunkRows({
-      connectionString: context.connectionString(request),
-      source: request.id,
-      publication: replicationNames(request).publication,
+    const source = await openSource(request.type);
+    const { rows, bytes, rejected } = await source.copyChunk(context.connected(request), {
       table: schema,
-      bounds: await chunkBounds(clickhouse, request.id, table, chunk),
+      chunk: await chunkOf(clickhouse, request.id, table, chunk),
       startPosition: table.start_position,
       epoch: record.epoch,
       signal: activity.cancellationSignal,
@@ -109,10 +102,9 @@ export async function copyChunk(
         rowsSoFar = read;
       },
       write: async (block, rejects, part) => {
-        if (rejects.length > 0) await writeRejects(clickhouse, table.asset_id, id, rejects);
+        if (rejects.length > 0) await sink.reject(table.asset_id, rejects, id);
         if (block.rows === 0) return;
-        const queryId = `${id}/${activity.info.attempt}/${part}`;
-        const written = await clickhouse.insertTsv(table.asset_id, copyColumns(schema), [block.content()], queryId);
+        const written = await sink.write(schema, block, `${id}/${activity.info.attempt}/${part}`);
         if (!(written >= block.rows)) {
           const reason = `${block.rows} rows were sent to ${table.asset_id} and ClickHouse confirmed ${written}`;
           throw new SluiceError('conservation', reason, 'Look at ClickHouse’s log.', {
@@ -156,25 +148,26 @@ async function streamRecord(clickhouse: ClickHouse, source: string) {
   );
 }
 
-async function chunkBounds(
+/** What a chunk did that is recorded already, of this start of the table: an earlier one says nothing. */
+async function recordedChunk(
   clickhouse: ClickHouse,
   source: string,
+  id: string,
   table: TableRef,
-  chunk: number,
-): Promise<ChunkBounds> {
-  const rows = await clickhouse.rows<{ lower: string; upper: string }>(
-    `SELECT lower, upper FROM ${clickhouse.name('_chunks')} FINAL
-     WHERE source = {source:String} AND asset = {asset:String} AND generation = {generation:UInt32} AND chunk = {chunk:UInt32}`,
-    { params: { source, asset: table.asset_id, generation: table.generation, chunk } },
-  );
-  const bounds = rows[0];
-  if (!bounds)
-    throw new SluiceError('unexpected', `chunk ${chunk} was never planned`, 'Re-sync the table.', {
-      source,
-      table: table.table,
-    });
-  const parse = (text: string) => (text === '' ? null : (JSON.parse(text) as string[]));
-  return { lower: parse(bounds.lower), upper: parse(bounds.upper) };
+): Promise<{ rows: number; bytes: number } | undefined> {
+  const where = 'source = {source:String} AND id = {id:String} AND position_from = {start:String}';
+  const [done] = await readRecords(clickhouse, where, { source, id, start: table.start_position });
+  const effects = done?.assets[table.asset_id];
+  return done && { rows: effects?.written ?? 0, bytes: effects?.bytes ?? 0 };
+}
+
+async function chunkOf(clickhouse: ClickHouse, source: string, table: TableRef, chunk: number): Promise<Chunk> {
+  const found = (await readPlan(clickhouse, source, table))[chunk];
+  if (found) return found;
+  throw new SluiceError('unexpected', `chunk ${chunk} was never planned`, 'Re-sync the table.', {
+    source,
+    table: table.table,
+  });
 }
 
 async function recordSnapshot(
@@ -226,59 +219,43 @@ export async function finishSnapshot(
   { request, table }: SnapshotInput,
 ): Promise<{ complete_at: string; rows: number }> {
   const activity = Context.current();
-  const clickhouse = context.clickhouse('snapshot');
-  const source = request.id;
-  const schema = await knownSchema(clickhouse, source, table);
-  const id = snapshotId(source, table);
-  await endChunkInserts(clickhouse, id);
-  const { epoch } = await streamRecord(clickhouse, source);
-  const start = String(snapshotVersion(epoch, parseLsn(table.start_position)));
-  const now = timeText(Date.now() * 1000);
-  // What an earlier copy had and the source does not any more.
-  await sweepBelow(clickhouse, schema, start, now, `${id}/sweep`);
-  // Chunks may have been written after a TRUNCATE that the stream brought meanwhile.
-  const truncate = await lastTruncate(clickhouse, source, table.asset_id);
-  if (truncate > BigInt(start)) await sweepBelow(clickhouse, schema, String(truncate), now, `${id}/sweep`);
-  const complete = await withConnection(
-    { connectionString: context.connectionString(request), applicationName: `sluice ${source} snapshot` },
-    async (client) => {
-      const { rows } = await client.query<{ lsn: string }>(
-        'SELECT pg_catalog.pg_current_wal_insert_lsn()::text AS lsn',
-      );
-      // Something behind that position, so that an idle source passes it.
-      await client.query(`SELECT pg_catalog.pg_logical_emit_message(false, 'sluice', 'snapshot')`);
-      return rows[0]!.lsn;
-    },
-  );
-  const chunks = await readRecords(
-    clickhouse,
-    `source = {source:String} AND kind = 'chunk' AND startsWith(id, {id:String})`,
-    {
-      source,
-      id: `${id}/`,
-    },
-  );
-  const rows = chunks.reduce((sum, record) => sum + (record.assets[table.asset_id]?.written ?? 0), 0);
-  const durations = { fill: 0, resolve: 0, write: 0 };
-  const effects = noEffects();
-  await recordSnapshot(
-    clickhouse,
-    activity,
-    { request, table },
-    { kind: 'snapshot', id, chunk: 0, to: complete, effects, durations },
-  );
-  return { complete_at: complete, rows };
+  const sink = context.sink('snapshot');
+  const { clickhouse } = sink;
+  try {
+    const source = await openSource(request.type);
+    const schema = await knownSchema(clickhouse, request.id, table);
+    const id = snapshotId(request.id, table);
+    // Inserts of chunks that a dead worker left behind must not come after the sweep.
+    await sink.endInserts(`${id}/`);
+    const { epoch } = await streamRecord(clickhouse, request.id);
+    const start = source.snapshotVersion(epoch, table.start_position);
+    const now = timeText(Date.now() * 1000);
+    // What an earlier copy had and the source does not any more.
+    await sink.sweepBelow(schema, start, now, `${id}/sweep`);
+    // Chunks may have been written after a TRUNCATE that the stream brought meanwhile.
+    const truncate = await lastTruncate(clickhouse, request.id, table.asset_id);
+    if (truncate > BigInt(start)) await sink.sweepBelow(schema, String(truncate), now, `${id}/sweep`);
+    const complete = await source.completePosition(context.connected(request));
+    const rows = await snapshotRows(clickhouse, request.id, id, table);
+    const done = {
+      kind: 'snapshot',
+      id,
+      chunk: 0,
+      to: complete,
+      effects: noEffects(),
+      durations: { fill: 0, resolve: 0, write: 0 },
+    } as const;
+    await recordSnapshot(clickhouse, activity, { request, table }, done);
+    return { complete_at: complete, rows };
+  } catch (error) {
+    throw activityError(error, { source: request.id, table: table.table });
+  }
 }
 
-/** Ends inserts of chunks that a dead worker left behind: they must not come after the sweep. */
-async function endChunkInserts(clickhouse: ClickHouse, id: string): Promise<void> {
-  try {
-    await clickhouse.command('KILL QUERY WHERE startsWith(query_id, {prefix:String}) SYNC', {
-      params: { prefix: `${id}/` },
-    });
-  } catch (error) {
-    if (!(error instanceof SluiceError) || error.transient) throw error;
-  }
+async function snapshotRows(clickhouse: ClickHouse, source: string, id: string, table: TableRef): Promise<number> {
+  const where = `source = {source:String} AND kind = 'chunk' AND startsWith(id, {id:String}) AND position_from = {start:String}`;
+  const chunks = await readRecords(clickhouse, where, { source, id: `${id}/`, start: table.start_position });
+  return chunks.reduce((sum, record) => sum + (record.assets[table.asset_id]?.written ?? 0), 0);
 }
 
 /** Version of the newest TRUNCATE of an asset that the stream has brought, or 0. */

@@ -86,6 +86,10 @@ export interface ChangeStream {
   recycle(batch: ChangeBatch): void;
   /** How far the last recorded position is behind the source. */
   lag(): { bytes: number; seconds: number };
+  /** True once after the source announced tables again, which happens when they may have been altered. */
+  takeDoubt(): boolean;
+  /** True while the stream can go on from a recorded position without anything read again. */
+  continuesAt(position: string): boolean;
   /** Ends the session; the slot and its position stay. */
   close(): void;
 }

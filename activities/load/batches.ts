@@ -26,11 +26,11 @@ const tables: Record<string, string> = {
     asset LowCardinality(String), source LowCardinality(String), generation UInt32, body String,
     recorded_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
   ) ENGINE = ReplacingMergeTree(recorded_at) ORDER BY (asset, generation)`,
-  // The plan of a snapshot: bounds of its chunks as JSON arrays of the key's texts ('' = open).
+  // Plans of snapshots; of several for one start the first counts: bounds of its chunks as JSON arrays of the key's texts ('' = open).
   _chunks: `(
-    source LowCardinality(String), asset LowCardinality(String), generation UInt32, chunk UInt32, lower String, upper String,
-    planned_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
-  ) ENGINE = ReplacingMergeTree(planned_at) ORDER BY (source, asset, generation, chunk)`,
+    source LowCardinality(String), asset LowCardinality(String), generation UInt32, start String,
+    plan String, chunk UInt32, lower String, upper String, planned_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
+  ) ENGINE = ReplacingMergeTree ORDER BY (source, asset, generation, start, plan, chunk)`,
 };
 
 /** Makes database and tables when they are not there. */
@@ -150,6 +150,17 @@ export async function writeRejects(
   );
 }
 
+/** Marks open rejects below a version as discarded. */
+export async function discardRejects(clickhouse: ClickHouse, asset: string, version: string): Promise<void> {
+  const name = clickhouse.name('_rejects');
+  await clickhouse.command(
+    `INSERT INTO ${name} (asset, key, version, check, column, reason, row, state, batch, committed_at)
+     SELECT asset, key, version, check, column, reason, row, 'discarded', batch, committed_at FROM ${name} FINAL
+     WHERE asset = {asset:String} AND state = 'open' AND version < toUInt128('${BigInt(version)}')`,
+    { params: { asset } },
+  );
+}
+
 /** Stores what the copy of a table was made from. */
 export async function saveSchema(
   clickhouse: ClickHouse,
@@ -165,7 +176,7 @@ export async function saveSchema(
 /** The tables of a source as their copies were made, by asset id. */
 export async function loadSchemas(clickhouse: ClickHouse, source: string): Promise<Map<string, TableSchema>> {
   const rows = await clickhouse.rows<{ asset: string; body: string }>(
-    `SELECT asset, body FROM ${clickhouse.name('_schemas')} FINAL WHERE source = {source:String} ORDER BY generation DESC LIMIT 1 BY asset`,
+    `SELECT asset, body FROM ${clickhouse.name('_schemas')} FINAL WHERE source = {source:String} ORDER BY recorded_at DESC LIMIT 1 BY asset`,
     { params: { source } },
   );
   return new Map(rows.map((row) => [row.asset, JSON.parse(row.body) as TableSchema]));

@@ -206,15 +206,37 @@ export class ClickHouse {
 }
 
 /**
- * Codes of ClickHouse that mean "not now": memory, timeouts, too many parts or queries, read-only, keeper; an earlier try
+ * Codes of ClickHouse that mean "not now": memory, disk, timeouts, too many parts or queries, read-only, keeper; an earlier try
  * that still runs (216), and a statement that a successor killed (394), which says nothing against its rows.
  */
-const passing = new Set(['159', '164', '202', '209', '210', '216', '241', '242', '252', '319', '394', '425', '999']);
+const passing = new Set([
+  '159',
+  '164',
+  '202',
+  '209',
+  '210',
+  '216',
+  '241',
+  '242',
+  '243',
+  '252',
+  '319',
+  '394',
+  '425',
+  '999',
+]);
+
+/** Codes that speak of the rows or of the one table: parse errors, ranges, constraints, columns that are not there. */
+const aboutRows = new Set('6 10 16 20 26 27 33 38 41 53 60 69 70 72 117 131 349 376 407 441 469 676'.split(' '));
 
 function sinkError(error: unknown, statement?: string): SluiceError {
   if (error instanceof ClickHouseError) {
     const reason = `ClickHouse answered ${error.code} ${error.type ?? ''}: ${firstLine(error.message)}`;
     if (passing.has(error.code)) return new SluiceError('sink_unreachable', reason, 'It is tried again.', {}, error);
+    if (statement && aboutRows.has(error.code)) {
+      const remedy = 'Compare the table with its copy: was one of them altered?';
+      return new SluiceError('rows_refused', reason, remedy, {}, error);
+    }
     const remedy = statement ? `The statement was: ${statement}` : 'Look at the statement in ClickHouse’s log.';
     return new SluiceError('sink_refused', reason, remedy, {}, error);
   }

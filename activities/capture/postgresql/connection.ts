@@ -1,4 +1,5 @@
 /** Sessions with a PostgreSQL source: one set of session settings, one translation of errors. */
+import type { Socket } from 'node:net';
 import pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
 import { redact } from '../../secrets.ts';
@@ -48,6 +49,7 @@ export interface ConnectOptions {
 
 /** Opens a session with pinned settings. Errors: `source_unreachable`, `source_refused`, `configuration`. */
 export async function connect(options: ConnectOptions): Promise<pg.Client> {
+  checkScheme(options.connectionString);
   const client = new pg.Client({
     connectionString: options.connectionString,
     application_name: options.applicationName,
@@ -65,9 +67,19 @@ export async function connect(options: ConnectOptions): Promise<pg.Client> {
     }
     return client;
   } catch (error) {
-    await client.end().catch(() => {});
+    // Not `end`: what is at the other end may be no PostgreSQL, and never say goodbye.
+    (client as unknown as { connection: { stream: Socket } }).connection.stream.destroy();
     throw sourceError(error);
   }
+}
+
+function checkScheme(connectionString: string): void {
+  if (/^postgres(ql)?:\/\//i.test(connectionString)) return;
+  throw new SluiceError(
+    'configuration',
+    'the connection string does not begin with postgresql://',
+    'Write postgresql://user:password@host:port/database, with ?sslmode=require where the server asks for TLS.',
+  );
 }
 
 /** Runs `use` with a session and ends the session whatever happens. */
@@ -95,7 +107,8 @@ export function sourceError(error: unknown): SluiceError {
     if (passing.test(code))
       return new SluiceError('source_unreachable', `PostgreSQL: ${reason} (${code})`, 'It is tried again.', {}, error);
     if (code.startsWith('28') || code === '42501' || code === '3D000') {
-      const remedy = 'Check user, password, database and pg_hba.conf, and the privileges that preflight lists.';
+      const remedy =
+        'Check user, password, database, the privileges that preflight lists, and pg_hba.conf: does it ask for TLS (?sslmode=require)?';
       return new SluiceError('source_refused', `PostgreSQL: ${reason} (${code})`, remedy, {}, error);
     }
     return new SluiceError(

@@ -15,7 +15,9 @@ import type pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
 import { keyColumns, type TableSchema } from '../../../model/table.ts';
 import { Block } from '../../load/block.ts';
-import { type ClickHouse, quoteName as quoteCopyName } from '../../load/clickhouse.ts';
+import type { NewestRow, Sink } from '../../load/sink.ts';
+import { keyOf, unescapeField } from '../../load/tsv.ts';
+import type { StreamTask } from '../source.ts';
 import type { ChangeBatch, HollowRow, TableChanges } from '../stream.ts';
 import { connect, quoteName, quoteTable } from './connection.ts';
 import { waitUntilDurable } from './durable.ts';
@@ -30,20 +32,17 @@ type Origin = 'copy' | 'source' | 'overtaken' | number;
 /** A row's fields as TSV text (latin1, so that bytes survive), or what becomes of it instead. */
 type Filled = string[] | 'overtaken' | 'gone';
 
-interface CopyRow {
-  fields: string[];
-  version: string;
-  deleted: boolean;
-}
-
 export class MissingValues {
-  readonly #clickhouse: ClickHouse;
+  readonly #newestRows: Sink['newestRows'];
+  readonly #floors: Record<string, string>;
   readonly #connectionString: string;
   readonly #applicationName: string;
   #client: pg.Client | undefined;
 
-  constructor(clickhouse: ClickHouse, connectionString: string, source: string) {
-    this.#clickhouse = clickhouse;
+  /** @param task says how to look into the copy, and from which version on its rows count. */
+  constructor(task: Pick<StreamTask, 'newestRows' | 'floors'>, connectionString: string, source: string) {
+    this.#newestRows = task.newestRows;
+    this.#floors = task.floors;
     this.#connectionString = connectionString;
     this.#applicationName = `sluice ${source} lookup`;
   }
@@ -61,9 +60,14 @@ export class MissingValues {
   async #fillTable(changes: TableChanges): Promise<void> {
     const rows = new TableRows(changes.table, changes.block);
     const bases = earlierRows(rows, changes);
-    const copied = await this.#readCopy(changes, rows);
+    // A key that changed is never looked for in the copy, and none is beside a row that this batch holds back.
+    const sought = changes.hollow.filter((row) => row.replaced < 0).map((row) => rows.key(row.row));
+    const copied =
+      changes.rejects.length > 0 ? new Map<string, NewestRow>() : await this.#newestRows(changes.table, unique(sought));
     const plan = new Map<number, Origin>();
-    for (const row of changes.hollow) plan.set(row.row, originOf(row, bases.get(row.row)!, rows, copied, plan));
+    const floor = BigInt(this.#floors[changes.table.asset_id] ?? 0);
+    for (const row of changes.hollow)
+      plan.set(row.row, originOf(row, bases.get(row.row)!, { rows, copied, plan, floor }));
     const asked = changes.hollow.filter((row) => plan.get(row.row) === 'source');
     const found = asked.length > 0 ? await this.#readSource(changes.table, rows, asked) : new Map<string, string[]>();
     const filled = new Map<number, Filled>();
@@ -76,34 +80,6 @@ export class MissingValues {
       filled.set(row.row, fillRow(row, rows, values, origin));
     }
     rebuild(changes, rows, filled);
-  }
-
-  /** Newest version of each key in the copy, tombstones counted; none for keys with open rejects. */
-  async #readCopy({ table, hollow, rejects }: TableChanges, rows: TableRows): Promise<Map<string, CopyRow>> {
-    const found = new Map<string, CopyRow>();
-    const keys = unique(hollow.filter((row) => row.replaced < 0).map((row) => rows.key(row.row)));
-    if (rejects.length > 0 || keys.length === 0) return found;
-    const held = await this.#clickhouse.rows<{ held: string }>(
-      `SELECT count() AS held FROM ${this.#clickhouse.name('_rejects')} FINAL WHERE asset = {asset:String} AND state = 'open'`,
-      { params: { asset: table.asset_id } },
-    );
-    if (Number(held[0]?.held) > 0) return found;
-    const key = keyColumns(table).map((column) => quoteCopyName(column.name));
-    const columns = table.columns.map((column) => quoteCopyName(column.name));
-    for (let from = 0; from < keys.length; from += keysAtOnce) {
-      const list = keys.slice(from, from + keysAtOnce).map((one) => copyKey(table, one));
-      const answer = await this.#clickhouse.tsv(
-        `SELECT ${columns.join(', ')}, _version, _deleted FROM ${this.#clickhouse.name(table.asset_id)} WHERE (${key.join(', ')}) IN (${list.join(', ')}) ORDER BY _version DESC LIMIT 1 BY ${key.join(', ')} SETTINGS output_format_decimal_trailing_zeros = 1`,
-      );
-      for (const line of answer.toString('latin1').split('\n')) {
-        if (line === '') continue;
-        const fields = line.split('\t');
-        const deleted = fields.pop() === '1';
-        const version = fields.pop()!;
-        found.set(keyOf(table, fields), { fields, version, deleted });
-      }
-    }
-    return found;
   }
 
   /** Rows of the source by key, encoded as TSV fields, read when all their transactions are visible there. */
@@ -137,12 +113,11 @@ export class MissingValues {
   async #begin(client: pg.Client, xids: number[]): Promise<void> {
     for (let tries = 0; tries < 3000; tries++) {
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-      // The log has 32 bits of a transaction id; the upper ones are those of the newest id, or one less.
+      // The log has the lower 32 bits of a transaction id; the whole one is the nearest to the newest there is.
       const { rows } = await client.query<{ seen: boolean }>(
         `SELECT pg_catalog.bool_and(pg_catalog.pg_visible_in_snapshot(
-           (CASE WHEN (e << 32) + x > newest THEN ((e - 1) << 32) + x ELSE (e << 32) + x END)::text::pg_catalog.xid8, pg_catalog.pg_current_snapshot())) AS seen
-         FROM pg_catalog.unnest($1::int8[]) x,
-           (SELECT n AS newest, n >> 32 AS e FROM (SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8 AS n) s) t`,
+           (newest + ((x - newest + 2147483648) & 4294967295) - 2147483648)::text::pg_catalog.xid8, pg_catalog.pg_current_snapshot())) AS seen
+         FROM pg_catalog.unnest($1::int8[]) x, (SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8 AS newest) s`,
         [xids],
       );
       if (rows[0]!.seen) return;
@@ -157,41 +132,19 @@ export class MissingValues {
   }
 }
 
-/** A key's TSV fields as a tuple of literals for ClickHouse; types follow from the columns that it is compared with. */
-function copyKey(table: TableSchema, key: string): string {
-  const columns = keyColumns(table);
-  const literals = key.split('\t').map((field, i) => {
-    const bytes = Buffer.from(field, 'latin1');
-    if (columns[i]!.encoding === 'bytea') return `unhex('${unescaped(field).toString('hex')}')`;
-    return `'${bytes.toString('utf8').replaceAll("'", "\\'")}'`;
-  });
-  return `(${literals.join(', ')})`;
-}
-
-function keyOf(table: TableSchema, fields: string[]): string {
-  return table.columns.flatMap((column, index) => (column.key ? [fields[index]!] : [])).join('\t');
-}
-
 function unique<T>(values: T[]): T[] {
   return [...new Set(values)];
 }
 
-const escaped: Record<string, string> = { '0': '\0', b: '\b', t: '\t', n: '\n', f: '\f', r: '\r', '\\': '\\' };
-
-/** The bytes of a TSV field. */
-function unescaped(field: string): Buffer {
-  return Buffer.from(
-    field.replace(/\\(.)/g, (_, letter: string) => escaped[letter] ?? letter),
-    'latin1',
-  );
-}
-
 /** The source's text of a TSV key field: hex for bytea, a zone for timestamptz. */
 function sourceText(field: string, encoding: string): string {
-  const raw = unescaped(field);
+  const raw = unescapeField(field);
   if (encoding === 'bytea') return `\\x${raw.toString('hex')}`;
   return encoding === 'timestamptz' ? `${raw.toString('utf8')}+00` : raw.toString('utf8');
 }
+
+/** Leaves values as the server's text. */
+const rawText = { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig;
 
 async function readKeys(
   client: pg.Client,
@@ -204,10 +157,11 @@ async function readKeys(
   const types = key.map((column) => column.type);
   const list = keys.map((_, k) => `(${key.map((_column, i) => `$${k * key.length + i + 1}::${types[i]}`).join(', ')})`);
   const { rows } = await client.query({
+    // The types' own output, as the stream has it: a cast to text says true for t, and cuts blanks.
     text: `SELECT ${table.columns.map((column) => quoteName(column.name)).join(', ')} FROM ONLY ${quoteTable(table)} WHERE (${key.map((column) => quoteName(column.name)).join(', ')}) IN (${list.join(', ')})`,
     values: params,
     rowMode: 'array',
-    types: { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig,
+    types: rawText,
   });
   const encoder = new RowEncoder(table);
   for (const row of rows as (string | null)[][]) {
@@ -289,15 +243,20 @@ function earlierRows(rows: TableRows, { hollow, rejects }: TableChanges): Map<nu
 function originOf(
   row: HollowRow,
   base: number,
-  rows: TableRows,
-  copied: Map<string, CopyRow>,
-  plan: Map<number, Origin>,
+  {
+    rows,
+    copied,
+    plan,
+    floor,
+  }: { rows: TableRows; copied: Map<string, NewestRow>; plan: Map<number, Origin>; floor: bigint },
 ): Origin {
   // An overtaken base says nothing of what the copy has for this row: look there.
   if (base >= 0 && plan.get(base) !== 'overtaken' && (row.replaced < 0 || wasSent(base, plan))) return base;
   const copy = row.replaced < 0 ? copied.get(rows.key(row.row)) : undefined;
-  if (copy && BigInt(copy.version) >= BigInt(row.version)) return 'overtaken';
-  return copy && !copy.deleted ? 'copy' : 'source';
+  if (!copy || copy.deleted) return copy && BigInt(copy.version) >= BigInt(row.version) ? 'overtaken' : 'source';
+  if (BigInt(copy.version) >= BigInt(row.version)) return 'overtaken';
+  // A row from before the table's start: changes may have been missed since.
+  return BigInt(copy.version) >= floor ? 'copy' : 'source';
 }
 
 /**

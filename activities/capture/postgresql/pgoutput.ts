@@ -21,8 +21,13 @@ export interface RelationMessage {
   oid: number;
   schema: string;
   table: string;
-  columns: { name: string; typeOid: number; typmod: number }[];
+  /** pg_class.relreplident: what UPDATE and DELETE carry of the old row. */
+  identity: 'default' | 'index' | 'full' | 'nothing';
+  /** `key`: part of the replica identity. */
+  columns: { name: string; key: boolean; typeOid: number; typmod: number }[];
 }
+
+const identities: Record<string, RelationMessage['identity']> = { d: 'default', i: 'index', f: 'full', n: 'nothing' };
 
 /** Reads a Relation message whose type byte is at `at`. */
 export function readRelation(bytes: Buffer, at: number): RelationMessage {
@@ -37,17 +42,17 @@ export function readRelation(bytes: Buffer, at: number): RelationMessage {
   // pgoutput leaves the name of pg_catalog out.
   const schema = text() || 'pg_catalog';
   const table = text();
-  next += 1; // replica identity: the catalog says it more exactly
+  const identity = identities[String.fromCharCode(bytes[next++]!)] ?? 'nothing';
   const count = bytes.readUInt16BE(next);
   next += 2;
   const columns = [];
   for (let i = 0; i < count; i++) {
-    next += 1; // flags
+    const key = (bytes[next++]! & 1) === 1;
     const name = text();
-    columns.push({ name, typeOid: bytes.readUInt32BE(next), typmod: bytes.readInt32BE(next + 4) });
+    columns.push({ name, key, typeOid: bytes.readUInt32BE(next), typmod: bytes.readInt32BE(next + 4) });
     next += 8;
   }
-  return { oid, schema, table, columns };
+  return { oid, schema, table, identity, columns };
 }
 
 /**
@@ -59,6 +64,8 @@ export function matchColumns(
   table: TableSchema,
   excluded: Set<string>,
 ): Int32Array | string {
+  if (relation.identity !== table.identity)
+    return `its replica identity was ${table.identity} and is ${relation.identity}`;
   const indexes = new Int32Array(relation.columns.length).fill(-1);
   const byName = new Map(table.columns.map((column, index) => [column.name, index]));
   for (const [i, column] of relation.columns.entries()) {
@@ -68,6 +75,8 @@ export function matchColumns(
     const known = table.columns[index]!;
     if (known.typeOid !== column.typeOid || known.typmod !== column.typmod)
       return `column ${column.name} was ${known.type} and is another type now`;
+    if (relation.identity !== 'full' && column.key !== known.key)
+      return `its replica identity has other columns (${column.name})`;
     indexes[i] = index;
     byName.delete(column.name);
   }

@@ -10,8 +10,10 @@ import { formatLsn, parseLsn } from '../../../model/position.ts';
 import type { TableSchema } from '../../../model/table.ts';
 import { rowsPerRecordLimit, streamVersion } from '../../../model/version.ts';
 import { VersionWriter } from '../../load/block.ts';
+import { timeText } from '../../load/time_text.ts';
 import type { ChangeBatch, ChangeStream } from '../stream.ts';
 import { connect, quoteName, quoteText } from './connection.ts';
+import type { MissingValues } from './missing_values.ts';
 import { matchColumns, message, readRelation, tuple } from './pgoutput.ts';
 import { RowWriter, type Transaction } from './row_writer.ts';
 import { frameType, RawSession } from './wire.ts';
@@ -25,15 +27,14 @@ export interface StreamOptions {
   position: string;
   epoch: number;
   tables: TableSchema[];
-  /** By asset id: columns that are not copied. */
-  excluded: Record<string, string[]>;
+  /** Columns of a table that are not copied. */
+  excluded: (table: TableSchema) => string[];
   /** Milliseconds that a change may wait at most for others before its batch is cut. */
   maxAge: number;
   maxRows: number;
   /** Bytes of TSV after which a batch is cut at the next transaction's end; inside a transaction at twice as many. */
   maxBytes: number;
-  /** Fills holes; see missing_values.ts. */
-  fill: (batch: ChangeBatch) => Promise<void>;
+  missing: MissingValues;
 }
 
 /** Microseconds between 1970 and 2000, where PostgreSQL's clock begins. */
@@ -44,6 +45,8 @@ const gather = 20;
 const apart = 40;
 const statusEvery = 5_000;
 const askEvery = 500;
+/** A connection that is silent for so long, though asked, has lost its other end. */
+const silence = 30_000;
 
 export class PostgresStream implements ChangeStream {
   readonly #options: StreamOptions;
@@ -78,9 +81,11 @@ export class PostgresStream implements ChangeStream {
   #committedLast = 0;
   #openedAt = 0;
   #failed: Record<string, ErrorReport> = {};
+  #doubted = false;
   readonly #ready: ChangeBatch[] = [];
   #wanted = false;
   #lastData = 0;
+  #lastFrame = performance.now();
   #lastCut = 0;
   #bytes = 0;
 
@@ -142,7 +147,7 @@ export class PostgresStream implements ChangeStream {
   }
 
   fill(batch: ChangeBatch): Promise<void> {
-    return this.#options.fill(batch);
+    return this.#options.missing.fill(batch);
   }
 
   acknowledge(position: string): void {
@@ -166,8 +171,15 @@ export class PostgresStream implements ChangeStream {
   close(): void {
     for (const timer of this.#timers) clearInterval(timer);
     this.#session?.close();
+    this.#options.missing.close().catch(() => {});
     this.#error ??= new SluiceError('source_unreachable', 'the stream was closed', 'It is opened again.');
     this.#wake?.();
+  }
+
+  takeDoubt(): boolean {
+    const doubted = this.#doubted;
+    this.#doubted = false;
+    return doubted;
   }
 
   /** True while the stream can go on from `position` without anything read again. */
@@ -273,7 +285,9 @@ export class PostgresStream implements ChangeStream {
   }
 
   #resumeIfRoom(): void {
-    if (this.#ready.length <= 1 && this.#session?.paused) this.#session.resume();
+    if (this.#ready.length > 1 || !this.#session?.paused) return;
+    this.#lastFrame = performance.now();
+    this.#session.resume();
   }
 
   // --- Frames ---
@@ -283,6 +297,7 @@ export class PostgresStream implements ChangeStream {
       if (type === frameType.copyDone) throw new Error('the server ended the stream');
       return;
     }
+    this.#lastFrame = performance.now();
     if (bytes[start] === 0x77) {
       this.#lastData = performance.now();
       this.#message(bytes, start);
@@ -433,7 +448,9 @@ export class PostgresStream implements ChangeStream {
     }
     const known = this.#writers.get(relation.oid);
     if (known === null) return; // failed before
-    const columns = matchColumns(relation, table, new Set(this.#options.excluded[table.asset_id] ?? []));
+    // Sent again: something about the table may be another now that this message does not show.
+    if (known) this.#doubted = true;
+    const columns = matchColumns(relation, table, new Set(this.#options.excluded(table)));
     const renamed = relation.schema !== table.schema || relation.table !== table.table;
     if (typeof columns !== 'string' && !renamed) {
       if (!known) this.#writers.set(relation.oid, new RowWriter(table, columns));
@@ -492,19 +509,11 @@ export class PostgresStream implements ChangeStream {
 
   /** A walsender that has nothing to send says so only when asked: then the position of an idle database moves on. */
   #askWhenQuiet(): void {
+    if (!this.#session!.paused && performance.now() - this.#lastFrame > silence) {
+      this.#session!.close();
+      this.#fail(new SluiceError('source_unreachable', 'the source has not answered for 30 s', 'It is tried again.'));
+      return;
+    }
     if (!this.#inTransaction && this.#changes === 0 && this.#ready.length === 0) this.#sendStatus(true);
   }
-}
-
-let lastSecond = -1;
-let lastSecondText = '';
-
-/** Microseconds since 1970 as ClickHouse's text of DateTime64(6, 'UTC'). */
-export function timeText(microseconds: number): string {
-  const second = Math.floor(microseconds / 1e6);
-  if (second !== lastSecond) {
-    lastSecond = second;
-    lastSecondText = new Date(second * 1000).toISOString().slice(0, 19).replace('T', ' ');
-  }
-  return `${lastSecondText}.${String(microseconds - second * 1e6).padStart(6, '0')}`;
 }

@@ -2,18 +2,11 @@
 import type pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
 import { compareLsn } from '../../../model/position.ts';
-import type { ConnectRequest } from '../../../model/source.ts';
 import { type ConnectOptions, quoteName, quoteTable, withConnection } from './connection.ts';
 
 export interface Names {
   slot: string;
   publication: string;
-}
-
-/** Slot and publication of a source: configured, or `sluice_{id}`. */
-export function replicationNames(request: Pick<ConnectRequest, 'id' | 'config'>): Names {
-  const { slot, publication } = request.config.options as { slot?: string; publication?: string };
-  return { slot: slot ?? `sluice_${request.id}`, publication: publication ?? `sluice_${request.id}` };
 }
 
 /** Which cluster answers: `system identifier/timeline`. Positions mean nothing in another one. Errors: as `connect`. */
@@ -97,7 +90,7 @@ export async function readSlot(client: pg.Client, slot: string): Promise<Slot | 
 }
 
 /** Makes the slot; answers where its stream begins. The publication must be there already: made later, rows are missing. */
-export async function createSlot(client: pg.Client, slot: string): Promise<string> {
+async function createSlot(client: pg.Client, slot: string): Promise<string> {
   const { rows } = await client.query<{ lsn: string }>(
     `SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput', false)`,
     [slot],
@@ -129,15 +122,23 @@ export function checkSlot(slot: Slot | undefined, name: string, source: string, 
   }
 }
 
-/** Refuses to go on at a position of another cluster or timeline. */
-export function checkCluster(now: string, recorded: string, source: string): void {
-  if (now === recorded) return;
-  throw new SluiceError(
-    'source_replaced',
-    `the source is ${now} (system/timeline) and the copies were made from ${recorded}: it was restored, or failed over`,
-    `Make the copies anew: sluice sources resync ${source}`,
-    { source },
-  );
+/**
+ * Makes the slot anew. One that is there begins before the publication that was just made, perhaps, and its reader may
+ * be somebody else: it is replaced only when it is `ours`.
+ */
+export async function makeSlot(client: pg.Client, slot: string, ours: boolean): Promise<string> {
+  if (await readSlot(client, slot)) {
+    if (!ours) {
+      throw new SluiceError(
+        'conflict',
+        `the replication slot ${slot} is there already, and Sluice did not make it`,
+        `Name another one (options.slot), or drop it: SELECT pg_drop_replication_slot('${slot}')`,
+      );
+    }
+    await freeSlot(client, slot);
+    await client.query('SELECT pg_catalog.pg_drop_replication_slot($1)', [slot]);
+  }
+  return createSlot(client, slot);
 }
 
 /** Drops slot and publication; what is not there is no error. */
@@ -154,29 +155,4 @@ export async function dropReplication(client: pg.Client, names: Names): Promise<
 export async function flushPosition(client: pg.Client): Promise<string> {
   const { rows } = await client.query<{ lsn: string }>('SELECT pg_catalog.pg_current_wal_flush_lsn()::text AS lsn');
   return rows[0]!.lsn;
-}
-
-/**
- * Waits until every transaction that was open when this was called has ended, committed visibly or not. What a chunk
- * reads after it includes everything that the stream before the start position would have brought.
- */
-export async function waitForOpenTransactions(
-  client: pg.Client,
-  signal: AbortSignal,
-  waiting: () => void,
-): Promise<void> {
-  await client.query('BEGIN');
-  const { rows } = await client.query<{ id: string }>('SELECT pg_catalog.pg_current_xact_id()::text AS id');
-  await client.query('ROLLBACK');
-  const barrier = rows[0]!.id;
-  for (;;) {
-    const passed = await client.query<{ passed: boolean }>(
-      `SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) >= $1::pg_catalog.xid8 AS passed`,
-      [barrier],
-    );
-    if (passed.rows[0]!.passed) return;
-    signal.throwIfAborted();
-    waiting();
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
 }

@@ -8,20 +8,26 @@ import { parseLsn } from '../../../model/position.ts';
 import { keyColumns, type TableSchema, tableName } from '../../../model/table.ts';
 import { snapshotVersion } from '../../../model/version.ts';
 import { Block } from '../../load/block.ts';
+import { timeText } from '../../load/time_text.ts';
+import type { Chunk, ChunkTask } from '../source.ts';
 import type { Reject } from '../stream.ts';
-import { connect, quoteName, quoteTable, quoteText } from './connection.ts';
+import { type ConnectOptions, quoteName, quoteTable, quoteText, withConnection } from './connection.ts';
 import { waitUntilDurable } from './durable.ts';
 import { copyBytes, RowEncoder } from './encode.ts';
-import { timeText } from './postgres_stream.ts';
 import { frameType, RawSession } from './wire.ts';
 
 /** Rows of a chunk. Small enough to be read again without regret, large enough to cost little besides its rows. */
 export const chunkRows = 100_000;
 
 /** Bounds of a chunk: the key's texts, `lower` exclusive and `upper` inclusive; null is open. */
-export interface ChunkBounds {
+interface Bounds {
   lower: string[] | null;
   upper: string[] | null;
+}
+
+function parseBounds({ lower, upper }: Chunk): Bounds {
+  const parse = (text: string) => (text === '' ? null : (JSON.parse(text) as string[]));
+  return { lower: parse(lower), upper: parse(upper) };
 }
 
 /**
@@ -32,9 +38,10 @@ export async function planChunks(
   client: pg.Client,
   table: TableSchema,
   planned: (chunks: number) => void,
-): Promise<ChunkBounds[]> {
+): Promise<Chunk[]> {
   const key = keyColumns(table).map((column) => quoteName(column.name));
-  const bounds: ChunkBounds[] = [];
+  const chunks: Chunk[] = [];
+  const text = (bound: string[] | null) => (bound === null ? '' : JSON.stringify(bound));
   let lower: string[] | null = null;
   for (;;) {
     const { rows } = (await client.query({
@@ -44,15 +51,15 @@ export async function planChunks(
       rowMode: 'array',
     })) as { rows: string[][] };
     const upper: string[] | null = rows[0] ?? null;
-    bounds.push({ lower, upper });
-    if (upper === null) return bounds;
+    chunks.push({ lower: text(lower), upper: text(upper) });
+    if (upper === null) return chunks;
     lower = upper;
-    planned(bounds.length);
+    planned(chunks.length);
   }
 }
 
 /** A condition for the rows of a chunk; row comparison, so that a composite key uses its index. */
-function range(table: TableSchema, { lower, upper }: ChunkBounds): string {
+function range(table: TableSchema, { lower, upper }: Bounds): string {
   const key = keyColumns(table);
   const names = `(${key.map((column) => quoteName(column.name)).join(', ')})`;
   const values = (bound: string[]) => `(${bound.map((text, i) => `${quoteText(text)}::${key[i]!.type}`).join(', ')})`;
@@ -60,21 +67,6 @@ function range(table: TableSchema, { lower, upper }: ChunkBounds): string {
   if (lower) conditions.push(`${names} > ${values(lower)}`);
   if (upper) conditions.push(`${names} <= ${values(upper)}`);
   return conditions.join(' AND ');
-}
-
-export interface ChunkOptions {
-  connectionString: string;
-  source: string;
-  publication: string;
-  table: TableSchema;
-  bounds: ChunkBounds;
-  /** Where the table's stream begins. */
-  startPosition: string;
-  epoch: number;
-  signal: AbortSignal;
-  /** Writes a block and the rows that were held back meanwhile; resolves when both are durable. */
-  write: (block: Block, rejects: Reject[], part: number) => Promise<void>;
-  progress: (rows: number) => void;
 }
 
 /** Bytes of TSV after which a part of a chunk is written. */
@@ -85,29 +77,19 @@ const partBytes = 8 * 1024 * 1024;
  * TRUNCATE has to wait for it), and nothing is inserted before what it read is on the source's disk: a crash there could
  * take back a commit that was read. Errors: `table_changed`, as `connect`.
  */
-export async function copyChunkRows(options: ChunkOptions): Promise<{ rows: number; bytes: number; rejected: number }> {
-  const { table, startPosition, epoch, signal } = options;
-  const client = await connect({
-    connectionString: options.connectionString,
-    applicationName: `sluice ${options.source} snapshot`,
-  });
-  const watcher = await connect({
-    connectionString: options.connectionString,
-    applicationName: `sluice ${options.source} snapshot`,
-  }).catch(async (error) => {
-    await client.end().catch(() => {});
-    throw error;
-  });
-  try {
-    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-    await client.query(`LOCK TABLE ONLY ${quoteTable(table)} IN ACCESS SHARE MODE`);
-    await checkIdentity(client, table, options.publication);
-    const version = snapshotVersion(epoch, parseLsn(startPosition));
-    return await new ChunkReader(client, watcher, options, String(version), signal).run();
-  } finally {
-    await watcher.end().catch(() => {});
-    await client.end().catch(() => {});
-  }
+export async function copyChunkRows(
+  session: ConnectOptions,
+  publication: string,
+  task: ChunkTask,
+): Promise<{ rows: number; bytes: number; rejected: number }> {
+  return withConnection(session, (watcher) =>
+    withConnection(session, async (client) => {
+      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+      await client.query(`LOCK TABLE ONLY ${quoteTable(task.table)} IN ACCESS SHARE MODE`);
+      await checkIdentity(client, task.table, publication);
+      return new ChunkReader(client, watcher, task).run();
+    }),
+  );
 }
 
 /** Sees, in the reading transaction itself, that the table is still the one that the copy was made from. */
@@ -150,7 +132,7 @@ async function checkIdentity(client: pg.Client, table: TableSchema, publication:
 class ChunkReader {
   readonly #client: pg.Client;
   readonly #watcher: pg.Client;
-  readonly #options: ChunkOptions;
+  readonly #task: ChunkTask;
   readonly #encoder: RowEncoder;
   readonly #signal: AbortSignal;
   readonly #trailer: Buffer;
@@ -167,18 +149,19 @@ class ChunkReader {
   #done = false;
   #error: unknown;
 
-  constructor(client: pg.Client, watcher: pg.Client, options: ChunkOptions, version: string, signal: AbortSignal) {
+  constructor(client: pg.Client, watcher: pg.Client, task: ChunkTask) {
     this.#client = client;
     this.#watcher = watcher;
-    this.#options = options;
-    this.#encoder = new RowEncoder(options.table);
-    this.#signal = signal;
+    this.#task = task;
+    this.#encoder = new RowEncoder(task.table);
+    this.#signal = task.signal;
+    const version = snapshotVersion(task.epoch, parseLsn(task.startPosition));
     this.#trailer = Buffer.from(`${version}\t0\t${timeText(Date.now() * 1000)}\n`);
   }
 
   async run(): Promise<{ rows: number; bytes: number; rejected: number }> {
-    const { table, bounds } = this.#options;
-    const condition = range(table, bounds);
+    const { table, chunk } = this.#task;
+    const condition = range(table, parseBounds(chunk));
     const columns = table.columns.map((column) => quoteName(column.name)).join(', ');
     this.#session = new RawSession(
       this.#client,
@@ -230,14 +213,14 @@ class ChunkReader {
     const rejects = this.#rejects;
     this.#rejects = [];
     const part = this.#part++;
-    this.#writing = waitUntilDurable(this.#watcher).then(() => this.#options.write(block, rejects, part));
+    this.#writing = waitUntilDurable(this.#watcher).then(() => this.#task.write(block, rejects, part));
     if (this.#session!.paused) this.#session!.resume();
     await this.#writing;
     this.#writing = undefined;
     if (this.#session!.paused) this.#session!.resume();
     this.#rows += block.rows;
     this.#bytes += block.length;
-    this.#options.progress(this.#rows);
+    this.#task.progress(this.#rows);
     block.length = 0;
     block.rows = 0;
     this.#spare = block;
@@ -246,7 +229,7 @@ class ChunkReader {
   /** One line of COPY: fields already escaped much as TSV has them; those that need more are taken apart. */
   #line(bytes: Buffer, start: number, end: number): void {
     const block = this.#block;
-    const { columns } = this.#options.table;
+    const { columns } = this.#task.table;
     block.reserve((end - start) * 2 + columns.length * 3 + 128);
     block.beginRow();
     let at = start;
@@ -268,7 +251,7 @@ class ChunkReader {
     const fields = bytes.toString('latin1', start, end - 1).split('\t');
     const row: Record<string, string | null> = Object.create(null);
     const key: Record<string, string | null> = Object.create(null);
-    for (const [i, definition] of this.#options.table.columns.entries()) {
+    for (const [i, definition] of this.#task.table.columns.entries()) {
       const field = Buffer.from(fields[i]!, 'latin1');
       row[definition.name] = fields[i] === '\\N' ? null : unescapeCopy(field, 0, field.length).toString('utf8');
       if (definition.key) key[definition.name] = row[definition.name]!;
@@ -288,7 +271,7 @@ class ChunkReader {
   #field(block: Block, column: number, bytes: Buffer, start: number, end: number): boolean {
     if (end - start === 2 && bytes[start] === 0x5c && bytes[start + 1] === 0x4e)
       return this.#encoder.missing(block, column);
-    const { encoding } = this.#options.table.columns[column]!;
+    const { encoding } = this.#task.table.columns[column]!;
     if (encoding === 'text') {
       block.length = copyBytes(block.bytes, block.length, bytes, start, end);
       block.bytes[block.length++] = 0x09;

@@ -5,7 +5,7 @@
  */
 import type { Socket } from 'node:net';
 import type pg from 'pg';
-import { SluiceError } from '../../../model/errors.ts';
+import { asSluiceError, SluiceError } from '../../../model/errors.ts';
 import { sourceError } from './connection.ts';
 
 /** Called for each frame; `bytes[start, end)` is its body, valid only during the call. */
@@ -112,7 +112,8 @@ export class RawSession {
       try {
         this.#handler(type, chunk, at + 5, end);
       } catch (error) {
-        return this.#end(sourceError(error));
+        // What the handler throws is no fault of the connection.
+        return this.#end(asSluiceError(error));
       }
       if (this.#ended) return;
       at = end;

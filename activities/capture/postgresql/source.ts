@@ -1,0 +1,167 @@
+/** PostgreSQL as a source: the parts of this folder behind the interface of ../source.ts. */
+import pg from 'pg';
+import { behindPageHeader, parseLsn } from '../../../model/position.ts';
+import type { Finding } from '../../../model/source.ts';
+import { type TableSchema, tableName } from '../../../model/table.ts';
+import { snapshotVersion } from '../../../model/version.ts';
+import type { TableRef } from '../contract.ts';
+import type { Chunk, ChunkTask, Connected, Source, StreamTask } from '../source.ts';
+import type { ChangeStream } from '../stream.ts';
+import { waitForOpenTransactions } from './barrier.ts';
+import { byTableName, readTables } from './catalog.ts';
+import { type ConnectOptions, withConnection } from './connection.ts';
+import { MissingValues } from './missing_values.ts';
+import { readOptions } from './options.ts';
+import { PostgresStream } from './postgres_stream.ts';
+import { preflight } from './preflight.ts';
+import {
+  checkSlot,
+  clusterOf,
+  dropReplication,
+  flushPosition,
+  freeSlot,
+  makeSlot,
+  publish,
+  readSlot,
+  unpublish,
+} from './slot.ts';
+import { copyChunkRows, planChunks } from './snapshot.ts';
+
+/** Bytes of TSV after which a batch is cut. */
+const batchBytes = 8 * 1024 * 1024;
+
+export class PostgresSource implements Source {
+  samePlace(a: string, b: string): boolean {
+    const place = (text: string) => {
+      const { host, port, database } = new pg.Client({ connectionString: text });
+      return `${host}:${port}/${database}`;
+    };
+    return place(a) === place(b);
+  }
+
+  preflight(connected: Connected): Promise<{ findings: Finding[]; tables: TableSchema[] }> {
+    const { id, config } = connected.request;
+    return withConnection(session(connected), (client) => preflight(client, id, config));
+  }
+
+  readTables(connected: Connected, tables: TableRef[]): Promise<TableSchema[]> {
+    const { id, config } = connected.request;
+    return withConnection(session(connected), (client) =>
+      readTables(client, id, {
+        tables: tables.map(({ schema, table }) => `${schema}.${table}`),
+        excludeColumns: config.exclude_columns,
+        assetIds: names(connected).assetIds,
+      }),
+    );
+  }
+
+  identity(connected: Connected): Promise<string> {
+    return clusterOf(session(connected));
+  }
+
+  prepare(connected: Connected, tables: TableSchema[], resume: string | undefined, known: boolean): Promise<string> {
+    const { slot, publication } = names(connected);
+    return withConnection(session(connected), async (client) => {
+      // The publication first: a slot made before it would bring rows in which it does not exist yet.
+      await publish(client, publication, tables);
+      if (resume === undefined) return makeSlot(client, slot, known || slot === `sluice_${connected.request.id}`);
+      checkSlot(await readSlot(client, slot), slot, connected.request.id, resume);
+      return resume;
+    });
+  }
+
+  startPosition(connected: Connected): Promise<string> {
+    return withConnection(session(connected), flushPosition);
+  }
+
+  release(connected: Connected, tables: TableRef[]): Promise<void> {
+    return withConnection(session(connected), (client) => unpublish(client, names(connected).publication, tables));
+  }
+
+  remove(connected: Connected): Promise<void> {
+    return withConnection(session(connected), (client) => dropReplication(client, names(connected)));
+  }
+
+  claim(connected: Connected): Promise<void> {
+    return withConnection(session(connected), (client) => freeSlot(client, names(connected).slot));
+  }
+
+  checkLog(connected: Connected, position: string): Promise<void> {
+    const { slot } = names(connected);
+    return withConnection(session(connected), async (client) =>
+      checkSlot(await readSlot(client, slot), slot, connected.request.id, position),
+    );
+  }
+
+  async openStream(connected: Connected, task: StreamTask): Promise<ChangeStream> {
+    const { id, config } = connected.request;
+    const { slot, publication } = names(connected);
+    const missing = new MissingValues(task, connected.connectionString, id);
+    return PostgresStream.open({
+      connectionString: connected.connectionString,
+      source: id,
+      slot,
+      publication,
+      position: task.position,
+      epoch: task.epoch,
+      tables: task.tables,
+      excluded: (table) => byTableName(config.exclude_columns, table.schema, table.table) ?? [],
+      maxAge: config.poll_interval * 1000,
+      maxRows: task.maxRows,
+      maxBytes: batchBytes,
+      missing,
+    });
+  }
+
+  planChunks(
+    connected: Connected,
+    table: TableSchema,
+    signal: AbortSignal,
+    progress: (text: string) => void,
+  ): Promise<{ chunks: Chunk[]; estimatedRows: number }> {
+    return withConnection(session(connected, 'snapshot'), async (client) => {
+      await waitForOpenTransactions(client, signal, () =>
+        progress(`${tableName(table)}: waiting for open transactions to end`),
+      );
+      const chunks = await planChunks(client, table, (count) =>
+        progress(`${tableName(table)}: ${count} chunks planned`),
+      );
+      const { rows } = await client.query<{ rows: number }>(
+        'SELECT reltuples::float8 AS rows FROM pg_catalog.pg_class WHERE oid = $1',
+        [table.oid],
+      );
+      return { chunks, estimatedRows: rows[0]?.rows ?? -1 };
+    });
+  }
+
+  copyChunk(connected: Connected, task: ChunkTask): Promise<{ rows: number; bytes: number; rejected: number }> {
+    return copyChunkRows(session(connected, 'snapshot'), names(connected).publication, task);
+  }
+
+  completePosition(connected: Connected): Promise<string> {
+    return withConnection(session(connected, 'snapshot'), async (client) => {
+      const { rows } = await client.query<{ lsn: string }>(
+        'SELECT pg_catalog.pg_current_wal_insert_lsn()::text AS lsn',
+      );
+      // Something behind that position, so that an idle source passes it.
+      await client.query(`SELECT pg_catalog.pg_logical_emit_message(false, 'sluice', 'snapshot')`);
+      return rows[0]!.lsn;
+    });
+  }
+
+  passed(position: string, target: string): boolean {
+    return position !== '' && behindPageHeader(parseLsn(position)) >= parseLsn(target);
+  }
+
+  snapshotVersion(epoch: number, position: string): string {
+    return String(snapshotVersion(epoch, parseLsn(position)));
+  }
+}
+
+function session({ request, connectionString }: Connected, purpose = ''): ConnectOptions {
+  return { connectionString, applicationName: `sluice ${request.id} ${purpose}`.trim() };
+}
+
+function names({ request }: Connected): ReturnType<typeof readOptions> {
+  return readOptions(request.id, request.config.options);
+}

@@ -1,0 +1,104 @@
+/**
+ * What Sluice needs of a kind of source. A newcomer adds one by writing this interface in a folder of its own and naming
+ * it in `sources` below; test/source_conformance.ts tries it. Positions are texts that only the source itself reads.
+ * Everything here may be called again after a crash, by any worker.
+ */
+import type { ConnectRequest, Finding, SourceType } from '../../model/source.ts';
+import type { TableSchema } from '../../model/table.ts';
+import type { Block } from '../load/block.ts';
+import type { Sink } from '../load/sink.ts';
+import type { TableRef } from './contract.ts';
+import type { ChangeStream, Reject } from './stream.ts';
+
+/** A source as it was connected, with its connection string in the open: never logged, thrown or returned. */
+export interface Connected {
+  request: ConnectRequest;
+  connectionString: string;
+}
+
+/** Bounds of a chunk of a snapshot, as JSON text; '' is open. */
+export interface Chunk {
+  lower: string;
+  upper: string;
+}
+
+export interface ChunkTask {
+  table: TableSchema;
+  chunk: Chunk;
+  /** Where the table's stream begins. */
+  startPosition: string;
+  epoch: number;
+  signal: AbortSignal;
+  /** Writes a part of the chunk; resolves when it is durable. The source's view of the rows stays held until then. */
+  write: (block: Block, rejects: Reject[], part: number) => Promise<void>;
+  progress: (rows: number) => void;
+}
+
+export interface StreamTask {
+  /** Where to begin: the last recorded position. */
+  position: string;
+  epoch: number;
+  tables: TableSchema[];
+  /** Rows after which a batch is cut. */
+  maxRows: number;
+  /** By asset id, the lowest version (decimal text) of a row that was copied since the table's start. */
+  floors: Record<string, string>;
+  /** The copy's newest rows, for values that the source does not send. */
+  newestRows: Sink['newestRows'];
+}
+
+export interface Source {
+  /** Whether two connection strings lead to the same place, whoever logs in. */
+  samePlace(a: string, b: string): boolean;
+  /** What stands in the way of capturing, and what the request's tables are. Changes nothing. */
+  preflight(connected: Connected): Promise<{ findings: Finding[]; tables: TableSchema[] }>;
+  /** The tables as they are now; those that are gone or have no usable key are left out. */
+  readTables(connected: Connected, tables: TableRef[]): Promise<TableSchema[]>;
+  /** Which database this is: positions mean nothing in another one. */
+  identity(connected: Connected): Promise<string>;
+
+  /**
+   * Makes the source keep its log for us and send `tables` in it. `resume`: the recorded position from which the log
+   * must still be whole; undefined makes a new beginning (`known`: an earlier one was recorded). Answers where the
+   * stream begins. Errors: `slot_lost`, `slot_ahead`, when changes behind `resume` are missing.
+   */
+  prepare(connected: Connected, tables: TableSchema[], resume: string | undefined, known: boolean): Promise<string>;
+  /** A position behind everything that `prepare` has changed: where the stream of an added table begins. */
+  startPosition(connected: Connected): Promise<string>;
+  /** Stops sending these tables. */
+  release(connected: Connected, tables: TableRef[]): Promise<void>;
+  /** Lets the log go: nothing of Sluice stays in the source. */
+  remove(connected: Connected): Promise<void>;
+
+  /** Ends whoever else reads our log; afterwards nobody but us acknowledges. */
+  claim(connected: Connected): Promise<void>;
+  /** Sees that the log is whole from `position`. Errors: `slot_lost`, `slot_ahead`. */
+  checkLog(connected: Connected, position: string): Promise<void>;
+  /** Opens the stream of changes. */
+  openStream(connected: Connected, task: StreamTask): Promise<ChangeStream>;
+  /** Waits for what began before the start position, then cuts the table into chunks. */
+  planChunks(
+    connected: Connected,
+    table: TableSchema,
+    signal: AbortSignal,
+    progress: (text: string) => void,
+  ): Promise<{ chunks: Chunk[]; estimatedRows: number }>;
+  copyChunk(connected: Connected, task: ChunkTask): Promise<{ rows: number; bytes: number; rejected: number }>;
+  /** A position that the stream must pass for all that was read until now to be complete; the source will pass it. */
+  completePosition(connected: Connected): Promise<string>;
+
+  /** True when a recorded position is at or past another. */
+  passed(position: string, target: string): boolean;
+  /** Version of the rows of a snapshot that begins at `position`, decimal text. */
+  snapshotVersion(epoch: number, position: string): string;
+}
+
+/** All kinds of sources, loaded when they are first needed. */
+const sources: Record<SourceType, () => Promise<Source>> = {
+  postgresql: async () => new (await import('./postgresql/source.ts')).PostgresSource(),
+};
+
+/** The source of a kind. */
+export function openSource(type: SourceType): Promise<Source> {
+  return sources[type]();
+}

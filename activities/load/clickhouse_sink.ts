@@ -1,0 +1,99 @@
+/** ClickHouse as a sink: statements of tables.ts and batches.ts over one connection, behind the interface of sink.ts. */
+import type { BatchRecord } from '../../model/batch.ts';
+import { SluiceError } from '../../model/errors.ts';
+import type { TableSchema } from '../../model/table.ts';
+import type { Reject } from '../capture/stream.ts';
+import { createOwnTables, discardRejects, lastRecord, writeRecord, writeRejects } from './batches.ts';
+import type { Block } from './block.ts';
+import type { ClickHouse } from './clickhouse.ts';
+import { newestRows } from './newest_rows.ts';
+import type { NewestRow, Sink } from './sink.ts';
+import { copyColumns, copyDifference, createCopy, dropCopy, sweepBelow } from './tables.ts';
+
+export class ClickHouseSink implements Sink {
+  readonly clickhouse: ClickHouse;
+
+  /** @param clickhouse of role `write` or `snapshot`: its statements run in order of arrival in the embedded engine. */
+  constructor(clickhouse: ClickHouse) {
+    this.clickhouse = clickhouse;
+  }
+
+  createOwnTables(): Promise<void> {
+    return createOwnTables(this.clickhouse);
+  }
+
+  async createCopy(table: TableSchema, anew: boolean): Promise<void> {
+    if (anew && (await this.#exists(table.asset_id)) && (await copyDifference(this.clickhouse, table)) !== undefined) {
+      await dropCopy(this.clickhouse, table.asset_id);
+    }
+    await createCopy(this.clickhouse, table);
+  }
+
+  dropCopy(assetId: string): Promise<void> {
+    return dropCopy(this.clickhouse, assetId);
+  }
+
+  async endInserts(prefix: string, below?: number): Promise<void> {
+    const older = below === undefined ? '' : ` AND toUInt64OrNull(splitByChar('/', query_id)[2]) < {below:UInt64}`;
+    try {
+      await this.clickhouse.command(`KILL QUERY WHERE startsWith(query_id, {prefix:String})${older} SYNC`, {
+        params: { prefix, below: below ?? 0 },
+      });
+    } catch (error) {
+      // Without the right to kill, versions still keep the copy right; only the fence is weaker.
+      if (!(error instanceof SluiceError) || error.transient) throw error;
+    }
+  }
+
+  async checkDamage(source: string, assetIds: string[]): Promise<void> {
+    const rows = await this.clickhouse.rows<{ name: string; parts: string }>(
+      `SELECT table AS name, count() AS parts FROM system.detached_parts
+       WHERE database = {database:String} AND table IN {tables:Array(String)} AND startsWith(reason, 'broken') GROUP BY table`,
+      { params: { database: this.clickhouse.database, tables: ['_batches', ...assetIds] } },
+    );
+    const damaged = rows[0];
+    if (!damaged) return;
+    throw new SluiceError(
+      'sink_damaged',
+      `ClickHouse detached ${damaged.parts} broken parts of ${damaged.name}`,
+      `Drop the detached parts (ALTER TABLE … DROP DETACHED PART), then: sluice sources resync ${source}`,
+      { source, table: damaged.name },
+    );
+  }
+
+  write(table: TableSchema, block: Block, id: string): Promise<number> {
+    return this.clickhouse.insertTsv(table.asset_id, copyColumns(table), [block.content()], id);
+  }
+
+  sweepBelow(table: TableSchema, version: string, committedAt: string, id: string): Promise<void> {
+    return sweepBelow(this.clickhouse, table, version, committedAt, id);
+  }
+
+  newestRows(table: TableSchema, keys: string[]): Promise<Map<string, NewestRow>> {
+    return newestRows(this.clickhouse, table, keys);
+  }
+
+  reject(assetId: string, rejects: Reject[], batch: string): Promise<void> {
+    return writeRejects(this.clickhouse, assetId, batch, rejects);
+  }
+
+  discardRejects(assetId: string, version: string): Promise<void> {
+    return discardRejects(this.clickhouse, assetId, version);
+  }
+
+  record(record: BatchRecord): Promise<void> {
+    return writeRecord(this.clickhouse, record);
+  }
+
+  lastRecord(source: string): Promise<BatchRecord | undefined> {
+    return lastRecord(this.clickhouse, source);
+  }
+
+  async #exists(table: string): Promise<boolean> {
+    const there = await this.clickhouse.rows(
+      'SELECT 1 FROM system.tables WHERE database = {database:String} AND name = {table:String}',
+      { params: { database: this.clickhouse.database, table } },
+    );
+    return there.length > 0;
+  }
+}

@@ -1,0 +1,51 @@
+/**
+ * What the capture loop and snapshots need of a place that copies are kept in. All writes are durable when they return,
+ * and idempotent: any may be repeated, in other cuts, late, or by a predecessor that nobody believes alive; versions
+ * decide which row stands. A newcomer adds a sink by writing this interface once; test/sink_conformance.ts tries it.
+ */
+import type { BatchRecord } from '../../model/batch.ts';
+import type { TableSchema } from '../../model/table.ts';
+import type { Reject } from '../capture/stream.ts';
+import type { Block } from './block.ts';
+
+/** A row of a copy as TSV fields (bytes as latin1), without Sluice's own columns. */
+export interface NewestRow {
+  fields: string[];
+  version: string;
+  deleted: boolean;
+}
+
+export interface Sink {
+  /** Makes what Sluice itself keeps there. */
+  createOwnTables(): Promise<void>;
+  /** Makes the copy of a table, or sees that the one that is there fits. `anew`: one that does not fit is replaced. */
+  createCopy(table: TableSchema, anew: boolean): Promise<void>;
+  dropCopy(assetId: string): Promise<void>;
+
+  /**
+   * When this returns, no insert that was sent before under an id with this prefix is still under way. `below`: only
+   * those of leases with lower numbers (the id's second part).
+   */
+  endInserts(prefix: string, below?: number): Promise<void>;
+  /** Throws `sink_damaged` when what was acknowledged of these assets may be lost. */
+  checkDamage(source: string, assetIds: string[]): Promise<void>;
+
+  /** Writes a block of rows; answers how many the sink confirms (at least as many as were sent, or rows are lost). */
+  write(table: TableSchema, block: Block, id: string): Promise<number>;
+  /** A tombstone at `version` (decimal text) for every key whose newest row is older. `committedAt` as in blocks. */
+  sweepBelow(table: TableSchema, version: string, committedAt: string, id: string): Promise<void>;
+  /**
+   * The newest row of each key, tombstones counted. Keys are the key columns' TSV fields, tabs between them, bytes as
+   * latin1. Nothing is answered while rows of the table are held back: the newest row may be older than one of those.
+   */
+  newestRows(table: TableSchema, keys: string[]): Promise<Map<string, NewestRow>>;
+  /** Keeps rows that were held back, with their reasons. */
+  reject(assetId: string, rejects: Reject[], batch: string): Promise<void>;
+  /** Held back rows below `version` will never be wanted: what they belonged to was truncated. */
+  discardRejects(assetId: string, version: string): Promise<void>;
+
+  /** Writes a batch record: when this returns, the batch has happened. */
+  record(record: BatchRecord): Promise<void>;
+  /** The last record of a source's stream since it was connected. */
+  lastRecord(source: string): Promise<BatchRecord | undefined>;
+}
