@@ -1,6 +1,6 @@
 /** What has to be there before anything else can run. Plain JavaScript, no packages: `npm start` and `npm test` use it. */
 import { spawn } from 'node:child_process';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -15,13 +15,39 @@ export function requireNode() {
   process.exit(1);
 }
 
-/** Installs packages by the lockfile when they are missing or older than it. True when they are there. */
+/** Installs packages by the lockfile when any is missing or another version. True when they are there. */
 export async function installPackages() {
-  const installed = path.join(project, 'node_modules', '.package-lock.json');
-  const lockfile = path.join(project, 'package-lock.json');
-  if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(lockfile).mtimeMs) return true;
-  const why = existsSync(installed) ? 'are older than package-lock.json' : 'are not installed yet';
+  const missing = missingPackages();
+  if (missing === 0) return true;
+  if (lstatSync(path.join(project, 'node_modules'), { throwIfNoEntry: false })?.isSymbolicLink()) {
+    // `npm ci` would empty the folder that it points to, which is somebody else's.
+    process.stderr.write(`node_modules is a link, and ${missing} packages there are missing or other versions.\n`);
+    return true;
+  }
+  const why = existsSync(path.join(project, 'node_modules'))
+    ? 'are not those of package-lock.json'
+    : 'are not installed';
   return await npmCi(`npm packages ${why}: npm ci`);
+}
+
+/** How many packages of the lockfile are not installed in its version. npm writes down what it installed. */
+function missingPackages() {
+  const wanted = readPackages(path.join(project, 'package-lock.json'));
+  const installed = readPackages(path.join(project, 'node_modules', '.package-lock.json'));
+  return Object.entries(wanted).filter(([place, { version, optional, devOptional, link }]) => {
+    if (place === '' || link) return false;
+    const there = installed[place];
+    // Optional ones are for other systems, mostly.
+    return there === undefined ? !(optional || devOptional) : there.version !== version;
+  }).length;
+}
+
+function readPackages(file) {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')).packages ?? {};
+  } catch {
+    return {};
+  }
 }
 
 /** Runs `npm ci` with one line of progress. Its output is shown when it fails. */
@@ -31,7 +57,7 @@ function npmCi(title) {
   const terminal = process.stdout.isTTY;
   process.stdout.write(terminal ? title : `${title}\n`);
   const ticker = setInterval(() => terminal && process.stdout.write(`\r${title} … ${seconds()}`), 1000);
-  // npm's own settings of an outer `npm start` must not lead the inner one elsewhere.
+  // The npm that runs this script, if one does.
   const npm = process.env.npm_execpath;
   const [command, args] = npm?.endsWith('.js') ? [process.execPath, [npm]] : ['npm', []];
   const options = { cwd: project, stdio: ['ignore', 'pipe', 'pipe'] };

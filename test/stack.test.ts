@@ -56,9 +56,9 @@ class Run {
     return endpoints();
   }
 
-  async says(text: string | RegExp, timeoutMs = 60_000): Promise<void> {
+  async says(text: string, timeoutMs = 60_000): Promise<void> {
     await until(
-      () => this.output.search(text) >= 0,
+      () => this.output.includes(text),
       timeoutMs,
       () => this.output,
     );
