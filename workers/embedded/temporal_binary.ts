@@ -91,9 +91,14 @@ async function download(cache: string, _say: Say, environment: NodeJS.ProcessEnv
   const script = `
     const { TestWorkflowEnvironment } = await import('@temporalio/testing');
     const executable = { type: 'cached-download', downloadDir: process.env.SLUICE_DOWNLOAD };
-    const server = await TestWorkflowEnvironment.createLocal({ server: { executable } });
-    await server.teardown();
-    process.exit(0);`;
+    try {
+      const server = await TestWorkflowEnvironment.createLocal({ server: { executable } });
+      await server.teardown();
+      process.exit(0);
+    } catch (error) {
+      process.stderr.write('REASON ' + error.message);
+      process.exit(1);
+    }`;
   try {
     await run(process.execPath, ['--input-type=module', '--eval', script], {
       cwd: projectFolder,
@@ -163,7 +168,7 @@ function largestFile(folder: string): string | undefined {
 }
 
 function reasonIn(stderr: string): string | undefined {
-  return /^(?:\w*Error|Uncaught).*$/m.exec(stderr)?.[0].slice(0, 300);
+  return /REASON (.*)/.exec(stderr)?.[1]?.slice(0, 150);
 }
 
 function firstLine(error: unknown): string {
