@@ -218,6 +218,10 @@ class Oracle {
             source: this.#source,
             asset: ref.asset_id,
             generation: ref.generation,
+            start: ref.start_position,
+            // The first plan for a start counts: this one was there before all.
+            plan: 'oracle',
+            planned_at: '1970-01-01 00:00:00.000000',
             chunk,
             lower: bounds[chunk],
             upper,

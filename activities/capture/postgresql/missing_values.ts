@@ -19,7 +19,7 @@ import type { NewestRow, Sink } from '../../load/sink.ts';
 import { keyOf, unescapeField } from '../../load/tsv.ts';
 import type { StreamTask } from '../source.ts';
 import type { ChangeBatch, HollowRow, TableChanges } from '../stream.ts';
-import { connect, quoteName, quoteTable } from './connection.ts';
+import { connect, quoteName, quoteTable, sourceError } from './connection.ts';
 import { waitUntilDurable } from './durable.ts';
 import { RowEncoder, rowBound } from './encode.ts';
 
@@ -97,7 +97,7 @@ export class MissingValues {
       return found;
     } catch (error) {
       await this.close();
-      throw error;
+      throw sourceError(error);
     }
   }
 
