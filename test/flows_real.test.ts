@@ -1,0 +1,212 @@
+/** Flows, worker and activities together on real parts: PostgreSQL, ClickHouse engine, Temporal, a worker process. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Client, WithStartWorkflowOperation } from '@temporalio/client';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ClickHouse } from '../activities/load/clickhouse.ts';
+import { type ConnectAnswer, captureWorkflowId, flowNames } from '../model/messages.ts';
+import type { CaptureStatus, ConnectRequest } from '../model/source.ts';
+import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
+import { projectFolder } from '../workers/settings.ts';
+import { askFlow, connectTemporal, updateFlow, updateWithStart } from '../workers/temporal_client.ts';
+
+const taskQueue = 'flows-real';
+let parts: StartedParts<'postgres' | 'clickhouse' | 'temporal'>;
+let client: Client;
+let database: pg.Client;
+let clickhouse: ClickHouse;
+let worker: WorkerProcess;
+
+/** The worker as the stack runs it. */
+class WorkerProcess {
+  readonly child: ChildProcess;
+  readonly log: string[] = [];
+  readonly ready: Promise<void>;
+  readonly gone: Promise<unknown>;
+
+  constructor() {
+    this.child = spawn(process.execPath, ['--import', 'tsx', 'workers/worker.ts'], {
+      cwd: projectFolder,
+      env: {
+        ...process.env,
+        SLUICE_HOME: parts.home,
+        TEMPORAL_ADDRESS: parts.temporal.url,
+        TEMPORAL_TASK_QUEUE: taskQueue,
+        CLICKHOUSE_URL: parts.clickhouse.url,
+        REAL_DATABASE_URL: parts.postgres.url,
+        SLUICE_SECRET_KEY: 'test',
+      },
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    });
+    this.gone = new Promise((resolve) => this.child.once('exit', resolve));
+    createInterface({ input: this.child.stderr! }).on('line', (line) => this.log.push(line));
+    this.ready = new Promise((resolve, reject) => {
+      createInterface({ input: this.child.stdout! }).on('line', () => resolve());
+      setTimeout(() => reject(new Error(`the worker is not ready: ${this.log.join('\n')}`)), 30_000).unref();
+    });
+    this.ready.catch(() => {});
+  }
+
+  async kill(): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.gone;
+  }
+}
+
+beforeAll(async () => {
+  parts = await startParts(['postgres', 'clickhouse', 'temporal']);
+  client = await connectTemporal({ temporalAddress: parts.temporal.url, temporalNamespace: 'default' });
+  database = new pg.Client({ connectionString: parts.postgres.url });
+  await database.connect();
+  clickhouse = new ClickHouse({ url: parts.clickhouse.url, database: 'sluice', role: 'read' });
+  worker = new WorkerProcess();
+  await worker.ready;
+}, 120_000);
+
+afterAll(async () => {
+  await worker?.kill();
+  await database?.end();
+  await clickhouse?.close();
+  await client?.connection.close();
+  await parts?.[Symbol.asyncDispose]();
+}, 60_000);
+
+async function connect(id: string, table: string): Promise<string> {
+  const request: ConnectRequest = {
+    id,
+    type: 'postgresql',
+    connection_string: '${REAL_DATABASE_URL}',
+    config: { tables: [table], poll_interval: 0.2, mode: 'copy', exclude_columns: {}, options: {} },
+  };
+  const flow = captureWorkflowId(id);
+  const start = new WithStartWorkflowOperation(flowNames.captureSource, {
+    workflowId: flow,
+    taskQueue,
+    args: [request],
+    workflowIdConflictPolicy: 'USE_EXISTING',
+  });
+  const answer = await updateWithStart<ConnectAnswer>(client, start, 'connect', request);
+  expect(answer.outcome, JSON.stringify(answer)).toBe('created');
+  return flow;
+}
+
+const statusOf = (flow: string) => askFlow<CaptureStatus>(client, flow, 'status');
+
+async function until(what: string, look: () => Promise<boolean>, seconds = 60): Promise<void> {
+  const end = Date.now() + seconds * 1000;
+  for (;;) {
+    const found = await look().catch((error: Error) => error);
+    if (found === true) return;
+    if (Date.now() > end) throw new Error(`not ${what} in ${seconds} s: ${found}\n${worker.log.slice(-20).join('\n')}`);
+    await sleep(100);
+  }
+}
+
+const untilStreaming = (flow: string) => until('streaming', async () => (await statusOf(flow)).status === 'streaming');
+
+async function makeTable(name: string, rows: number): Promise<void> {
+  await database.query(`CREATE TABLE ${name} (id bigint PRIMARY KEY, value text NOT NULL)`);
+  await database.query(`INSERT INTO ${name} SELECT i, repeat('x', 100) || i FROM generate_series(1, ${rows}) AS i`);
+}
+
+/** Both sides as the same text: count and sum of ids, and the values' own sum. */
+async function sides(source: string, table: string): Promise<[string, string]> {
+  const { rows } = await database.query(
+    `SELECT count(*) || '/' || coalesce(sum(id), 0) || '/' || coalesce(sum(length(value)), 0) AS sum FROM ${table}`,
+  );
+  const copy = clickhouse.name(`${source}_${table}`);
+  const [found] = await clickhouse.rows<{ sum: string }>(
+    `SELECT concat(toString(count()), '/', toString(sum(id)), '/', toString(sum(length(value)))) AS sum FROM ${copy} FINAL`,
+  );
+  return [rows[0].sum, found!.sum];
+}
+
+const untilEqual = (source: string, table: string) =>
+  until('equal', async () => {
+    const [left, right] = await sides(source, table);
+    if (left !== right) throw new Error(`${left} in the source, ${right} in the copy`);
+    return true;
+  });
+
+/** Changes for as long as the test needs them. */
+function keepChanging(table: string): { stop(): Promise<void> } {
+  let going = true;
+  const ended = (async () => {
+    for (let turn = 1; going; turn += 1) {
+      await database.query(`INSERT INTO ${table} VALUES ($1, 'new') ON CONFLICT DO NOTHING`, [1_000_000 + turn]);
+      await database.query(`UPDATE ${table} SET value = value || '.' WHERE id = $1`, [1 + (turn % 50)]);
+      await database.query(`DELETE FROM ${table} WHERE id = $1`, [1_000_000 + turn - 20]);
+      await sleep(10);
+    }
+  })();
+  return {
+    async stop() {
+      going = false;
+      await ended;
+    },
+  };
+}
+
+const recordsOf = async (source: string) => {
+  const sql = `SELECT count() AS count FROM ${clickhouse.name('_batches')} FINAL WHERE source = '${source}'`;
+  return Number((await clickhouse.rows<{ count: string }>(sql))[0]!.count);
+};
+
+describe('capture on real parts', () => {
+  it('answers a pause within 1.5 s when the lease has ended, goes on, and outlives a killed worker', async () => {
+    await makeTable('accounts', 5_000);
+    const flow = await connect('pausing', 'accounts');
+    await updateFlow(client, flow, 'start');
+    await untilStreaming(flow);
+    const changes = keepChanging('accounts');
+    await sleep(1_000);
+    const times: number[] = [];
+    for (let round = 0; round < 3; round += 1) {
+      const asked = Date.now();
+      const paused = await updateFlow<CaptureStatus>(client, flow, 'pause');
+      times.push(Date.now() - asked);
+      expect(paused.status).toBe('paused');
+      const { rows } = await database.query(
+        "SELECT 1 FROM pg_replication_slots WHERE active AND slot_type = 'logical'",
+      );
+      const records = await recordsOf('pausing');
+      await sleep(1_000);
+      expect(await recordsOf('pausing')).toBe(records);
+      expect(rows).toEqual([]);
+      await updateFlow(client, flow, 'resume');
+      await until('another record', async () => (await recordsOf('pausing')) > records + 1);
+    }
+    expect(Math.max(...times), `pauses took ${times.join(', ')} ms`).toBeLessThan(1_500);
+
+    const { lease } = await statusOf(flow);
+    await worker.kill();
+    const killed = Date.now();
+    worker = new WorkerProcess();
+    await worker.ready;
+    const records = await recordsOf('pausing');
+    await until('the next attempt', async () => (await recordsOf('pausing')) > records);
+    // Heartbeat timeout 10 s, then the first retry after 1 s.
+    expect(Date.now() - killed).toBeLessThan(15_000);
+    await changes.stop();
+    await untilEqual('pausing', 'accounts');
+    expect(await statusOf(flow)).toMatchObject({ status: 'streaming', lease, last_error: null });
+    await updateFlow(client, flow, 'remove', { drop_copies: true });
+  });
+
+  it('loses no row when its flow is lost in the midst of a snapshot', async () => {
+    await makeTable('orders', 400_000);
+    const flow = await connect('losing', 'orders');
+    await updateFlow(client, flow, 'start');
+    const chunks = `SELECT count() AS count FROM ${clickhouse.name('_batches')} FINAL WHERE source = 'losing' AND kind = 'chunk'`;
+    await until('some chunks', async () => Number((await clickhouse.rows<{ count: string }>(chunks))[0]!.count) >= 2);
+    await client.workflow.getHandle(flow).terminate('lost');
+    await database.query('DELETE FROM orders WHERE id % 7 = 0');
+    await database.query("UPDATE orders SET value = 'after' WHERE id % 11 = 0");
+    await connect('losing', 'orders');
+    await updateFlow(client, flow, 'start');
+    await untilStreaming(flow);
+    await untilEqual('losing', 'orders');
+  });
+});
