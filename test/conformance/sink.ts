@@ -1,0 +1,286 @@
+/** What every sink must do: the suite that a new one is run through. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { sealRecord } from '../../activities/load/batches.ts';
+import { Block } from '../../activities/load/block.ts';
+import type { Sink } from '../../activities/load/sink.ts';
+import { type BatchRecord, noEffects } from '../../model/batch.ts';
+import { SluiceError } from '../../model/errors.ts';
+import type { TableSchema } from '../../model/table.ts';
+
+export interface SinkUnderTest {
+  sink: Sink;
+  /** Rows of a copy as people see it: the newest of each key, tombstones left out, fields as text, ordered by key. */
+  visible(asset: string): Promise<string[][]>;
+  /** Kills and restarts what keeps the data. */
+  crash(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const column = { typeOid: 0, typmod: -1, notNull: false, key: false, encoding: 'text' as const };
+
+const table: TableSchema = {
+  asset_id: 'conform_t',
+  schema: 'public',
+  table: 't',
+  oid: 1,
+  relfilenode: 1,
+  identity: 'default',
+  columns: [
+    {
+      ...column,
+      attnum: 1,
+      name: 'id',
+      type: 'bigint',
+      key: true,
+      notNull: true,
+      encoding: 'plain',
+      clickhouse: 'Int64',
+    },
+    { ...column, attnum: 2, name: 'note', type: 'text', clickhouse: 'Nullable(String)' },
+  ],
+};
+
+/** A block of rows `[id, note, version, deleted]`; notes are TSV as they stand. */
+function block(rows: [number, string, bigint, 0 | 1][]): Block {
+  const made = new Block();
+  for (const [id, note, version, deleted] of rows) {
+    const text = `${id}\t${note}\t${version}\t${deleted}\t2026-01-02 03:04:05.678901\t`;
+    made.reserve(text.length * 2);
+    made.beginRow();
+    made.length += made.bytes.write(text, made.length);
+    made.endRow();
+  }
+  return made;
+}
+
+function record(lease: number, seq: number, more: Partial<BatchRecord> = {}): BatchRecord {
+  return sealRecord({
+    id: `conform/${lease}/${seq}`,
+    source: 'conform',
+    kind: 'rows',
+    lease,
+    seq,
+    position_from: '0/1',
+    position_to: `0/${(lease + seq).toString(16)}`,
+    inner: '',
+    cluster: 'c/1',
+    epoch: 1,
+    committed_first: '2026-01-02T03:04:05.678901Z',
+    committed_last: null,
+    changes: 2,
+    assets: { conform_t: { ...noEffects(), inserts: 2, effects: 2, written: 2 } },
+    truncated: { conform_t: '340282366920938463463374607431768211455' },
+    failed: { conform_u: { kind: 'table_changed', reason: 'it was', remedy: 'mend it' } },
+    rules: 0,
+    durations: { fill: 1.5, resolve: 0, write: 2 },
+    workflow_id: 'w',
+    run_id: 'r',
+    attempt: 1,
+    previous_hash: '',
+    ...more,
+  });
+}
+
+/** Declares the suite for one sink. */
+export function sinkConformance(name: string, open: () => Promise<SinkUnderTest>): void {
+  describe(`sink ${name}`, () => {
+    let test: SinkUnderTest;
+    let sink: Sink;
+    beforeAll(async () => {
+      test = await open();
+      sink = test.sink;
+      await sink.createOwnTables();
+    });
+    afterAll(() => test.close());
+
+    const fresh = async () => {
+      await sink.dropCopy(table.asset_id);
+      await sink.createCopy(table, false);
+    };
+    const write = (rows: [number, string, bigint, 0 | 1][], id = 'conform/1/1/conform_t') =>
+      sink.write(table, block(rows), id);
+
+    it('makes its tables and a copy again without harm', async () => {
+      await fresh();
+      await write([[1, 'a', 10n, 0]]);
+      await sink.createOwnTables();
+      await sink.createCopy(table, false);
+      await sink.createCopy(table, true);
+      expect(await test.visible(table.asset_id)).toEqual([['1', 'a']]);
+    });
+
+    it('refuses a copy that has other columns, and replaces it only when told to', async () => {
+      await fresh();
+      await write([[1, 'a', 10n, 0]]);
+      const wider = {
+        ...table,
+        columns: [
+          ...table.columns,
+          { ...column, attnum: 3, name: 'more', type: 'text', clickhouse: 'Nullable(String)' },
+        ],
+      };
+      await expect(sink.createCopy(wider, false)).rejects.toThrow(SluiceError);
+      expect(await test.visible(table.asset_id)).toEqual([['1', 'a']]);
+      await sink.createCopy(wider, true);
+      expect(await test.visible(table.asset_id)).toEqual([]);
+    });
+
+    it('keeps the highest version of a key, whatever comes first, twice or late', async () => {
+      await fresh();
+      expect(
+        await write([
+          [1, 'old', 10n, 0],
+          [2, 'gone', 10n, 0],
+        ]),
+      ).toBeGreaterThanOrEqual(2);
+      await write([
+        [1, 'newest', 30n, 0],
+        [2, '\\N', 20n, 1],
+      ]);
+      await write([
+        [1, 'between', 20n, 0],
+        [2, 'gone', 10n, 0],
+      ]);
+      await write([[1, 'newest', 30n, 0]]);
+      expect(await test.visible(table.asset_id)).toEqual([['1', 'newest']]);
+      await write([[2, 'back', 40n, 0]]);
+      expect(await test.visible(table.asset_id)).toEqual([
+        ['1', 'newest'],
+        ['2', 'back'],
+      ]);
+    });
+
+    it('takes identical blocks twice: two equal batches may both be meant', async () => {
+      await fresh();
+      await write([[1, 'x', 10n, 0]]);
+      await write([[1, '\\N', 20n, 1]]);
+      await write([[1, 'x', 30n, 0]]);
+      expect(await test.visible(table.asset_id)).toEqual([['1', 'x']]);
+    });
+
+    it('orders versions as 128-bit numbers', async () => {
+      await fresh();
+      const top = (1n << 127n) + 5n;
+      await write([[1, 'top', top, 0]]);
+      await write([
+        [1, 'below', top - 1n, 0],
+        [2, 'nine', 9n, 0],
+      ]);
+      await write([[2, 'ten', 10n, 0]]);
+      expect(await test.visible(table.asset_id)).toEqual([
+        ['1', 'top'],
+        ['2', 'ten'],
+      ]);
+    });
+
+    it('keeps texts exactly: NULL, empty, tabs, lines, backslashes', async () => {
+      await fresh();
+      await write([
+        [1, '\\N', 1n, 0],
+        [2, '', 1n, 0],
+        [3, 'a\\tb\\nc\\\\d\\re', 1n, 0],
+        [4, '\\\\N', 1n, 0],
+        [5, 'ŝ水', 1n, 0],
+      ]);
+      const seen = new Map((await test.visible(table.asset_id)).map(([id, note]) => [id, note]));
+      expect(seen.get('1')).toBeNull();
+      expect(seen.get('2')).toBe('');
+      expect(seen.get('3')).toBe('a\tb\nc\\d\re');
+      expect(seen.get('4')).toBe('\\N');
+      expect(seen.get('5')).toBe('ŝ水');
+    });
+
+    it('refuses a block that it would have to alter, and writes none of it', async () => {
+      await fresh();
+      const broken = block([[1, 'a', 10n, 0]]);
+      broken.bytes.write('x', broken.starts[0]!);
+      await expect(sink.write(table, broken, 'conform/1/2/conform_t')).rejects.toMatchObject({ kind: 'rows_refused' });
+      expect(await test.visible(table.asset_id)).toEqual([]);
+    });
+
+    it('sweeps what is below a version, once and for late rows again, and nothing above', async () => {
+      await fresh();
+      await write([
+        [1, 'below', 10n, 0],
+        [2, 'above', 30n, 0],
+        [3, 'gone', 12n, 1],
+      ]);
+      const sweep = () => sink.sweepBelow(table, '20', '2026-01-02 03:04:05.000000', 'conform/1/3/conform_t');
+      await sweep();
+      expect(await test.visible(table.asset_id)).toEqual([['2', 'above']]);
+      await write([
+        [1, 'below', 10n, 0],
+        [4, 'late', 15n, 0],
+      ]);
+      await sweep();
+      expect(await test.visible(table.asset_id)).toEqual([['2', 'above']]);
+      await write([[1, 'again', 21n, 0]]);
+      expect(await test.visible(table.asset_id)).toEqual([
+        ['1', 'again'],
+        ['2', 'above'],
+      ]);
+    });
+
+    it('answers the newest row of a key, tombstones too, but nothing while rows are held back', async () => {
+      await fresh();
+      await write([
+        [1, 'a\\tb', 10n, 0],
+        [2, 'x', 10n, 0],
+      ]);
+      await write([
+        [1, 'c\\td', 20n, 0],
+        [2, '\\N', 30n, 1],
+      ]);
+      const found = await sink.newestRows(table, ['1', '2', '3']);
+      expect(found.get('1')).toEqual({ fields: ['1', 'c\\td'], version: '20', deleted: false });
+      expect(found.get('2')).toMatchObject({ version: '30', deleted: true });
+      expect(found.has('3')).toBe(false);
+      const reject = {
+        key: '{"id":"9"}',
+        version: '40',
+        column: 'note',
+        reason: 'test',
+        row: '{}',
+        committed_at: '2026-01-02 03:04:05.000000',
+      };
+      await sink.reject(table.asset_id, [reject], 'conform/1/4');
+      await sink.reject(table.asset_id, [reject], 'conform/1/4');
+      expect((await sink.newestRows(table, ['1'])).size).toBe(0);
+      await sink.discardRejects(table.asset_id, '41');
+      expect((await sink.newestRows(table, ['1'])).size).toBe(1);
+    });
+
+    it('answers the last record of the highest lease, whoever wrote last', async () => {
+      await sink.record(record(65_537, 0));
+      await sink.record(record(131_073, 3));
+      await sink.record(record(131_073, 2));
+      await sink.record(record(65_537, 9));
+      const last = record(131_073, 3);
+      expect(await sink.lastRecord('conform')).toMatchObject({
+        id: last.id,
+        position_to: last.position_to,
+        truncated: last.truncated,
+        failed: last.failed,
+        assets: last.assets,
+      });
+      expect(await sink.lastRecord('nobody')).toBeUndefined();
+      await sink.record(record(196_608, 0, { kind: 'removed' }));
+      expect(await sink.lastRecord('conform')).toBeUndefined();
+    });
+
+    it('loses nothing that it has confirmed when it is killed', async () => {
+      await fresh();
+      for (let i = 0; i < 20; i++) await write([[i, `row ${i}`, BigInt(i + 1), 0]]);
+      await sink.record(record(262_144, 0));
+      await test.crash();
+      expect(await test.visible(table.asset_id)).toHaveLength(20);
+      expect(await sink.lastRecord('conform')).toMatchObject({ lease: 262_144 });
+      await sink.checkDamage('conform', [table.asset_id]);
+    });
+
+    it('ends inserts of older leases without ado when there are none', async () => {
+      await sink.endInserts('conform/', 5);
+      await sink.endInserts('conform/snapshot/conform_t/1/');
+    });
+  });
+}
