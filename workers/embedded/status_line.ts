@@ -1,11 +1,15 @@
 /** The live status line: rewritten each second on a terminal, a new line each ten seconds elsewhere. */
 import type { PipelineState, SourceState, StackApi } from './stack_api.ts';
 
+/** Totals are counted every few seconds: a rate over less would jump between nothing and too much. */
+const rateWindow = 10_000;
+
 export class StatusLine {
   readonly #api: StackApi;
   readonly #out: NodeJS.WriteStream;
   readonly #timer: NodeJS.Timeout;
-  readonly #before = new Map<string, { changes: number; at: number }>();
+  /** By source: totals of the last seconds, the oldest first. */
+  readonly #samples = new Map<string, { total: number; at: number }[]>();
   #shown = '';
   #asking = false;
 
@@ -63,11 +67,10 @@ export class StatusLine {
   }
 
   #describeSource(source: SourceState): string {
-    const now = performance.now();
-    const before = this.#before.get(source.id);
-    const total = source.changes_total ?? before?.changes ?? 0;
-    this.#before.set(source.id, { changes: total, at: now });
-    const rate = before ? Math.max(0, (total - before.changes) / ((now - before.at) / 1000)) : 0;
+    const samples = this.#samples.get(source.id) ?? [];
+    this.#samples.set(source.id, samples);
+    const total = source.changes_total ?? samples.at(-1)?.total ?? 0;
+    const rate = addSample(samples, total, performance.now());
     const live = source.tables.filter((table) => table.status === 'streaming').length;
     const lag = source.lag_seconds === null ? 'unknown' : `${source.lag_seconds.toFixed(1)} s`;
     const parts = [
@@ -80,4 +83,12 @@ export class StatusLine {
     if (source.last_error) parts.push(source.last_error.reason.slice(0, 120));
     return parts.join(' · ');
   }
+}
+
+/** Adds a total and answers the changes a second over the window. */
+function addSample(samples: { total: number; at: number }[], total: number, at: number): number {
+  samples.push({ total, at });
+  while (samples[1] && at - samples[1].at >= rateWindow) samples.shift();
+  const first = samples[0];
+  return first && at > first.at ? Math.max(0, (total - first.total) / ((at - first.at) / 1000)) : 0;
 }
