@@ -85,9 +85,10 @@ class Run {
     if (seconds === undefined) return await this.#forever();
     await this.#untilStopped(pause(seconds * 1000 - (Date.now() - begun), this.#stop.signal));
     this.#endStatus();
-    say(`${seconds} s are over: the generator stops, streams drain, copies are compared`);
+    const simulated = this.#demo && stack.plan.ports.postgres !== undefined;
+    say(`${seconds} s are over: ${simulated ? 'the generator stops, ' : ''}streams drain, copies are compared`);
     await this.#untilStopped(stack.stopPart('generator'));
-    return (await this.#untilStopped(finalCheck(api, say))) ? 0 : 1;
+    return (await this.#untilStopped(finalCheck(api, say, simulated ? demoSource : undefined))) ? 0 : 1;
   }
 
   /** Stops what was started. */

@@ -5,13 +5,17 @@ import type { SourceState, StackApi, Verification } from './stack_api.ts';
 
 type Say = (line: string) => void;
 
-/** Compares all sources that copy. True when all copies are identical. */
-export async function finalCheck(api: StackApi, say: Say): Promise<boolean> {
+/**
+ * Compares all sources that copy. True when all copies are identical, and `expected` (a source that should copy) is
+ * among them.
+ */
+export async function finalCheck(api: StackApi, say: Say, expected?: string): Promise<boolean> {
   const { sources } = await api.pipeline();
   const copying = sources.filter((source) => source.status !== 'connected');
   await drain(api, copying, say);
   const lines: string[] = [];
-  let identical = true;
+  let identical = expected === undefined || copying.some(({ id }) => id === expected);
+  if (!identical) lines.push(`  ${expected}: NOT copied`);
   for (const { id } of copying) {
     try {
       const result = await verify(api, id);
@@ -28,9 +32,9 @@ export async function finalCheck(api: StackApi, say: Say): Promise<boolean> {
   say('Summary');
   for (const source of after)
     say(`  ${source.id}: ${source.changes_total?.toLocaleString('en') ?? 'unknown'} changes, ${source.status}`);
-  if (copying.length === 0) say('  nothing was copied, so nothing is compared');
+  if (copying.length === 0 && identical) say('  nothing was copied, so nothing is compared');
   for (const line of lines) say(line);
-  if (copying.length > 0) say(identical ? 'verify: all copies are identical' : 'verify: NOT identical');
+  if (copying.length > 0 || !identical) say(identical ? 'verify: all copies are identical' : 'verify: NOT identical');
   return identical;
 }
 
