@@ -159,7 +159,7 @@ class Oracle {
       clickhouseUrl: this.#proxy.url,
       clickhouseDatabase: this.#clickhouse.database,
       secretKey: 'test',
-      bufferSize: random.pick([3, 40, 500, 10_000]),
+      bufferSize: random.pick([10, 100, 1_000, 10_000]),
     };
     const request = {
       id: this.#source,
