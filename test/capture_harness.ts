@@ -10,7 +10,7 @@ import type { PreparedSource, TableRef } from '../activities/capture/contract.ts
 import { Leases } from '../activities/capture/lease.ts';
 import { prepareSource } from '../activities/capture/prepare.ts';
 import { copyChunk, finishSnapshot, planSnapshot } from '../activities/capture/snapshots.ts';
-import { lastRecord } from '../activities/load/batches.ts';
+import { lastRecord, readRecords } from '../activities/load/batches.ts';
 import { tableAssetId } from '../model/asset.ts';
 import { behindPageHeader, parseLsn } from '../model/position.ts';
 import type { ConnectRequest, LeaseSummary } from '../model/source.ts';
@@ -84,17 +84,55 @@ export class CaptureHarness {
     await this.prepare();
   }
 
+  #input(table: string): { request: ConnectRequest; table: TableRef } {
+    return { request: this.request, table: this.#tables.find((known) => known.table === table)! };
+  }
+
+  /** Plans the snapshot of a table; `cuts` (keys as texts, ascending) replace the stored plan's bounds. */
+  async plan(table: string, cuts: string[][] = []): Promise<number> {
+    const input = this.#input(table);
+    const { chunks } = await run(() => planSnapshot(this.context, input));
+    if (cuts.length === 0) return chunks;
+    const bounds = ['', ...cuts.map((cut) => JSON.stringify(cut)), ''];
+    const { asset_id: asset, generation, start_position: start } = input.table;
+    // The first plan for a start counts: this one was there before all.
+    const plan = { source: this.options.source, asset, generation, start, plan: 'test', planned_at: '1970-01-01' };
+    await this.context.clickhouse('snapshot').insertObjects(
+      '_chunks',
+      bounds.slice(1).map((upper, chunk) => ({ ...plan, chunk, lower: bounds[chunk], upper })),
+    );
+    return cuts.length + 1;
+  }
+
+  /** Copies one chunk; `environment` cancels it. */
+  copyChunk(table: string, chunk: number, environment = new MockActivityEnvironment()): Promise<{ rows: number }> {
+    const input = { ...this.#input(table), chunk };
+    return environment.run(() => copyChunk(this.context, input)) as Promise<{ rows: number }>;
+  }
+
+  finish(table: string): Promise<{ complete_at: string; rows: number }> {
+    const input = this.#input(table);
+    return run(() => finishSnapshot(this.context, input));
+  }
+
   /** Takes the whole snapshot of one table. */
   async snapshot(table: string): Promise<{ complete_at: string; rows: number }> {
-    const ref = this.#tables.find((known) => known.table === table)!;
-    const input = { request: this.request, table: ref };
-    const plan = () => planSnapshot(this.context, input);
-    const { chunks } = (await new MockActivityEnvironment().run(plan)) as Awaited<ReturnType<typeof plan>>;
-    for (let chunk = 0; chunk < chunks; chunk++) {
-      await new MockActivityEnvironment().run(() => copyChunk(this.context, { ...input, chunk }));
-    }
-    const finish = () => finishSnapshot(this.context, input);
-    return (await new MockActivityEnvironment().run(finish)) as Awaited<ReturnType<typeof finish>>;
+    const chunks = await this.plan(table);
+    for (let chunk = 0; chunk < chunks; chunk++) await this.copyChunk(table, chunk);
+    return this.finish(table);
+  }
+
+  /** Copies, slot and all snapshots, with a lease running beside them. */
+  async begin(): Promise<void> {
+    await this.prepare();
+    this.startLease();
+    for (const { table } of this.#tables) await this.snapshot(table);
+  }
+
+  /** Records of the stream in the order of leases. */
+  records(): ReturnType<typeof readRecords> {
+    const where = `source = {source:String} AND kind IN ('begin', 'rows', 'truncate', 'idle')`;
+    return readRecords(this.context.clickhouse('read'), where, { source: this.options.source }, 'lease, seq');
   }
 
   /** Starts the next lease; `stop` ends it as a pause does. */
@@ -148,10 +186,14 @@ export class CaptureHarness {
       { params: { database: clickhouse.database, table: asset } },
     );
     const columns = described.filter((column) => !column.name.startsWith('_'));
-    const quoted = columns.map((column) => `"${column.name.replaceAll('"', '""')}"::text`);
-    const rows = await client.query({ text: `SELECT ${quoted.join(', ')} FROM ONLY "${table}"`, rowMode: 'array' });
-    const source = (rows.rows as (string | null)[][]).map((row) =>
-      JSON.stringify(row.map((value, i) => fromSource(value, columns[i]!.type))),
+    const quoted = columns.map((column) => `"${column.name.replaceAll('"', '""')}"`);
+    const { rows, fields } = await client.query({
+      text: `SELECT ${quoted.join(', ')} FROM ONLY "${table.replaceAll('"', '""')}"`,
+      rowMode: 'array',
+      types: serverText,
+    });
+    const source = (rows as (string | null)[][]).map((row) =>
+      JSON.stringify(row.map((value, i) => fromSource(value, columns[i]!.type, fields[i]!.dataTypeID))),
     );
     const copied = await clickhouse.table(
       `SELECT ${columns.map((column) => hexed(column)).join(', ')} FROM ${clickhouse.name(asset)} FINAL`,
@@ -172,6 +214,13 @@ export async function openClient(url: string): Promise<pg.Client> {
   return client;
 }
 
+/** Values as the server writes them: no parser in between, and no cast, which may write another text. */
+const serverText = { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig;
+
+function run<T>(activity: () => Promise<T>): Promise<T> {
+  return new MockActivityEnvironment().run(activity) as Promise<T>;
+}
+
 /** Strings come as hexadecimal digits: they may hold any bytes. */
 function hexed({ name, type }: { name: string; type: string }): string {
   const quoted = `\`${name.replaceAll('\\', '\\\\').replaceAll('`', '\\`')}\``;
@@ -180,14 +229,16 @@ function hexed({ name, type }: { name: string; type: string }): string {
     : `toString(${quoted})`;
 }
 
-function fromSource(value: string | null, type: string): string | null {
+const byteaOid = 17;
+
+function fromSource(value: string | null, type: string, oid: number): string | null {
   if (value === null) return null;
+  if (oid === byteaOid) return value.slice(2).toUpperCase();
   if (type.includes('Array')) return value;
-  if (/String/.test(type))
-    return value.startsWith('\\x') ? value.slice(2).toUpperCase() : Buffer.from(value).toString('hex').toUpperCase();
-  if (type.includes('Bool')) return value === 'true' || value === 't' ? 'true' : 'false';
+  if (/String/.test(type)) return Buffer.from(value).toString('hex').toUpperCase();
+  if (type.includes('Bool')) return value === 't' ? 'true' : 'false';
   if (type.includes('Decimal')) return trimZeros(value);
-  if (type.includes('Float')) return String(Number(value.replace('Infinity', 'Infinity')));
+  if (type.includes('Float')) return String(Number(value));
   if (type.includes('DateTime64')) return trimZeros(value.replace(/\+00$/, ''));
   return value;
 }

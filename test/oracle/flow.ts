@@ -251,10 +251,12 @@ export class OracleFlow {
   async #leaseOnce(): Promise<void> {
     const lease = ++this.#lease;
     this.figures.leases++;
+    // All attempts have one input; tables that nobody has prepared yet wait for the next lease.
+    const tables = this.tables.map(({ ref }) => ref).filter((ref) => ref.start_position !== '');
+    const input = { lease, tables, seconds: this.#options.leaseSeconds };
     for (let attempt = 1; !this.#ended; attempt++) {
       this.figures.attempts++;
       const worker = this.#current();
-      const input = { lease, tables: this.tables.map(({ ref }) => ref), seconds: this.#options.leaseSeconds };
       const moved = new Promise<void>((resolve) => (this.#moved = resolve));
       const { id, result } = worker.call<LeaseSummary>({ do: 'lease', ...input }, attempt);
       this.#running = { worker, id };

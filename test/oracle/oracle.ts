@@ -12,7 +12,7 @@ import { type Random, seededRandom } from '../../workers/embedded/random.ts';
 import { type StartedParts, startParts } from '../../workers/embedded/start_parts.ts';
 import { checkRecords, compareTable, type Difference, readClient, recordedPositions } from './compare.ts';
 import { OracleFlow } from './flow.ts';
-import { ClickHouseProxy, type ProxyFigures } from './proxy.ts';
+import { ClickHouseProxy, type ProxyFigures, randomTrouble } from './proxy.ts';
 import { type OracleTable, oracleTables } from './tables.ts';
 import { Workload } from './workload.ts';
 
@@ -78,6 +78,8 @@ class Oracle {
   #flow!: OracleFlow;
   #workload!: Workload;
   #sampling = true;
+  /** Probability that an insert is spoiled on its way. */
+  #trouble = 0;
 
   constructor(parts: OracleParts, options: OracleOptions, source: string) {
     this.#parts = parts;
@@ -134,7 +136,10 @@ class Oracle {
     const session = await readClient(this.#url);
     for (const statement of this.#tables.flatMap((table) => table.create)) await session.query(statement);
     await session.end();
-    this.#proxy = await ClickHouseProxy.start(this.#parts.clickhouse.url, seededRandom(`${this.#options.seed}/proxy`));
+    this.#proxy = await ClickHouseProxy.start(
+      this.#parts.clickhouse.url,
+      randomTrouble(seededRandom(`${this.#options.seed}/proxy`), () => this.#trouble),
+    );
     this.#workload = new Workload({
       url: () => this.#url,
       tables: this.#tables,
@@ -247,7 +252,7 @@ class Oracle {
       this.#log(`fault ${fault}`);
       await this.#fault(fault);
     }
-    this.#proxy.trouble = 0;
+    this.#trouble = 0;
   }
 
   async #fault(fault: FaultName): Promise<void> {
@@ -273,7 +278,7 @@ class Oracle {
       case 'zombie':
         return this.#flow.takeOver(random.pick([0, 0, 300, 1500]), random.between(0, 2000));
       case 'trouble':
-        this.#proxy.trouble = random.pick([0, 0.02, 0.1, 0.3]);
+        this.#trouble = random.pick([0, 0.02, 0.1, 0.3]);
         return;
       case 'table':
         return this.#flow.copyAnew(this.#ref(random.pick(this.#tables)));

@@ -1,6 +1,6 @@
 /**
- * Stands between Sluice and ClickHouse and spoils inserts: cuts the connection before they are passed on, or after they
- * were carried out and before the answer, or passes them on late, when the sender has long given up.
+ * Stands between Sluice and ClickHouse and spoils inserts: loses them, or carries them out and loses the answer, or
+ * passes them on late, when the sender has long given up.
  */
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -14,27 +14,43 @@ export interface ProxyFigures {
   late: number;
 }
 
+export interface Insert {
+  /** The statement, or its beginning. */
+  query: string;
+  queryId: string;
+  role: string;
+}
+
+export type Verdict = 'passed' | 'lost' | 'unanswered' | 'late';
+
+/** Spoils inserts with the probability that `trouble` tells. */
+export function randomTrouble(random: Random, trouble: () => number): (insert: Insert) => Verdict {
+  return ({ role }) => {
+    if (!random.chance(trouble())) return 'passed';
+    // A chunk that comes after its table's snapshot has ended is another story: only the stream's inserts come late.
+    return random.pick(role === 'write' ? ['lost', 'unanswered', 'late'] : ['lost', 'unanswered']);
+  };
+}
+
 export class ClickHouseProxy {
   readonly #target: URL;
-  readonly #random: Random;
+  readonly #decide: (insert: Insert) => Verdict;
   readonly #server: http.Server;
   readonly #agent = new http.Agent({ keepAlive: true });
   /** Requests that are still to be passed on late. */
   readonly #late = new Set<Promise<void>>();
-  /** Probability that an insert is spoiled. */
-  trouble = 0;
   readonly figures: ProxyFigures = { passed: 0, lost: 0, unanswered: 0, late: 0 };
 
-  private constructor(target: string, random: Random) {
+  private constructor(target: string, decide: (insert: Insert) => Verdict) {
     this.#target = new URL(target);
-    this.#random = random;
+    this.#decide = decide;
     this.#server = http.createServer((request, response) => {
       this.#handle(request, response).catch(() => request.socket.destroy());
     });
   }
 
-  static async start(target: string, random: Random): Promise<ClickHouseProxy> {
-    const proxy = new ClickHouseProxy(target, random);
+  static async start(target: string, decide: (insert: Insert) => Verdict): Promise<ClickHouseProxy> {
+    const proxy = new ClickHouseProxy(target, decide);
     await new Promise<void>((resolve) => proxy.#server.listen(0, '127.0.0.1', resolve));
     return proxy;
   }
@@ -58,34 +74,35 @@ export class ClickHouseProxy {
     const chunks: Buffer[] = [];
     for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk);
     const body = Buffer.concat(chunks);
-    const query = new URL(request.url ?? '/', 'http://x').searchParams.get('query') ?? body.toString('latin1', 0, 20);
-    const spoiled = query.startsWith('INSERT') && this.#random.chance(this.trouble);
-    if (!spoiled) {
+    const params = new URL(request.url ?? '/', 'http://x').searchParams;
+    const query = params.get('query') ?? body.toString('utf8', 0, 200);
+    const insert = {
+      query,
+      queryId: params.get('query_id') ?? '',
+      role: String(request.headers['x-sluice-role'] ?? ''),
+    };
+    const verdict = query.startsWith('INSERT') ? this.#decide(insert) : 'passed';
+    if (verdict === 'passed') {
       const { answer, bytes } = await this.#pass(request, body);
       this.figures.passed++;
       response.writeHead(answer.statusCode ?? 500, answer.headers).end(bytes);
       return;
     }
-    // A chunk that comes after its table's snapshot has ended is another story: only the stream's inserts come late.
-    const kinds = ['lost', 'unanswered', ...(request.headers['x-sluice-role'] === 'write' ? ['late'] : [])] as const;
-    const kind = this.#random.pick(kinds);
-    if (kind === 'lost') this.figures.lost++;
-    else if (kind === 'unanswered') {
-      await this.#pass(request, body);
-      this.figures.unanswered++;
-    } else {
-      const late: Promise<void> = sleep(this.#random.between(50, 1500))
-        .then(() => this.#pass(request, body))
-        .then(
-          () => {
-            this.figures.late++;
-          },
-          () => {},
-        )
-        .finally(() => this.#late.delete(late));
-      this.#late.add(late);
-    }
+    this.figures[verdict]++;
+    if (verdict === 'unanswered') await this.#pass(request, body);
+    if (verdict === 'late') this.#passLate(request, body);
     request.socket.destroy();
+  }
+
+  #passLate(request: http.IncomingMessage, body: Buffer): void {
+    const late: Promise<void> = sleep(50 + Math.random() * 1500)
+      .then(() => this.#pass(request, body))
+      .then(
+        () => {},
+        () => {},
+      )
+      .finally(() => this.#late.delete(late));
+    this.#late.add(late);
   }
 
   #pass(request: http.IncomingMessage, body: Buffer): Promise<{ answer: http.IncomingMessage; bytes: Buffer }> {
