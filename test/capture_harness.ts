@@ -135,6 +135,12 @@ export class CaptureHarness {
     return readRecords(this.context.clickhouse('read'), where, { source: this.options.source }, 'lease, seq');
   }
 
+  /** Goes on where another worker was: knows its tables and its last lease. */
+  takeOver(other: CaptureHarness): void {
+    this.#tables = other.#tables;
+    this.#lease = other.#lease;
+  }
+
   /** Starts the next lease; `stop` ends it as a pause does. */
   startLease(seconds = 600, attempt = 1): void {
     if (attempt === 1) this.#lease++;

@@ -7,7 +7,7 @@ import type pg from 'pg';
 import type { TableRef } from '../../activities/capture/contract.ts';
 import { ClickHouse } from '../../activities/load/clickhouse.ts';
 import { tableAssetId } from '../../model/asset.ts';
-import { behindPageHeader, parseLsn } from '../../model/position.ts';
+import { behindPageHeader, formatLsn, parseLsn } from '../../model/position.ts';
 import { type Random, seededRandom } from '../../workers/embedded/random.ts';
 import { type StartedParts, startParts } from '../../workers/embedded/start_parts.ts';
 import { checkRecords, compareTable, type Difference, readClient, recordedPositions } from './compare.ts';
@@ -344,23 +344,29 @@ class Oracle {
   async #drain(): Promise<void> {
     const client = await this.#reconnect();
     try {
-      const until = Date.now() + 60_000;
-      for (let waiting = 'snapshots'; ; ) {
+      // Small batches take their time: only standing still is wrong.
+      let moved = Date.now();
+      let before: bigint | undefined;
+      for (;;) {
         if (this.#flow.fatal) throw new Error(this.#flow.fatal);
-        if (this.#flow.settled) {
-          await client.query("SELECT pg_logical_emit_message(false, 'oracle', 'end')");
-          const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_flush_lsn()::text AS lsn');
-          waiting = rows[0]!.lsn;
-          await client.query("SELECT pg_logical_emit_message(false, 'oracle', 'end')");
-          const targets = [waiting, ...this.#flow.tables.map(({ completeAt }) => completeAt!)].map(parseLsn);
-          if (await this.#recordedWithin(targets, 15_000)) return;
-        }
-        if (Date.now() > until) throw new Error(`nothing moves on: ${waiting}`);
+        if (this.#flow.settled && (await this.#recordedWithin(await this.#targets(client), 3_000))) return;
+        const now = await this.#lastPosition();
+        if (now !== before) moved = Date.now();
+        before = now;
+        if (Date.now() - moved > 40_000) throw new Error(`nothing moves on from ${formatLsn(now ?? 0n)}`);
         await sleep(50);
       }
     } finally {
       await client.end().catch(() => {});
     }
+  }
+
+  /** Positions that must be recorded: the end of the log, and what completes each snapshot. */
+  async #targets(client: pg.Client): Promise<bigint[]> {
+    await client.query("SELECT pg_logical_emit_message(true, 'oracle', 'end')");
+    const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_flush_lsn()::text AS lsn');
+    await client.query("SELECT pg_logical_emit_message(true, 'oracle', 'end')");
+    return [rows[0]!.lsn, ...this.#flow.tables.map(({ completeAt }) => completeAt!)].map(parseLsn);
   }
 
   async #recordedWithin(targets: bigint[], milliseconds: number): Promise<boolean> {

@@ -102,7 +102,8 @@ export function sourceError(error: unknown): SluiceError {
   if (error instanceof SluiceError) return error;
   const code = (error as { code?: unknown } | null)?.code;
   const reason = redact(error instanceof Error ? error.message : String(error));
-  if (typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code)) {
+  // Five letters from the operating system (EPIPE) look like a SQLSTATE, none of which begins with E.
+  if (typeof code === 'string' && /^(?!E)[0-9A-Z]{5}$/.test(code)) {
     if (code === '55006') return new SluiceError('slot_in_use', reason, 'It is tried again.', {}, error);
     if (passing.test(code))
       return new SluiceError('source_unreachable', `PostgreSQL: ${reason} (${code})`, 'It is tried again.', {}, error);
