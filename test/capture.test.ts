@@ -1,8 +1,12 @@
 /** Capture on real parts, case by case: what has broken systems of this kind, and what must be refused. */
+
+import { CancelledFailure } from '@temporalio/common';
+import { MockActivityEnvironment } from '@temporalio/testing';
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { sealRecord, writeRecord } from '../activities/load/batches.ts';
 import type { BatchRecord } from '../model/batch.ts';
+import type { ErrorReport } from '../model/errors.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
 import { CaptureHarness, type HarnessOptions, openClient } from './capture_harness.ts';
 import { checkRecords } from './oracle/compare.ts';
@@ -344,6 +348,352 @@ describe('values that the source does not send', () => {
     );
     lose = false;
     harness.startLease(600, 2);
+    await expectEqual(harness);
+  });
+});
+
+describe('snapshots', () => {
+  it('sees what an open transaction changes while a table is added', async () => {
+    await sql('CREATE TABLE first_one (id int PRIMARY KEY)', 'CREATE TABLE added (id int PRIMARY KEY, v text)');
+    await sql(`INSERT INTO added VALUES (1, 'old'), (2, 'old')`);
+    const harness = capture(['first_one']);
+    await harness.begin();
+    const other = await openClient(parts.postgres.url);
+    try {
+      await other.query('BEGIN');
+      await other.query(`UPDATE added SET v = 'open' WHERE id = 1`);
+      await other.query(`INSERT INTO added VALUES (3, 'open')`);
+      await harness.stop();
+      // ALTER PUBLICATION does not wait for it, and neither does the start position.
+      await harness.addTable('added');
+      harness.startLease();
+      let done = false;
+      const snapshot = harness.snapshot('added').finally(() => {
+        done = true;
+      });
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      expect(done).toBe(false);
+      await other.query('DELETE FROM added WHERE id = 2');
+      await other.query('COMMIT');
+      await snapshot;
+      await expectEqual(harness, 'first_one', 'added');
+    } finally {
+      await other.end();
+    }
+  });
+
+  it('does not bring rows back that a TRUNCATE took away while chunks were under way', async () => {
+    await sql(
+      'CREATE TABLE emptied (id int PRIMARY KEY, v text)',
+      `INSERT INTO emptied SELECT g, 'old' FROM generate_series(1, 40) g`,
+    );
+    // The chunk's rows reach ClickHouse late: after the sweep, when its reader has long been cut off.
+    let late = false;
+    const clickhouse = await spoiled(({ query }) => (late && query.includes('emptied') ? 'late' : 'passed'));
+    const harness = capture(['emptied'], { clickhouse });
+    await harness.prepare();
+    harness.startLease();
+    await harness.plan('emptied', [['20']]);
+    await harness.copyChunk('emptied', 0);
+    late = true;
+    await expect(harness.copyChunk('emptied', 1)).rejects.toThrow();
+    late = false;
+    await sql('TRUNCATE emptied', `INSERT INTO emptied VALUES (5, 'new'), (25, 'new')`);
+    await harness.drain(client);
+    for (const proxy of proxies) await proxy.settled();
+    await harness.copyChunk('emptied', 1);
+    await harness.finish('emptied');
+    await expectEqual(harness);
+  });
+
+  it('makes a copy anew beside the stream, and takes out what left the source meanwhile', async () => {
+    await sql(
+      'CREATE TABLE renewed (id int PRIMARY KEY, v text)',
+      `INSERT INTO renewed SELECT g, 'old' FROM generate_series(1, 9) g`,
+    );
+    const harness = capture(['renewed']);
+    await harness.begin();
+    await harness.stop();
+    const clickhouse = harness.context.clickhouse('write');
+    const name = clickhouse.name(`${harness.options.source}_renewed`);
+    // The copy is damaged: one row too many, one too few.
+    await clickhouse.command(
+      `INSERT INTO ${name} SELECT 77, 'never was', _version, 0, _committed_at FROM ${name} LIMIT 1`,
+    );
+    await clickhouse.command(`DELETE FROM ${name} WHERE id = 3`);
+    await harness.addTable('renewed', 2);
+    harness.startLease();
+    await sql('DELETE FROM renewed WHERE id = 1', `UPDATE renewed SET v = 'new' WHERE id = 2`);
+    await harness.snapshot('renewed');
+    await expectEqual(harness);
+  });
+
+  it('answers for a chunk that is recorded, and gives up at once when it is cancelled', async () => {
+    await sql(
+      'CREATE TABLE chunked (id int PRIMARY KEY, v text)',
+      `INSERT INTO chunked SELECT g, repeat('x', 500) FROM generate_series(1, 1000) g`,
+    );
+    const harness = capture(['chunked']);
+    await harness.prepare();
+    expect(await harness.plan('chunked', [['500']])).toBe(2);
+    const environment = new MockActivityEnvironment();
+    environment.cancel();
+    await expect(harness.copyChunk('chunked', 0, environment)).rejects.toBeInstanceOf(CancelledFailure);
+    expect((await harness.copyChunk('chunked', 0)).rows).toBe(500);
+    await sql('DELETE FROM chunked WHERE id < 100');
+    // Not read again: what was deleted comes with the stream.
+    expect((await harness.copyChunk('chunked', 0)).rows).toBe(500);
+    await harness.copyChunk('chunked', 1);
+    await harness.finish('chunked');
+    harness.startLease();
+    await expectEqual(harness);
+  });
+});
+
+describe('altered tables', () => {
+  const alterations: Record<string, string[]> = {
+    'a new column': ['ALTER TABLE altered ADD COLUMN more int DEFAULT 7'],
+    'another type': ['ALTER TABLE altered ALTER COLUMN v TYPE varchar(10)'],
+    'a rewrite to another type': ['ALTER TABLE altered ALTER COLUMN n TYPE bigint'],
+    'a column renamed': ['ALTER TABLE altered RENAME COLUMN v TO w'],
+    'a column dropped': ['ALTER TABLE altered DROP COLUMN v'],
+    'dropped and made again': ['DROP TABLE altered', 'CREATE TABLE altered (id int PRIMARY KEY, v text, n int)'],
+    'another identity': ['ALTER TABLE altered REPLICA IDENTITY FULL'],
+    'another key': ['ALTER TABLE altered DROP CONSTRAINT altered_pkey', 'ALTER TABLE altered ADD PRIMARY KEY (n)'],
+    renamed: ['ALTER TABLE altered RENAME TO altered_away'],
+  };
+  for (const [what, statements] of Object.entries(alterations)) {
+    it(`stops a table alone that has ${what}, with reason and remedy`, async () => {
+      await sql(
+        'DROP TABLE IF EXISTS altered, altered_away, neighbour',
+        'CREATE TABLE altered (id int PRIMARY KEY, v text, n int NOT NULL DEFAULT 0)',
+        'CREATE TABLE neighbour (id int PRIMARY KEY, v text)',
+      );
+      const harness = capture(['altered', 'neighbour']);
+      await harness.begin();
+      await sql(`INSERT INTO altered (id, v, n) VALUES (1, 'a', 1)`, `INSERT INTO neighbour VALUES (1, 'a')`);
+      await expectEqual(harness);
+      await sql(...statements);
+      const table = what === 'renamed' ? 'altered_away' : 'altered';
+      await sql(
+        'BEGIN',
+        `INSERT INTO neighbour VALUES (2, 'same transaction, before')`,
+        `INSERT INTO ${table} (id, n) VALUES (2, 2)`,
+        `INSERT INTO neighbour VALUES (3, 'same transaction, behind')`,
+        'COMMIT',
+        `INSERT INTO neighbour VALUES (4, 'later')`,
+      );
+      if (what === 'dropped and made again') await harness.stop();
+      else {
+        const { ended, failed } = await harness.leaseEnd();
+        expect(ended).toBe('table_failed');
+        expectFailed(failed, harness);
+      }
+      // The flow goes on without it; a flow that does not know yet is told at once.
+      harness.startLease();
+      expectFailed((await harness.leaseEnd()).failed, harness);
+      harness.dropTable('altered');
+      harness.startLease();
+      await expectEqual(harness, 'neighbour');
+      await harness.stop();
+      // The remedy: its copy is made anew.
+      if (what === 'renamed') return;
+      await harness.addTable('altered', 2);
+      harness.startLease();
+      await harness.snapshot('altered');
+      await sql(`UPDATE altered SET n = n + 10`, 'INSERT INTO altered (id, n) VALUES (50, 50)');
+      await expectEqual(harness, 'altered', 'neighbour');
+    });
+  }
+
+  function expectFailed(failed: Record<string, ErrorReport>, harness: CaptureHarness): void {
+    expect(Object.keys(failed)).toEqual([`${harness.options.source}_altered`]);
+    const [report] = Object.values(failed);
+    expect(report).toMatchObject({ kind: 'table_changed' });
+    expect(report!.reason).toMatch(/column|identity|key|gone|called|made again/);
+    expect(report!.remedy).toContain(`sluice sources resync ${harness.options.source} altered`);
+  }
+});
+
+describe('crashes and successors', () => {
+  for (const [what, table, verdict] of [
+    ['before its rows', 'steps', 'lost'],
+    ['between rows and record', '_batches', 'lost'],
+    ['between record and acknowledgement', '_batches', 'unanswered'],
+    ['behind rows whose answer was lost', 'steps', 'unanswered'],
+  ] as const) {
+    it(`loses and doubles nothing when it dies ${what}`, async () => {
+      await sql('DROP TABLE IF EXISTS steps', 'CREATE TABLE steps (id int PRIMARY KEY, v text)');
+      let spoil = false;
+      const clickhouse = await spoiled(({ query }) => (spoil && query.includes(table) ? verdict : 'passed'));
+      const harness = capture(['steps'], { clickhouse });
+      await harness.begin();
+      await harness.drain(client);
+      spoil = true;
+      await sql(
+        'BEGIN',
+        `INSERT INTO steps SELECT g, 'first' FROM generate_series(1, 50) g`,
+        'UPDATE steps SET id = id + 100 WHERE id <= 20',
+        'COMMIT',
+      );
+      await expect(harness.leaseEnd()).rejects.toThrow();
+      spoil = false;
+      const dead = await harness.records();
+      const recorded = dead.reduce((sum, record) => sum + record.changes, 0);
+      expect(recorded).toBe(verdict === 'unanswered' && table === '_batches' ? 70 : 0);
+      await sql('DELETE FROM steps WHERE id > 110', `INSERT INTO steps VALUES (1, 'again')`);
+      const successor = anotherWorker(harness);
+      successor.startLease(600, 2);
+      await expectEqual(successor);
+      const summary = await successor.stop();
+      // What the dead attempt recorded is reported by the one that follows.
+      const { lease } = dead.at(-1)!;
+      const { position_from } = dead.find((record) => record.lease === lease)!;
+      expect(summary).toMatchObject({ changes: 81, position_from });
+      const sums = Object.values(summary!.assets)[0]!;
+      expect(sums).toMatchObject({ inserts: 51, updates: 20, deletes: 10 });
+      expect(sums.effects).toBe(101);
+      expect(await checkRecords(harness.context.clickhouse('read'), harness.options.source)).toEqual([]);
+    });
+  }
+
+  it('lets a second lease end the first, wherever that runs', async () => {
+    await sql('CREATE TABLE fenced (id int PRIMARY KEY, v text)');
+    const harness = capture(['fenced']);
+    await harness.begin();
+    await sql(`INSERT INTO fenced SELECT g, 'x' FROM generate_series(1, 100) g`);
+    await harness.drain(client);
+    const other = anotherWorker(harness);
+    other.startLease();
+    await expect(harness.leaseEnd()).rejects.toMatchObject({ kind: 'source_unreachable', transient: true });
+    await sql(`UPDATE fenced SET v = 'y'`);
+    await expectEqual(other);
+    // In one process the first ends in order, and the second takes its place.
+    other.startLease();
+    await sql(`UPDATE fenced SET v = 'z'`);
+    await expectEqual(other);
+    expect(await checkRecords(harness.context.clickhouse('read'), harness.options.source)).toEqual([]);
+  });
+
+  it('ignores what a predecessor writes and records when nobody believes it alive any more', async () => {
+    await sql('CREATE TABLE undead (id int PRIMARY KEY, v text)', `INSERT INTO undead VALUES (1, 'a'), (2, 'a')`);
+    let late = false;
+    const clickhouse = await spoiled(({ query }) => (late && query.startsWith('INSERT') ? 'late' : 'passed'));
+    const harness = capture(['undead'], { clickhouse });
+    await harness.begin();
+    await harness.drain(client);
+    late = true;
+    await sql(`UPDATE undead SET v = 'b'`);
+    await expect(harness.leaseEnd()).rejects.toThrow();
+    const other = capture(['undead'], { source: harness.options.source });
+    other.takeOver(harness);
+    other.startLease();
+    await sql(`UPDATE undead SET v = 'c' WHERE id = 1`, 'DELETE FROM undead WHERE id = 2');
+    await expectEqual(other);
+    for (const proxy of proxies) await proxy.settled();
+    await expectEqual(other);
+    expect(await checkRecords(other.context.clickhouse('read'), other.options.source)).toEqual([]);
+  });
+
+  it('hands the stream to the next lease, and goes on where it was', async () => {
+    await sql('CREATE TABLE relay (id int PRIMARY KEY, v text)');
+    const harness = capture(['relay']);
+    await harness.begin();
+    for (let i = 0; i < 3; i++) {
+      await harness.stop();
+      harness.startLease(0.2);
+      await sql(`INSERT INTO relay SELECT g, 'x' FROM generate_series(${i * 100}, ${i * 100 + 50}) g`);
+      expect((await harness.leaseEnd()).ended).toBe('time');
+    }
+    harness.startLease();
+    await expectEqual(harness);
+    expect(await checkRecords(harness.context.clickhouse('read'), harness.options.source)).toEqual([]);
+  });
+});
+
+describe('refusals', () => {
+  async function stopped(table: string): Promise<{ harness: CaptureHarness; slot: string }> {
+    await sql(`CREATE TABLE ${table} (id int PRIMARY KEY)`, `INSERT INTO ${table} VALUES (1)`);
+    const harness = capture([table]);
+    await harness.begin();
+    await harness.drain(client);
+    await harness.stop();
+    const slot = `sluice_${harness.options.source}`;
+    const isActive = 'SELECT active FROM pg_replication_slots WHERE slot_name = $1';
+    await expect.poll(async () => (await client.query(isActive, [slot])).rows[0].active).toBe(false);
+    return { harness, slot };
+  }
+
+  /** Both the lease and the making ready refuse, each with a remedy. */
+  async function expectRefused(harness: CaptureHarness, kind: string): Promise<void> {
+    const refusal = { kind, transient: false, remedy: expect.stringContaining('resync') };
+    harness.startLease();
+    await expect(harness.leaseEnd()).rejects.toMatchObject(refusal);
+    await expect(harness.prepare()).rejects.toMatchObject(refusal);
+  }
+
+  it('refuses a slot that was confirmed past the records', async () => {
+    const { harness, slot } = await stopped('ahead');
+    await sql('INSERT INTO ahead VALUES (2)', 'SELECT pg_current_wal_flush_lsn()');
+    await client.query(`SELECT pg_replication_slot_advance($1, pg_current_wal_flush_lsn())`, [slot]);
+    await expectRefused(harness, 'slot_ahead');
+  });
+
+  it('refuses a slot that is gone, or was made again', async () => {
+    const { harness, slot } = await stopped('dropped');
+    await client.query('SELECT pg_drop_replication_slot($1)', [slot]);
+    await expectRefused(harness, 'slot_lost');
+    await sql('INSERT INTO dropped VALUES (2)');
+    await client.query(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, [slot]);
+    await expectRefused(harness, 'slot_ahead');
+  });
+
+  it('refuses another cluster than the copies were made from', async () => {
+    const { harness } = await stopped('moved_away');
+    const last = (await harness.records()).at(-1)!;
+    const { hash: _, recorded_at: __, ...record } = last;
+    const elsewhere = sealRecord({
+      ...record,
+      id: 'elsewhere',
+      lease: record.lease + 1,
+      seq: 0,
+      kind: 'begin',
+      cluster: '1/1',
+    } as Omit<BatchRecord, 'hash'>);
+    await writeRecord(harness.context.clickhouse('write'), elsewhere);
+    await expectRefused(harness, 'source_replaced');
+  });
+});
+
+describe('a source that crashes', () => {
+  it('copies nothing that the crash takes back', async () => {
+    await makeLarge('phantom');
+    await sql(`INSERT INTO phantom SELECT g, ${large('p')} || g FROM generate_series(1, 5) g`);
+    const harness = capture(['phantom']);
+    await harness.begin();
+    await harness.drain(client);
+    await harness.stop();
+    // Commits that do not wait stay in memory for ten seconds.
+    await sql(`ALTER SYSTEM SET wal_writer_delay = '10s'`, 'SELECT pg_reload_conf()');
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await sql('UPDATE phantom SET id = 10 WHERE id = 1', 'UPDATE phantom SET id = 20 WHERE id = 2');
+    await sql(
+      'SET synchronous_commit = off',
+      `UPDATE phantom SET big = 'PHANTOM' WHERE id = 10`,
+      'DELETE FROM phantom WHERE id = 20',
+    );
+    // The values that it lacks are looked up in the source, which shows what is not on disk.
+    const before = (await harness.records()).length;
+    harness.startLease();
+    await expect
+      .poll(async () => (await harness.records()).slice(before).some((record) => record.changes > 0))
+      .toBe(true);
+    await parts.postgres.kill();
+    await harness.leaseEnd().catch(() => {});
+    await parts.postgres.restart();
+    client = await openClient(parts.postgres.url);
+    await sql('ALTER SYSTEM RESET wal_writer_delay', 'SELECT pg_reload_conf()');
+    harness.startLease();
     await expectEqual(harness);
   });
 });

@@ -23,7 +23,11 @@ export class ClickHouseSink implements Sink {
   }
 
   async createCopy(table: TableSchema, anew: boolean): Promise<void> {
-    if (anew && (await this.#exists(table.asset_id)) && (await copyDifference(this.clickhouse, table)) !== undefined) {
+    if (
+      anew &&
+      (await this.#exists(table.asset_id)) &&
+      (await copyDifference(this.clickhouse, table, true)) !== undefined
+    ) {
       await dropCopy(this.clickhouse, table.asset_id);
     }
     await createCopy(this.clickhouse, table);

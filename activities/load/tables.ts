@@ -49,10 +49,17 @@ export async function createCopy(clickhouse: ClickHouse, table: TableSchema): Pr
   );
 }
 
-/** What about the copy's columns or key is not as the table needs it; undefined when all fits. */
-export async function copyDifference(clickhouse: ClickHouse, table: TableSchema): Promise<string | undefined> {
-  const found = await clickhouse.rows<{ name: string; type: string; is_in_sorting_key: number }>(
-    'SELECT name, type, is_in_sorting_key FROM system.columns WHERE database = {database:String} AND table = {table:String} ORDER BY position',
+/**
+ * What about the copy's columns or key is not as the table needs it; undefined when all fits. `exactly`: columns that the
+ * table has no more are a difference too.
+ */
+export async function copyDifference(
+  clickhouse: ClickHouse,
+  table: TableSchema,
+  exactly = false,
+): Promise<string | undefined> {
+  const found = await clickhouse.rows<{ name: string; type: string; is_in_sorting_key: number; default_kind: string }>(
+    'SELECT name, type, is_in_sorting_key, default_kind FROM system.columns WHERE database = {database:String} AND table = {table:String} ORDER BY position',
     { params: { database: clickhouse.database, table: table.asset_id } },
   );
   const types = new Map(found.map((column) => [column.name, column]));
@@ -62,7 +69,11 @@ export async function copyDifference(clickhouse: ClickHouse, table: TableSchema)
     if (squeeze(there.type) !== squeeze(column.clickhouse))
       return `${column.name} is ${there.type} there, and ${column.clickhouse} is needed`;
     if (Boolean(Number(there.is_in_sorting_key)) !== column.key) return `the key is another (${column.name})`;
+    types.delete(column.name);
   }
+  for (const own of ownColumns) types.delete(own);
+  for (const { name, default_kind } of exactly ? types.values() : [])
+    if (default_kind === '') return `its column ${name} is not in the table`;
   return undefined;
 }
 

@@ -1,5 +1,6 @@
 /** Sessions with a PostgreSQL source: one set of session settings, one translation of errors. */
 import type { Socket } from 'node:net';
+import { CancelledFailure } from '@temporalio/common';
 import pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
 import { redact } from '../../secrets.ts';
@@ -88,7 +89,7 @@ export async function withConnection<T>(options: ConnectOptions, use: (client: p
   try {
     return await use(client);
   } catch (error) {
-    throw sourceError(error);
+    throw error instanceof CancelledFailure ? error : sourceError(error);
   } finally {
     await client.end().catch(() => {});
   }
