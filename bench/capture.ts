@@ -15,6 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs, promisify } from 'node:util';
 import type pg from 'pg';
 import { connect } from '../activities/capture/postgresql/connection.ts';
+import { durablePosition } from '../activities/capture/postgresql/durable.ts';
 import { message } from '../activities/capture/postgresql/pgoutput.ts';
 import { frameType, RawSession } from '../activities/capture/postgresql/wire.ts';
 import { type Control, openControl } from '../api/control/control.ts';
@@ -108,9 +109,9 @@ async function measure(
   await client.query("SELECT pg_catalog.pg_create_logical_replication_slot('bench_tool', 'pgoutput')");
   await makeChanges(client, changes, perTransaction);
   await client.query('CHECKPOINT');
-  const { rows } = await client.query<{ lsn: string }>('SELECT pg_catalog.pg_current_wal_insert_lsn()::text AS lsn');
-  await client.query("SELECT pg_catalog.pg_logical_emit_message(false, 'bench', 'end')");
-  const end = rows[0]!.lsn;
+  const end = await durablePosition(client);
+  // pg_recvlogical ends at the first record behind.
+  await client.query("SELECT pg_catalog.pg_logical_emit_message(true, 'bench', 'end')");
   const frames = await drainFrames(url, changes);
   const tool = await drainTool(url, end);
   const product = await drainProduct(control, end);

@@ -4,10 +4,12 @@
  * shares no code with what writes or verifies copies.
  */
 import { MockActivityEnvironment } from '@temporalio/testing';
+import { DefaultLogger } from '@temporalio/worker';
 import pg from 'pg';
 import { CaptureContext } from '../activities/capture/context.ts';
 import type { PreparedSource, TableRef } from '../activities/capture/contract.ts';
 import { Leases } from '../activities/capture/lease.ts';
+import { durablePosition } from '../activities/capture/postgresql/durable.ts';
 import { prepareSource } from '../activities/capture/prepare.ts';
 import { copyChunk, finishSnapshot, planSnapshot } from '../activities/capture/snapshots.ts';
 import { lastRecord, readRecords } from '../activities/load/batches.ts';
@@ -115,6 +117,11 @@ export class CaptureHarness {
     return run(() => finishSnapshot(this.context, input));
   }
 
+  /** The next lease leaves this table out. */
+  dropTable(table: string): void {
+    this.#tables = this.#tables.filter((known) => known.table !== table);
+  }
+
   /** Takes the whole snapshot of one table. */
   async snapshot(table: string): Promise<{ complete_at: string; rows: number }> {
     const chunks = await this.plan(table);
@@ -144,7 +151,7 @@ export class CaptureHarness {
   /** Starts the next lease; `stop` ends it as a pause does. */
   startLease(seconds = 600, attempt = 1): void {
     if (attempt === 1) this.#lease++;
-    const environment = new MockActivityEnvironment({ attempt });
+    const environment = new MockActivityEnvironment({ attempt }, { logger: new DefaultLogger('ERROR') });
     const input = { request: this.request, lease: this.#lease, tables: this.#tables, seconds };
     const ended = environment.run(() => this.leases.run(input)) as Promise<LeaseSummary>;
     ended.catch(() => {});
@@ -154,8 +161,11 @@ export class CaptureHarness {
   /** Waits for the running lease to end by itself. */
   async leaseEnd(): Promise<LeaseSummary> {
     const running = this.#running!;
-    this.#running = undefined;
-    return running.ended;
+    try {
+      return await running.ended;
+    } finally {
+      if (this.#running === running) this.#running = undefined;
+    }
   }
 
   async stop(): Promise<LeaseSummary | undefined> {
@@ -165,14 +175,13 @@ export class CaptureHarness {
 
   /** Returns when everything that the source has committed until now is recorded. */
   async drain(client: pg.Client, milliseconds = 60_000): Promise<void> {
-    const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
-    await client.query("SELECT pg_logical_emit_message(false, 'sluice', 'test')");
-    const target = parseLsn(rows[0]!.lsn);
+    const wanted = await durablePosition(client);
+    const target = parseLsn(wanted);
     const until = Date.now() + milliseconds;
     for (;;) {
       const record = await lastRecord(this.context.clickhouse('read'), this.options.source);
       if (record && behindPageHeader(parseLsn(record.position_to)) >= target) return;
-      if (Date.now() > until) throw new Error(`stuck at ${record?.position_to}, wanted ${rows[0]!.lsn}`);
+      if (Date.now() > until) throw new Error(`stuck at ${record?.position_to}, wanted ${wanted}`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }

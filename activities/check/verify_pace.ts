@@ -5,6 +5,7 @@ import { SluiceError } from '../../model/errors.ts';
 import { behindPageHeader, formatLsn, parseLsn } from '../../model/position.ts';
 import { type TableSchema, tableName } from '../../model/table.ts';
 import { sourceError } from '../capture/postgresql/connection.ts';
+import { durablePosition } from '../capture/postgresql/durable.ts';
 import type { VerifyOptions } from './verify.ts';
 
 export class Pace {
@@ -20,8 +21,7 @@ export class Pace {
   /** The position that a copy must have applied to hold all that was visible before. */
   async position(): Promise<bigint> {
     try {
-      const { rows } = await this.#client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
-      return parseLsn(rows[0]!.lsn);
+      return parseLsn(await durablePosition(this.#client));
     } catch (error) {
       throw sourceError(error);
     }

@@ -20,7 +20,7 @@ import { keyOf, unescapeField } from '../../load/tsv.ts';
 import type { StreamTask } from '../source.ts';
 import type { ChangeBatch, HollowRow, TableChanges } from '../stream.ts';
 import { connect, quoteName, quoteTable, sourceError } from './connection.ts';
-import { waitUntilDurable } from './durable.ts';
+import { durablePosition } from './durable.ts';
 import { RowEncoder, rowBound } from './encode.ts';
 
 /** Keys that are asked for in one statement. */
@@ -93,7 +93,7 @@ export class MissingValues {
         await readKeys(client, table, keys.slice(from, from + keysAtOnce), found);
       }
       await client.query('COMMIT');
-      await waitUntilDurable(client);
+      await durablePosition(client);
       return found;
     } catch (error) {
       await this.close();

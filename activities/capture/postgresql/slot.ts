@@ -152,7 +152,7 @@ export async function dropReplication(client: pg.Client, names: Names): Promise<
 }
 
 /** The position up to which everything is on disk. */
-export async function flushPosition(client: pg.Client): Promise<string> {
+export async function flushPosition(client: pg.ClientBase): Promise<string> {
   const { rows } = await client.query<{ lsn: string }>('SELECT pg_catalog.pg_current_wal_flush_lsn()::text AS lsn');
   return rows[0]!.lsn;
 }

@@ -12,7 +12,7 @@ import { timeText } from '../../load/time_text.ts';
 import type { Chunk, ChunkTask } from '../source.ts';
 import type { Reject } from '../stream.ts';
 import { type ConnectOptions, quoteName, quoteTable, quoteText, withConnection } from './connection.ts';
-import { waitUntilDurable } from './durable.ts';
+import { durablePosition } from './durable.ts';
 import { copyBytes, RowEncoder } from './encode.ts';
 import { frameType, RawSession } from './wire.ts';
 
@@ -173,6 +173,7 @@ class ChunkReader {
     );
     const abort = () => this.#fail(this.#signal.reason);
     this.#signal.addEventListener('abort', abort);
+    if (this.#signal.aborted) abort();
     try {
       while (!this.#done || this.#block.rows > 0 || this.#rejects.length > 0) {
         if (this.#error) throw this.#error;
@@ -213,7 +214,7 @@ class ChunkReader {
     const rejects = this.#rejects;
     this.#rejects = [];
     const part = this.#part++;
-    this.#writing = waitUntilDurable(this.#watcher).then(() => this.#task.write(block, rejects, part));
+    this.#writing = durablePosition(this.#watcher).then(() => this.#task.write(block, rejects, part));
     if (this.#session!.paused) this.#session!.resume();
     await this.#writing;
     this.#writing = undefined;

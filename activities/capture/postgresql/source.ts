@@ -10,6 +10,7 @@ import type { ChangeStream } from '../stream.ts';
 import { waitForOpenTransactions } from './barrier.ts';
 import { byTableName, readTables } from './catalog.ts';
 import { type ConnectOptions, withConnection } from './connection.ts';
+import { durablePosition } from './durable.ts';
 import { MissingValues } from './missing_values.ts';
 import { readOptions } from './options.ts';
 import { PostgresStream } from './postgres_stream.ts';
@@ -139,14 +140,7 @@ export class PostgresSource implements Source {
   }
 
   completePosition(connected: Connected): Promise<string> {
-    return withConnection(session(connected, 'snapshot'), async (client) => {
-      const { rows } = await client.query<{ lsn: string }>(
-        'SELECT pg_catalog.pg_current_wal_insert_lsn()::text AS lsn',
-      );
-      // Something behind that position, so that an idle source passes it.
-      await client.query(`SELECT pg_catalog.pg_logical_emit_message(false, 'sluice', 'snapshot')`);
-      return rows[0]!.lsn;
-    });
+    return withConnection(session(connected, 'snapshot'), durablePosition);
   }
 
   passed(position: string, target: string): boolean {
