@@ -50,11 +50,22 @@ export type OracleParts = StartedParts<'postgres' | 'clickhouse'>;
 export function startOracleParts(): Promise<OracleParts> {
   return startParts(['postgres', 'clickhouse'], {
     // Commits of sessions that do not wait stay in memory for long: a crash takes many of them back.
-    postgresSettings: ['fsync=on', 'full_page_writes=on', 'wal_writer_delay=1000ms', 'max_connections=200'],
+    postgresSettings: ['fsync=on', 'full_page_writes=on', 'wal_writer_delay=1000ms', 'max_prepared_transactions=50'],
   });
 }
 
-const faultNames = ['kill', 'clickhouse', 'postgres', 'backend', 'cut', 'lease', 'zombie', 'trouble', 'table'] as const;
+const faultNames = [
+  'kill',
+  'clickhouse',
+  'stall',
+  'postgres',
+  'backend',
+  'cut',
+  'lease',
+  'zombie',
+  'trouble',
+  'table',
+] as const;
 export type FaultName = (typeof faultNames)[number];
 
 let runs = 0;
@@ -265,6 +276,10 @@ class Oracle {
         await clickhouse.kill();
         await sleep(random.between(0, 300));
         return clickhouse.restart();
+      case 'stall':
+        clickhouse.signal('SIGSTOP');
+        await sleep(random.between(100, 2500));
+        return clickhouse.signal('SIGCONT');
       case 'postgres':
         await postgres.kill();
         await sleep(random.between(0, 300));

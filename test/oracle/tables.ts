@@ -72,7 +72,9 @@ const external = (table: string, ...columns: string[]) =>
 const plain: OracleTable = {
   name: 'plain',
   create: [
-    `CREATE TABLE plain (id bigint PRIMARY KEY, n int, t text, at timestamptz, amount numeric(12,2), f float8, yes bool)`,
+    `CREATE TABLE plain (gone int, id bigint PRIMARY KEY, n int, t text, at timestamptz, amount numeric(12,2), f float8, yes bool,
+       stored int GENERATED ALWAYS AS (n + 1) STORED, virtual int GENERATED ALWAYS AS (n + 2) VIRTUAL)`,
+    'ALTER TABLE plain DROP COLUMN gone',
   ],
   key: ['id'],
   change(random) {
@@ -123,7 +125,8 @@ const nastyKeys = [
 const nasty: OracleTable = {
   name: "nasty table's",
   create: [
-    `CREATE TABLE "nasty table's" ("the name" text, part int, note text, raw bytea, PRIMARY KEY ("the name", part))`,
+    `CREATE TABLE "nasty table's" ("the name" text, part int, note text, raw bytea, big text, PRIMARY KEY ("the name", part))`,
+    ...external(`"nasty table's"`, 'big'),
   ],
   key: ['the name', 'part'],
   change(random) {
@@ -133,6 +136,7 @@ const nasty: OracleTable = {
       () =>
         `INSERT INTO "nasty table's" VALUES ${row} ON CONFLICT ("the name", part) DO UPDATE SET note = excluded.note, raw = excluded.raw`,
       () => `UPDATE "nasty table's" SET note = ${maybeNull(random, literal(nastyText(random, 9)))} WHERE ${key()}`,
+      () => `UPDATE "nasty table's" SET big = ${largeText(random)} WHERE ${key()}`,
       () => `UPDATE "nasty table's" SET "the name" = ${literal(random.pick(nastyKeys))} WHERE ${key()} AND part = 1`,
       () => `DELETE FROM "nasty table's" WHERE ${key()}`,
     ])();

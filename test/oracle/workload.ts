@@ -36,10 +36,21 @@ export class Workload {
     this.#running = true;
   }
 
-  /** Resolves when no session is in a transaction; none begins one before `resume`. */
+  /** Resolves when no transaction is open; none begins before `resume`. */
   async pause(): Promise<void> {
     this.#running = false;
     while (this.#busy > 0) await sleep(10);
+    const random = seededRandom(`${this.#options.seed}/pause`);
+    await sleep(600);
+    for (let tries = 0; tries < 100; tries++) {
+      try {
+        const client = await this.#connect(random);
+        return await client.end();
+      } catch {
+        await sleep(100);
+      }
+    }
+    throw new Error('the source does not come back');
   }
 
   async end(): Promise<void> {
@@ -79,6 +90,7 @@ export class Workload {
     await client.query("SET lock_timeout = '1s'; SET statement_timeout = '10s'; SET deadlock_timeout = '100ms'");
     // A crash takes back what such a session committed: nobody may have copied it before it was safe.
     if (random.chance(0.3)) await client.query('SET synchronous_commit = off');
+    await this.#settle(client, random);
     return client;
   }
 
@@ -110,10 +122,30 @@ export class Workload {
       if (savepoints === 0) break;
       await client.query(`ROLLBACK TO s${--savepoints}`);
     }
-    const commit = random.chance(0.9);
-    const { command } = await client.query(commit ? 'COMMIT' : 'ROLLBACK');
+    if (random.chance(0.05)) await this.#commitInTwo(client, random);
+    const { command } = await client.query(random.chance(0.9) ? 'COMMIT' : 'ROLLBACK');
     if (command === 'COMMIT') this.committed++;
     else this.rolledBack++;
+  }
+
+  /** In two phases; what the first one leaves behind when the connection is lost, `#settle` ends. */
+  async #commitInTwo(client: pg.Client, random: Random): Promise<void> {
+    const name = `'oracle ${random.hex(8)}'`;
+    const { command } = await client.query(`PREPARE TRANSACTION ${name}`);
+    if (command.startsWith('PREPARE')) {
+      await sleep(random.between(0, 300));
+      await client.query(`${random.chance(0.8) ? 'COMMIT' : 'ROLLBACK'} PREPARED ${name}`);
+    }
+    await client.query('BEGIN');
+  }
+
+  /** Ends transactions that were prepared and then forgotten: their locks would stay. */
+  async #settle(client: pg.Client, random: Random): Promise<void> {
+    const { rows } = await client.query<{ gid: string }>(
+      "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND prepared < now() - interval '0.5 s'",
+    );
+    for (const { gid } of rows)
+      await client.query(`${random.chance(0.5) ? 'COMMIT' : 'ROLLBACK'} PREPARED '${gid}'`).catch(() => {});
   }
 
   /** True when the statement failed and the session goes on. */
