@@ -75,6 +75,8 @@ export interface LeaseProgress {
   batches: number;
   lag_bytes: number;
   lag_seconds: number;
+  /** Bytes of log that the source keeps for us; null until it was asked. */
+  retained_bytes: number | null;
   /** ISO time of the last batch, or null. */
   last_batch_at: string | null;
 }

@@ -15,6 +15,8 @@ import type { ChangeStream } from './stream.ts';
 
 /** How long a stream is kept open for the next lease: attaching anew reads the log again from the restart point. */
 const keepOpen = 30_000;
+/** How often the source is asked how much log it keeps. */
+const askRetained = 15_000;
 
 interface Attached {
   /** What the stream was opened for: another one is needed when it differs. */
@@ -123,11 +125,21 @@ export class Leases {
       failed,
       checkTables: async () => (await this.#knownTables(source, connected, tables)).failed,
     });
-    live(() => loop.progress());
+    let retained: number | null = null;
+    const ask = () => {
+      source.retainedBytes(connected).then(
+        (bytes) => (retained = bytes),
+        () => (retained = null), // the loop itself will say what is wrong with the source
+      );
+    };
+    ask();
+    const asking = setInterval(ask, askRetained);
+    live(() => loop.progress(retained));
     let ended: LeaseSummary['ended'] | undefined;
     try {
       ended = await loop.run();
     } finally {
+      clearInterval(asking);
       // A stream that a lease left in order waits for the next one; any other may hold what nobody will write.
       if (ended === 'time' || ended === 'summary_full') this.#keep(request.id, attached);
       else attached.stream.close();
@@ -289,7 +301,7 @@ function summarize(
     ended: Object.keys(failed).length > 0 ? 'table_failed' : ended,
     lease,
     position_from: predecessors[0]?.position_from ?? position,
-    position_to: loop.progress().position,
+    position_to: loop.position,
     batches: loop.batches + earlier.length,
     changes,
     assets,

@@ -62,7 +62,7 @@ export class CaptureLoop {
   }
 
   /** Live figures for the heartbeat. */
-  progress(): LeaseProgress {
+  progress(retained: number | null): LeaseProgress {
     const lag = this.#options.stream.lag();
     return {
       position: this.#safe,
@@ -70,8 +70,14 @@ export class CaptureLoop {
       batches: this.batches,
       lag_bytes: lag.bytes,
       lag_seconds: Math.round(lag.seconds * 1000) / 1000,
+      retained_bytes: retained,
       last_batch_at: this.#lastBatchAt,
     };
+  }
+
+  /** The last recorded position. */
+  get position(): string {
+    return this.#safe;
   }
 
   get hash(): string {

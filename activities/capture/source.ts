@@ -74,6 +74,8 @@ export interface Source {
   claim(connected: Connected): Promise<void>;
   /** Sees that the log is whole from `position`. Errors: `slot_lost`, `slot_ahead`. */
   checkLog(connected: Connected, position: string): Promise<void>;
+  /** Bytes of log that the source keeps for us. */
+  retainedBytes(connected: Connected): Promise<number>;
   /** Opens the stream of changes. */
   openStream(connected: Connected, task: StreamTask): Promise<ChangeStream>;
   /** Waits for what began before the start position, then cuts the table into chunks. */

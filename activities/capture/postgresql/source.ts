@@ -94,6 +94,11 @@ export class PostgresSource implements Source {
     );
   }
 
+  retainedBytes(connected: Connected): Promise<number> {
+    const { slot } = names(connected);
+    return withConnection(session(connected), async (client) => (await readSlot(client, slot))?.retained ?? 0);
+  }
+
   async openStream(connected: Connected, task: StreamTask): Promise<ChangeStream> {
     const { id, config } = connected.request;
     const { slot, publication } = names(connected);
