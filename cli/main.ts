@@ -2,7 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { redact } from '../activities/secrets.ts';
 import { asSluiceError, describeError } from '../model/errors.ts';
-import { isEntryPoint } from '../workers/embedded/child.ts';
+import { isEntryPoint } from '../workers/child.ts';
 import { addDoctor } from './doctor.ts';
 import { printProblem } from './print.ts';
 import { addProcesses } from './processes.ts';

@@ -1,6 +1,6 @@
 /** `sluice up`: the whole stack on this machine, until Ctrl-C or for a time. */
 import { asSluiceError, describeError, SluiceError } from '../model/errors.ts';
-import { connectDemoSource, demoSource } from '../workers/embedded/demo_source.ts';
+import { connectDemoSource, demoSource } from '../workers/demo/source.ts';
 import { finalCheck } from '../workers/embedded/final_check.ts';
 import { makePlan } from '../workers/embedded/plan.ts';
 import { RunRecord } from '../workers/embedded/run_record.ts';

@@ -506,6 +506,56 @@ describe('altered tables', () => {
     });
   }
 
+  it('notices values that were changed without any change sent, and no less harmless rewrites', async () => {
+    await sql(
+      `CREATE TYPE feeling AS ENUM ('good', 'bad')`,
+      'CREATE TYPE point_pair AS (a int, b int)',
+      'CREATE TABLE upper_case (id int PRIMARY KEY, v text)',
+      'CREATE TABLE feelings (id int PRIMARY KEY, f feeling, many feeling[])',
+      'CREATE TABLE pairs (id int PRIMARY KEY, p point_pair)',
+      'CREATE TABLE compact (id int PRIMARY KEY, f feeling)',
+    );
+    for (const table of ['upper_case', 'feelings', 'pairs', 'compact'])
+      await sql(`INSERT INTO ${table} (id) VALUES (1)`);
+    await sql(
+      `UPDATE upper_case SET v = 'a'`,
+      `UPDATE feelings SET f = 'bad', many = '{bad}'`,
+      'UPDATE pairs SET p = ROW(1, 2)',
+    );
+    const harness = capture(['upper_case', 'feelings', 'pairs', 'compact']);
+    await harness.begin();
+    // Harmless: rows move, statistics and labels are added.
+    await sql(
+      'VACUUM FULL compact',
+      'TRUNCATE compact',
+      `ALTER TYPE feeling ADD VALUE 'so so' BEFORE 'bad'`,
+      'ANALYZE upper_case',
+      `INSERT INTO compact VALUES (2, 'so so')`,
+      'ALTER TABLE upper_case ALTER COLUMN v SET STATISTICS 50',
+      `INSERT INTO upper_case VALUES (3, 'c')`,
+    );
+    await expectEqual(harness);
+    // The same type as before, but every value another: seen at the next change, or the next lease.
+    await sql(
+      'ALTER TABLE upper_case ALTER COLUMN v TYPE text USING upper(v)',
+      `INSERT INTO upper_case VALUES (4, 'd')`,
+    );
+    const { failed } = await harness.leaseEnd();
+    expect(Object.keys(failed)).toEqual([`${harness.options.source}_upper_case`]);
+    harness.dropTable('upper_case');
+    await sql(`ALTER TYPE feeling RENAME VALUE 'bad' TO 'poor'`, 'ALTER TYPE point_pair ADD ATTRIBUTE c int');
+    harness.startLease();
+    const next = (await harness.leaseEnd()).failed;
+    expect(Object.keys(next).sort()).toEqual(
+      ['compact', 'feelings', 'pairs'].map((table) => `${harness.options.source}_${table}`),
+    );
+    for (const table of ['compact', 'feelings', 'pairs']) harness.dropTable(table);
+    for (const table of ['compact', 'feelings', 'pairs', 'upper_case']) await harness.addTable(table, 2);
+    harness.startLease();
+    for (const table of harness.options.tables) await harness.snapshot(table);
+    await expectEqual(harness);
+  });
+
   function expectFailed(failed: Record<string, ErrorReport>, harness: CaptureHarness): void {
     expect(Object.keys(failed)).toEqual([`${harness.options.source}_altered`]);
     const [report] = Object.values(failed);

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import { type GeneratorOptions, type GeneratorTotals, runGenerator } from '../workers/embedded/generator.ts';
+import { type GeneratorOptions, type GeneratorTotals, runGenerator } from '../workers/demo/generator.ts';
 import { type SourceServer, startSource } from './source_server.ts';
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
@@ -177,7 +177,7 @@ describe('the generator', () => {
 });
 
 describe('its process', () => {
-  const file = fileURLToPath(new URL('../workers/embedded/generator.ts', import.meta.url));
+  const file = fileURLToPath(new URL('../workers/demo/generator.ts', import.meta.url));
   const start = (args: string[], environment: Record<string, string>) => {
     const child = spawn(process.execPath, ['--import', 'tsx', file, ...args], {
       env: { ...process.env, ...environment },

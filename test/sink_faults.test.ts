@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { ClickHouse } from '../activities/load/clickhouse.ts';
 import { ClickHouseSink } from '../activities/load/clickhouse_sink.ts';
 import { SluiceError } from '../model/errors.ts';
-import { type Random, seededRandom } from '../workers/embedded/random.ts';
+import { type Random, seededRandom } from '../workers/demo/random.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
 import { CaptureHarness, openClient } from './capture_harness.ts';
 

@@ -7,8 +7,8 @@ import { openControl } from '../api/control/control.ts';
 import { bringUp } from '../api/control/declared.ts';
 import { buildServer } from '../api/server.ts';
 import { asSluiceError, describeError } from '../model/errors.ts';
+import { whenUnwanted } from './child.ts';
 import { type Config, readConfig } from './config.ts';
-import { whenUnwanted } from './embedded/child.ts';
 import { createLog } from './log.ts';
 import { readSettings } from './settings.ts';
 

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
-import { isEntryPoint } from './embedded/child.ts';
+import { isEntryPoint } from './child.ts';
 import { projectFolder } from './settings.ts';
 
 const flowsFile = path.join(projectFolder, 'flows', 'index.ts');

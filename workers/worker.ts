@@ -14,7 +14,7 @@ import { redact } from '../activities/secrets.ts';
 import { asSluiceError, describeError } from '../model/errors.ts';
 import { catalogWorkflowId, flowNames } from '../model/messages.ts';
 import { flowBundle } from './bundle.ts';
-import { isEntryPoint, whenUnwanted } from './embedded/child.ts';
+import { isEntryPoint, whenUnwanted } from './child.ts';
 import { createLog } from './log.ts';
 import { keepHistories, registerSearchAttributes } from './namespace.ts';
 import { readSettings, type Settings } from './settings.ts';

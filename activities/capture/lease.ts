@@ -265,6 +265,12 @@ export function tableDifference(known: TableSchema, now: TableSchema | undefined
     if (found.typeOid !== column.typeOid || found.typmod !== column.typmod)
       return `column ${column.name} was ${column.type} and is ${found.type}`;
     if (found.key !== column.key) return `its key is another (${column.name})`;
+    // VACUUM FULL and TRUNCATE rewrite too, but leave definitions alone; ALTER COLUMN … TYPE … USING changes both.
+    const redefined = column.changedBy !== undefined && found.changedBy !== column.changedBy;
+    if (redefined && now.relfilenode !== known.relfilenode)
+      return `it was rewritten after column ${column.name} was altered`;
+    if (column.labels?.some((label) => !found.labels?.includes(label)))
+      return `values of the type of column ${column.name} are called otherwise`;
     columns.delete(column.attnum);
   }
   for (const column of columns.values()) return `column ${column.name} is new`;

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Connected, Source } from '../../activities/capture/source.ts';
 import type { ChangeBatch, ChangeStream } from '../../activities/capture/stream.ts';
 import type { TableSchema } from '../../model/table.ts';
-import { seededRandom } from '../../workers/embedded/random.ts';
+import { seededRandom } from '../../workers/demo/random.ts';
 
 /** A source with one table: key `id` (integer), value `note` (text). */
 export interface SourceUnderTest {

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { PreparedSource, SnapshotPlan, TableRef } from '../../activities/capture/contract.ts';
 import type { ConnectRequest, LeaseSummary } from '../../model/source.ts';
-import type { Random } from '../../workers/embedded/random.ts';
+import type { Random } from '../../workers/demo/random.ts';
 import type { ProcessCommand, ProcessError, ProcessStart } from './capture_process.ts';
 
 const program = fileURLToPath(new URL('./capture_process.ts', import.meta.url));

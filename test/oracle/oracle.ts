@@ -8,7 +8,7 @@ import type { TableRef } from '../../activities/capture/contract.ts';
 import { ClickHouse } from '../../activities/load/clickhouse.ts';
 import { tableAssetId } from '../../model/asset.ts';
 import { behindPageHeader, formatLsn, parseLsn } from '../../model/position.ts';
-import { type Random, seededRandom } from '../../workers/embedded/random.ts';
+import { type Random, seededRandom } from '../../workers/demo/random.ts';
 import { type StartedParts, startParts } from '../../workers/embedded/start_parts.ts';
 import { checkRecords, compareTable, type Difference, readClient, recordedPositions } from './compare.ts';
 import { OracleFlow } from './flow.ts';

@@ -5,7 +5,7 @@
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Random } from '../../workers/embedded/random.ts';
+import type { Random } from '../../workers/demo/random.ts';
 
 export interface ProxyFigures {
   passed: number;

@@ -1,5 +1,5 @@
 /** The tables of the oracle: shapes that have broken systems of this kind, and random statements that change them. */
-import type { Random } from '../../workers/embedded/random.ts';
+import type { Random } from '../../workers/demo/random.ts';
 
 export interface OracleTable {
   name: string;

@@ -1,7 +1,7 @@
 /** Sessions that change the source at random: transactions of any size, savepoints, rollbacks, truncates, lost connections. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { type Random, seededRandom } from '../../workers/embedded/random.ts';
+import { type Random, seededRandom } from '../../workers/demo/random.ts';
 import type { OracleTable } from './tables.ts';
 
 export interface WorkloadOptions {

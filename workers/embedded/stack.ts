@@ -70,7 +70,7 @@ export class Stack {
     await this.#startAll(servers);
     this.#environment = partEnvironment(this.plan, this.#addresses, keepSecretKey(this.plan));
     const own = [
-      ports.assetApi ? this.#node('asset_api', 'asset API', 'workers/embedded/asset_api.ts') : undefined,
+      ports.assetApi ? this.#node('asset_api', 'asset API', 'workers/demo/asset_api.ts') : undefined,
       this.#node('worker', 'worker', 'workers/worker.ts'),
       this.#node('api', 'API and console', 'workers/api_server.ts'),
     ];
@@ -79,7 +79,7 @@ export class Stack {
     this.#announced = true;
     this.#writeEndpoints();
     if (this.plan.demo && ports.postgres) {
-      const generator = this.#node('generator', 'generator of transactions', 'workers/embedded/generator.ts');
+      const generator = this.#node('generator', 'generator of transactions', 'workers/demo/generator.ts');
       await this.#startAll([generator]);
     }
   }

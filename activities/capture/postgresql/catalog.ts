@@ -192,6 +192,7 @@ interface ColumnRow extends Relation {
   type: string;
   dimensions: number;
   generated: string;
+  changed_by: string;
   not_null: boolean;
 }
 
@@ -205,6 +206,7 @@ SELECT c.oid, n.nspname AS schema, c.relname AS "table", c.relkind AS kind, c.re
   i.indkey::pg_catalog.text AS key, i.indnkeyatts AS key_count, i.indimmediate AS immediate,
   a.attnum, a.attname AS name, a.atttypid AS type_oid, a.atttypmod AS typmod,
   pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, a.attndims AS dimensions, a.attgenerated AS generated,
+  a.xmin::pg_catalog.text AS changed_by,
   a.attnotnull AND NOT EXISTS (
     SELECT FROM pg_catalog.pg_constraint k
     WHERE k.conrelid = c.oid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated
@@ -276,6 +278,8 @@ function describeColumn(row: ColumnRow, key: boolean, types: Types): Column {
     typmod: row.typmod,
     notNull: row.not_null,
     key,
+    changedBy: row.changed_by,
+    ...(resolved.labels && { labels: resolved.labels }),
     ...mapColumn(resolved.facts, { key, notNull: asArray }),
   };
 }
@@ -299,6 +303,7 @@ interface TypeRow {
   element: number;
   is_array: boolean;
   delimiter: string;
+  labels: string[] | null;
 }
 type Types = ReadonlyMap<number, TypeRow>;
 
@@ -314,7 +319,12 @@ async function readTypes(client: pg.ClientBase, oids: number[]): Promise<Types> 
      SELECT t.oid, t.typtype, t.typbasetype AS base, t.typtypmod AS base_typmod,
        pg_catalog.format_type(t.typbasetype, t.typtypmod) AS base_text, t.typndims AS dimensions, t.typelem AS element,
        EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.oid = t.typelem AND e.typarray = t.oid) AS is_array,
-       t.typdelim AS delimiter
+       t.typdelim AS delimiter,
+       CASE t.typtype
+         WHEN 'e' THEN (SELECT pg_catalog.array_agg(e.oid || '=' || e.enumlabel ORDER BY e.oid) FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid)
+         WHEN 'c' THEN (SELECT ARRAY[pg_catalog.string_agg(a.attnum || '=' || a.atttypid, ',' ORDER BY a.attnum)]
+                        FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped)
+       END AS labels
      FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid`,
     [oids],
   );
@@ -324,6 +334,7 @@ async function readTypes(client: pg.ClientBase, oids: number[]): Promise<Types> 
 interface ResolvedType {
   facts: TypeFacts;
   text: string;
+  labels: string[] | undefined;
 }
 
 /** Follows domains to their base, and the element of an array likewise. */
@@ -338,11 +349,14 @@ function resolveType(
     type = types.get(oid);
   }
   const facts: TypeFacts = { oid, typmod, typtype: type?.typtype ?? 'b', dimensions };
+  let labels = type?.labels ?? undefined;
   if (type?.is_array) {
-    const element = resolveType(types, { type_oid: type.element, typmod, dimensions: 0, type: '' }).facts;
+    const resolved = resolveType(types, { type_oid: type.element, typmod, dimensions: 0, type: '' });
+    const element = resolved.facts;
+    labels = resolved.labels;
     // An array of a domain over arrays is an array in an array: nothing that ClickHouse's Array could hold.
     if (element.element) facts.dimensions = 2;
     facts.element = { ...element, delimiter: types.get(type.element)?.delimiter ?? ',' };
   }
-  return { facts, text };
+  return { facts, text, labels };
 }

@@ -1,7 +1,7 @@
 /** The demo's source: connects PostgreSQL as `postgres_main`, and starts it where its data are the demo's own. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SluiceError } from '../../model/errors.ts';
-import type { SourceState, StackApi } from './stack_api.ts';
+import type { SourceState, StackApi } from '../embedded/stack_api.ts';
 
 export const demoSource = 'postgres_main';
 const demoTables = ['accounts', 'transactions', 'currencies'];

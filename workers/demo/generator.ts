@@ -8,12 +8,12 @@ import { parseArgs } from 'node:util';
 import type pg from 'pg';
 import { connect, sourceError } from '../../activities/capture/postgresql/connection.ts';
 import { asSluiceError, describeError, SluiceError } from '../../model/errors.ts';
-import { isEntryPoint, whenUnwanted } from './child.ts';
-import { LiveIds } from './demo_ids.ts';
-import { accountRow, currencyRows } from './demo_rows.ts';
-import { act, type Bank, type ChangeCounts, insertRows, newTransactions } from './demo_steps.ts';
-import { createTables } from './demo_tables.ts';
+import { isEntryPoint, whenUnwanted } from '../child.ts';
+import { LiveIds } from './ids.ts';
 import { seededRandom } from './random.ts';
+import { accountRow, currencyRows } from './rows.ts';
+import { act, type Bank, type ChangeCounts, insertRows, newTransactions } from './steps.ts';
+import { createTables } from './tables.ts';
 
 export interface GeneratorOptions {
   databaseUrl: string;

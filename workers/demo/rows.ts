@@ -1,6 +1,7 @@
 /** Rows of the demo's tables: realistic for the most part, awkward now and then. Pure: all chance comes from `random`. */
-import { type AccountKind, accountKinds, type TransactionStatus } from './demo_tables.ts';
+
 import type { Random } from './random.ts';
+import { type AccountKind, accountKinds, type TransactionStatus } from './tables.ts';
 
 export interface CurrencyRow {
   code: string;

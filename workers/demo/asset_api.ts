@@ -19,11 +19,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import { asSluiceError, describeError, SluiceError } from '../../model/errors.ts';
+import { isEntryPoint, whenUnwanted } from '../child.ts';
 import { readPort, readSettings } from '../settings.ts';
 import { type Fault, Faults, faultSchema } from './asset_faults.ts';
 import { type Asset, Market } from './asset_market.ts';
 import { changeRate, openPlan, rateSchema } from './asset_plan.ts';
-import { isEntryPoint, whenUnwanted } from './child.ts';
 import { seededRandom } from './random.ts';
 
 export const defaultPageSize = 100;

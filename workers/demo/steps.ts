@@ -1,7 +1,8 @@
 /** What happens in the demo's bank: each step is a few statements inside a transaction. */
 import type pg from 'pg';
 import { quoteName } from '../../activities/capture/postgresql/connection.ts';
-import type { LiveIds } from './demo_ids.ts';
+import type { LiveIds } from './ids.ts';
+import type { Random } from './random.ts';
 import {
   accountRow,
   currencyCodes,
@@ -13,9 +14,8 @@ import {
   tags,
   timestamp,
   transactionRow,
-} from './demo_rows.ts';
-import type { DemoTable } from './demo_tables.ts';
-import type { Random } from './random.ts';
+} from './rows.ts';
+import type { DemoTable } from './tables.ts';
 
 /** Changes that PostgreSQL confirmed. */
 export interface ChangeCounts {
