@@ -24,6 +24,10 @@ export interface Column {
   element?: Exclude<Encoding, 'array'>;
   /** ClickHouse type of the column in the copy, e.g. `Nullable(Decimal(12, 2))`. */
   clickhouse: string;
+  /** Who last changed its definition: with a rewrite of the table, its values may be others without any change sent. */
+  changedBy?: string;
+  /** What values of an enum (by oid) or composite type are called: renaming changes all rows' texts, and sends nothing. */
+  labels?: string[];
 }
 
 export interface TableSchema {
