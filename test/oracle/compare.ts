@@ -8,8 +8,15 @@ import type { OracleTable } from './tables.ts';
 const raw = { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig;
 const byteaOid = 17;
 
+/** Ends a session whose server may be gone, and then never says goodbye. */
+export async function endClient(client: pg.Client | undefined): Promise<void> {
+  if (!client) return;
+  const ended = client.end().catch(() => {});
+  await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 1_000).unref())]);
+}
+
 export async function readClient(url: string): Promise<pg.Client> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000, query_timeout: 60_000 });
   client.on('error', () => {});
   await client.connect();
   await client.query(

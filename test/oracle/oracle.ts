@@ -10,7 +10,7 @@ import { tableAssetId } from '../../model/asset.ts';
 import { behindPageHeader, formatLsn, parseLsn } from '../../model/position.ts';
 import { type Random, seededRandom } from '../../workers/demo/random.ts';
 import { type StartedParts, startParts } from '../../workers/embedded/start_parts.ts';
-import { checkRecords, compareTable, type Difference, readClient, recordedPositions } from './compare.ts';
+import { checkRecords, compareTable, type Difference, endClient, readClient, recordedPositions } from './compare.ts';
 import { OracleFlow } from './flow.ts';
 import { ClickHouseProxy, type ProxyFigures, randomTrouble } from './proxy.ts';
 import { type OracleTable, oracleTables } from './tables.ts';
@@ -143,10 +143,10 @@ class Oracle {
   async #begin(): Promise<void> {
     const client = await readClient(this.#parts.postgres.url);
     await client.query(`CREATE DATABASE ${this.#source}`);
-    await client.end();
+    await endClient(client);
     const session = await readClient(this.#url);
     for (const statement of this.#tables.flatMap((table) => table.create)) await session.query(statement);
-    await session.end();
+    await endClient(session);
     this.#proxy = await ClickHouseProxy.start(
       this.#parts.clickhouse.url,
       randomTrouble(seededRandom(`${this.#options.seed}/proxy`), () => this.#trouble),
@@ -216,7 +216,7 @@ class Oracle {
   async #cut(ref: TableRef, chunks: number): Promise<number> {
     const table = this.#tables.find((known) => known.name === ref.table)!;
     const key = table.key.map((column) => `"${column}"`).join(', ');
-    for (;;) {
+    for (let tries = 0; ; tries++) {
       try {
         const client = await readClient(this.#url);
         const { rows } = await client.query({
@@ -224,7 +224,7 @@ class Oracle {
           rowMode: 'array',
           types: { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig,
         });
-        await client.end();
+        await endClient(client);
         const cuts = (rows as string[][]).filter(() => this.#random.chance(4 / (rows.length + 1)));
         if (cuts.length === 0) return chunks;
         const bounds = [null, ...cuts, null].map((cut) => (cut === null ? '' : JSON.stringify(cut)));
@@ -244,7 +244,8 @@ class Oracle {
           })),
         );
         return cuts.length + 1;
-      } catch {
+      } catch (error) {
+        if (tries > 300) throw error;
         await sleep(100);
       }
     }
@@ -306,7 +307,7 @@ class Oracle {
     if (!client) return;
     const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
     process.kill(rows[0]!.pid, 'SIGKILL');
-    await client.end().catch(() => {});
+    await endClient(client);
   }
 
   /** Ends one of Sluice's sessions, or all of them. */
@@ -318,7 +319,7 @@ class Oracle {
         `SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'sluice %' AND datname = current_database() ${one})`,
       )
       .catch(() => {});
-    await client?.end().catch(() => {});
+    await endClient(client);
   }
 
   /** Waits until everything has arrived, and compares every table. Answers the number of rows. */
@@ -340,7 +341,7 @@ class Oracle {
       this.#log(`compared ${rows} rows: ${this.#problems.length} problems`);
       return rows;
     } finally {
-      await client.end().catch(() => {});
+      await endClient(client);
     }
   }
 
@@ -372,7 +373,7 @@ class Oracle {
         await sleep(50);
       }
     } finally {
-      await client.end().catch(() => {});
+      await endClient(client);
     }
   }
 
@@ -424,11 +425,11 @@ class Oracle {
           return;
         }
       } catch {
-        await client?.end().catch(() => {});
+        await endClient(client);
         client = undefined;
       }
     }
-    await client?.end().catch(() => {});
+    await endClient(client);
   }
 
   /** The difference, with every version that the copy holds of the first keys concerned. */
@@ -469,7 +470,7 @@ class Oracle {
         await sleep(100);
       }
     }
-    await client.end();
+    await endClient(client);
     if (this.#problems.length === 0)
       await this.#clickhouse.command(`DROP DATABASE IF EXISTS ${this.#clickhouse.database}`).catch(() => {});
     await this.#clickhouse.close();

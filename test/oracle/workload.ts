@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { type Random, seededRandom } from '../../workers/demo/random.ts';
+import { endClient } from './compare.ts';
 import type { OracleTable } from './tables.ts';
 
 export interface WorkloadOptions {
@@ -45,7 +46,7 @@ export class Workload {
     for (let tries = 0; tries < 100; tries++) {
       try {
         const client = await this.#connect(random);
-        return await client.end();
+        return await endClient(client);
       } catch {
         await sleep(100);
       }
@@ -72,7 +73,7 @@ export class Workload {
         await this.#transaction(client, random);
       } catch {
         // The connection is gone, and with it the transaction: nobody knows whether it was committed.
-        await client?.end().catch(() => {});
+        await endClient(client);
         client = undefined;
         await sleep(50);
       } finally {
@@ -80,7 +81,7 @@ export class Workload {
       }
       await sleep(random.chance(0.3) ? random.between(0, 40) : 0);
     }
-    await client?.end().catch(() => {});
+    await endClient(client);
   }
 
   async #connect(random: Random): Promise<pg.Client> {
