@@ -37,6 +37,8 @@ export interface LoopOptions {
 const summaryLimit = 400;
 /** Milliseconds between two looks at the definitions of tables. */
 const lookEvery = 5_000;
+/** Milliseconds for which a lease may believe that it is the last: shorter than its heartbeat timeout. */
+const fenceEvery = 5_000;
 
 export class CaptureLoop {
   readonly #options: LoopOptions;
@@ -48,6 +50,7 @@ export class CaptureLoop {
   #safe: string;
   #lastBatchAt: string | null = null;
   #doubt = false;
+  #fencedAt = performance.now();
   #lookedAt = Number.NEGATIVE_INFINITY;
   batches = 0;
   changes = 0;
@@ -97,12 +100,32 @@ export class CaptureLoop {
       if (atTransactionEnd && performance.now() >= end) return 'time';
       const batch = await stream.next(1000, signal);
       if (!batch) continue;
+      await this.#lookForSuccessor();
       await this.#lookAtTables(batch);
       await this.#process(batch);
       atTransactionEnd = batch.inner === '';
       if (Object.keys(this.failed).length > 0) return 'table_failed';
       if (Object.keys(this.assets).length >= summaryLimit) return 'summary_full';
     }
+  }
+
+  /**
+   * A lease that Temporal has given up, but that does not know, stops writing: its successor's first record says so. The
+   * slot alone would only stop it from reading.
+   */
+  async #lookForSuccessor(): Promise<void> {
+    if (performance.now() - this.#fencedAt < fenceEvery) return;
+    const { sink, source, lease } = this.#options;
+    const last = await sink.lastRecord(source);
+    if (last && last.lease > lease) {
+      throw new SluiceError(
+        'slot_in_use',
+        `lease ${last.lease} has taken over from lease ${lease}`,
+        'Nothing is to be done.',
+        { source },
+      );
+    }
+    this.#fencedAt = performance.now();
   }
 
   /** Tables that the source announced again are looked at, at most every few seconds: any maintenance announces them. */
