@@ -506,6 +506,34 @@ describe('altered tables', () => {
     });
   }
 
+  it('notices that the publication does not send a table any more, or only parts of it', async () => {
+    const tables = ['sent', 'taken_out', 'filtered', 'fewer_columns'];
+    for (const table of tables) await sql(`CREATE TABLE ${table} (id int PRIMARY KEY, v text)`);
+    const harness = capture(tables);
+    const publication = `sluice_${harness.options.source}`;
+    await harness.begin();
+    await expectEqual(harness);
+    await sql(
+      `ALTER PUBLICATION ${publication} SET TABLE sent, filtered WHERE (id > 5), fewer_columns (id)`,
+      ...tables.map((table) => `INSERT INTO ${table} VALUES (1, 'not sent'), (9, 'sent')`),
+    );
+    await harness.stop().catch(() => {});
+    harness.startLease();
+    const { failed } = await harness.leaseEnd();
+    const asset = (table: string) => `${harness.options.source}_${table}`;
+    expect(Object.keys(failed).sort()).toEqual(['fewer_columns', 'filtered', 'taken_out'].map(asset));
+    expect(failed[asset('taken_out')]!.reason).toContain('taken out of the publication');
+    expect(failed[asset('filtered')]!.reason).toContain('some of its rows');
+    expect(failed[asset('fewer_columns')]!.reason).toMatch(/column v|columns?/);
+    for (const table of tables.slice(1)) harness.dropTable(table);
+    harness.startLease();
+    await expectEqual(harness, 'sent');
+    await harness.stop();
+    await sql(`ALTER PUBLICATION ${publication} SET (publish = 'insert')`, `UPDATE sent SET v = 'not sent'`);
+    harness.startLease();
+    expect(Object.keys((await harness.leaseEnd()).failed)).toEqual([asset('sent')]);
+  });
+
   it('notices values that were changed without any change sent, and no less harmless rewrites', async () => {
     await sql(
       `CREATE TYPE feeling AS ENUM ('good', 'bad')`,

@@ -204,12 +204,13 @@ export class Leases {
     const { id } = connected.request;
     const saved = await loadSchemas(this.#context.clickhouse('write'), id);
     const current = new Map((await source.readTables(connected, tables)).map((table) => [table.asset_id, table]));
+    const unsent = await source.unsent?.(connected, [...current.values()]);
     const schemas: TableSchema[] = [];
     const failed: Record<string, ErrorReport> = {};
     for (const { asset_id, table } of tables) {
       const schema = saved.get(asset_id);
       const reason = schema
-        ? tableDifference(schema, current.get(asset_id))
+        ? (tableDifference(schema, current.get(asset_id)) ?? unsent?.get(asset_id))
         : 'what its copy was made from is not stored';
       if (schema && reason === undefined) schemas.push(schema);
       else {

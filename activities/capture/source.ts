@@ -54,6 +54,8 @@ export interface Source {
   preflight(connected: Connected): Promise<{ findings: Finding[]; tables: TableSchema[] }>;
   /** The tables as they are now; those that are gone or have no usable key are left out. */
   readTables(connected: Connected, tables: TableRef[]): Promise<TableSchema[]>;
+  /** Of these tables, by asset id, why changes (some of them) do not reach the log any more. Absent: that cannot be. */
+  unsent?(connected: Connected, tables: TableSchema[]): Promise<Map<string, string>>;
   /** Which database this is: positions mean nothing in another one. */
   identity(connected: Connected): Promise<string>;
 

@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
 import { compareLsn } from '../../../model/position.ts';
+import type { TableSchema } from '../../../model/table.ts';
 import { type ConnectOptions, quoteName, quoteTable, withConnection } from './connection.ts';
 
 export interface Names {
@@ -42,6 +43,32 @@ export async function publish(
   const missing = tables.filter((table) => !there.has(quoteTable(table)));
   if (missing.length > 0) await client.query(`ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${list(missing)}`);
   return missing.length > 0;
+}
+
+/** By asset id, what the publication leaves out of tables that it is to send whole: nobody would notice in the stream. */
+export async function unsentTables(
+  client: pg.Client,
+  publication: string,
+  tables: TableSchema[],
+): Promise<Map<string, string>> {
+  const { rows } = await client.query<{ name: string | null; columns: string[] | null; filter: string | null }>(
+    `SELECT t.schemaname || '.' || t.tablename AS name, pg_catalog.to_jsonb(t)->'attnames' AS columns,
+       pg_catalog.to_jsonb(t)->>'rowfilter' AS filter
+     FROM pg_catalog.pg_publication p LEFT JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname
+     WHERE p.pubname = $1 AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate`,
+    [publication],
+  );
+  const published = new Map(rows.map((row) => [row.name, row]));
+  const unsent = new Map<string, string>();
+  for (const { asset_id, schema, table, columns } of tables) {
+    const found = published.get(`${schema}.${table}`);
+    const missing = columns.find((column) => found?.columns && !found.columns.includes(column.name));
+    if (rows.length === 0) unsent.set(asset_id, `the publication ${publication} is gone, or leaves out operations`);
+    else if (!found) unsent.set(asset_id, `it was taken out of the publication ${publication}`);
+    else if (found.filter) unsent.set(asset_id, `the publication ${publication} sends only some of its rows`);
+    else if (missing) unsent.set(asset_id, `the publication ${publication} does not send column ${missing.name}`);
+  }
+  return unsent;
 }
 
 /** Takes tables out of the publication; those that are gone, or not in it, are no error. */

@@ -25,6 +25,7 @@ import {
   publish,
   readSlot,
   unpublish,
+  unsentTables,
 } from './slot.ts';
 import { copyChunkRows, planChunks } from './snapshot.ts';
 
@@ -54,6 +55,10 @@ export class PostgresSource implements Source {
         assetIds: names(connected).assetIds,
       }),
     );
+  }
+
+  unsent(connected: Connected, tables: TableSchema[]): Promise<Map<string, string>> {
+    return withConnection(session(connected), (client) => unsentTables(client, names(connected).publication, tables));
   }
 
   identity(connected: Connected): Promise<string> {
