@@ -1,13 +1,13 @@
 /** `sluice doctor`: looks at everything that Sluice needs, and says what to do about what is missing. */
 import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { createServer } from 'node:net';
-import path from 'node:path';
 import type { Command } from 'commander';
 import type { Control } from '../api/control/control.ts';
 import { listSources } from '../api/control/sources.ts';
 import { requireWorker } from '../api/control/temporal.ts';
 import { asSluiceError, SluiceError } from '../model/errors.ts';
 import { readConfig } from '../workers/config.ts';
+import { installedTemporals } from '../workers/embedded/temporal_binary.ts';
 import { readEndpoints, readPort, type Settings } from '../workers/settings.ts';
 import { print, printJson, wantsJson, withControl } from './print.ts';
 
@@ -94,13 +94,12 @@ function temporalProgramCheck({ temporalAddress }: Settings): Check {
       remedy: 'Correct it, or unset it.',
     };
   }
-  const folders = (process.env.PATH ?? '').split(path.delimiter);
-  const found = named ?? folders.map((folder) => path.join(folder, 'temporal')).find((file) => existsSync(file));
-  if (found) return { name, state: 'ok', detail: found, remedy: '' };
+  const [found] = installedTemporals();
+  if (found) return { name, state: 'ok', detail: found[1], remedy: '' };
   return {
     name,
     state: 'note',
-    detail: 'not on the PATH',
+    detail: 'not on this machine yet',
     remedy: '`npm start` fetches it; or install it, or set SLUICE_TEMPORAL_BIN.',
   };
 }

@@ -23,11 +23,8 @@ export function cacheFolder(environment: NodeJS.ProcessEnv = process.env): strin
   return path.join(environment.XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'sluice', 'temporal');
 }
 
-/**
- * The path of a `temporal` program that runs. Order: SLUICE_TEMPORAL_BIN, PATH, the cache, the Temporal SDK's download,
- * `go install` (some minutes). A way that fails is told and the next one tried. Error: `missing_part`.
- */
-export async function findTemporal(say: Say, environment: NodeJS.ProcessEnv = process.env): Promise<string> {
+/** The `temporal` programs that are on this machine: where each was found, and its path; the first is used if it runs. */
+export function installedTemporals(environment: NodeJS.ProcessEnv = process.env): [where: string, file: string][] {
   const cache = cacheFolder(environment);
   const candidates: [string, string | undefined][] = [
     ['SLUICE_TEMPORAL_BIN', environment.SLUICE_TEMPORAL_BIN || undefined],
@@ -35,8 +32,16 @@ export async function findTemporal(say: Say, environment: NodeJS.ProcessEnv = pr
     ['cache', existing(path.join(cache, temporalVersion, 'temporal'))],
     ['cache', existing(path.join(cache, 'sdk', 'temporal'))],
   ];
-  for (const [where, file] of candidates) {
-    if (file === undefined) continue;
+  return candidates.filter((candidate): candidate is [string, string] => candidate[1] !== undefined);
+}
+
+/**
+ * The path of a `temporal` program that runs. Order: SLUICE_TEMPORAL_BIN, PATH, the cache, the Temporal SDK's download,
+ * `go install` (some minutes). A way that fails is told and the next one tried. Error: `missing_part`.
+ */
+export async function findTemporal(say: Say, environment: NodeJS.ProcessEnv = process.env): Promise<string> {
+  const cache = cacheFolder(environment);
+  for (const [where, file] of installedTemporals(environment)) {
     const fault = await faultOf(file);
     if (fault === undefined) return file;
     say(`temporal from ${where} (${file}) is not used: ${fault}`);
