@@ -1,7 +1,17 @@
 /** The flows as one script for the worker's sandbox, kept from start to start: to build it takes more than a second. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,21 +23,34 @@ import { projectFolder } from './settings.ts';
 const flowsFile = path.join(projectFolder, 'flows', 'index.ts');
 
 /**
- * Path of the bundle for the flows as they are now, in `{home}/cache`. It is built if it is not there, in a process of
- * its own: the bundler's 120 MB would stay with the worker for ever.
+ * Path of the bundle for the flows as they are now: beside the packages, or in `{home}/cache` where those cannot be
+ * written. It is built if it is not there, in a process of its own: the bundler's 120 MB would stay with the worker for
+ * ever.
  */
 export async function flowBundle(home: string): Promise<string> {
-  const folder = path.join(home, 'cache');
-  const file = path.join(folder, `flows-${fingerprint()}.cjs`);
-  if (existsSync(file)) return file;
+  const name = `flows-${fingerprint()}.cjs`;
+  const folders = [path.join(projectFolder, 'node_modules', '.cache', 'sluice'), path.join(home, 'cache')];
+  const known = folders.map((folder) => path.join(folder, name)).find((file) => existsSync(file));
+  if (known) return known;
+  const folder = folders.find(canWrite) ?? folders[1]!;
+  const file = path.join(folder, name);
   const program = fileURLToPath(import.meta.url);
   await promisify(execFile)(process.execPath, ['--import', import.meta.resolve('tsx'), program, folder, file]);
   return file;
 }
 
+function canWrite(folder: string): boolean {
+  try {
+    mkdirSync(folder, { recursive: true });
+    accessSync(folder, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 async function buildBundle(folder: string, file: string): Promise<void> {
   const { code } = await bundleWorkflowCode({ workflowsPath: flowsFile, logger: new DefaultLogger('WARN') });
-  mkdirSync(folder, { recursive: true });
   // Written aside and renamed: another worker never reads half a bundle.
   const draft = `${file}.${process.pid}`;
   writeFileSync(draft, code);
