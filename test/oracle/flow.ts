@@ -67,6 +67,11 @@ class Worker {
     if (!this.dead) this.#child.kill(signal);
   }
 
+  /** What it was told to do and has not answered. */
+  get pending(): string[] {
+    return [...this.#calls.values()].map((call) => call.name);
+  }
+
   async end(): Promise<void> {
     this.#killed = true;
     if (this.dead) return;
@@ -113,6 +118,9 @@ export class OracleFlow {
   readonly #workers = new Set<Worker>();
   #worker: Worker | undefined;
   #lease = 0;
+  #attempt = 0;
+  #attemptAt = 0;
+  readonly #errors: string[] = [];
   #running: { worker: Worker; id: number } | undefined;
   #moved: (() => void) | undefined;
   #prepareAgain = false;
@@ -228,9 +236,21 @@ export class OracleFlow {
     }
   }
 
+  /** Where it is, and what went wrong last: for people. */
+  describe(): string {
+    const tables = this.tables.filter((table) => table.completeAt === undefined).map((table) => table.ref.table);
+    const doing = [...this.#workers].filter((worker) => !worker.dead).map((worker) => worker.pending.join(', '));
+    return (
+      `lease ${this.#lease}, attempt ${this.#attempt} since ${Math.round(performance.now() - this.#attemptAt)} ms; workers do: ` +
+      `${doing.join(' | ')}; no snapshot yet: ${tables.join(', ')}; last errors: ${this.#errors.join(' · ')}`
+    );
+  }
+
   /** Counts a failure that is tried again; throws any other. */
   #retry(error: unknown): void {
     this.figures.retries++;
+    this.#errors.push(String((error as Error).message || (error as Error).name).slice(0, 150));
+    this.#errors.splice(0, this.#errors.length - 5);
     if (this.#ended) throw new Error('ended before it was done');
     if (error instanceof WorkerDied || (error instanceof ActivityFailed && error.error.transient)) return;
     throw error;
@@ -256,6 +276,8 @@ export class OracleFlow {
     const input = { lease, tables, seconds: this.#options.leaseSeconds };
     for (let attempt = 1; !this.#ended; attempt++) {
       this.figures.attempts++;
+      this.#attempt = attempt;
+      this.#attemptAt = performance.now();
       const worker = this.#current();
       const moved = new Promise<void>((resolve) => (this.#moved = resolve));
       const { id, result } = worker.call<LeaseSummary>({ do: 'lease', ...input }, attempt);

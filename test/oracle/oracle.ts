@@ -369,12 +369,24 @@ class Oracle {
         const now = await this.#lastPosition();
         if (now !== before) moved = Date.now();
         before = now;
-        if (Date.now() - moved > 40_000) throw new Error(`nothing moves on from ${formatLsn(now ?? 0n)}`);
+        if (Date.now() - moved > 40_000)
+          throw new Error(`nothing moves on from ${formatLsn(now ?? 0n)}: ${await this.#whereabouts(client)}`);
         await sleep(50);
       }
     } finally {
       await endClient(client);
     }
+  }
+
+  /** What the flow and the source's sessions do. */
+  async #whereabouts(client: pg.Client): Promise<string> {
+    const { rows: sessions } = await client.query(
+      "SELECT pid, application_name, state, wait_event, left(query, 80) AS query FROM pg_stat_activity WHERE application_name LIKE 'sluice %'",
+    );
+    const { rows: slots } = await client.query(
+      'SELECT slot_name, active_pid, confirmed_flush_lsn FROM pg_replication_slots',
+    );
+    return `${this.#flow.describe()}; ${JSON.stringify({ sessions, slots })}`;
   }
 
   /** Positions that must be recorded: the end of the log, and what completes each snapshot. */

@@ -19,9 +19,9 @@ const { values } = parseArgs({
 });
 
 const first = Number(values.seed ?? process.env.ORACLE_SEED ?? Math.floor(Math.random() * 1e6));
-const end = Date.now() + Number(values.seconds) * 1000;
 let failed = 0;
 let parts = await startOracleParts();
+const end = Date.now() + Number(values.seconds) * 1000;
 for (let seed = first; Date.now() < end; seed++) {
   const result: OracleResult = await runOracle(parts, {
     seed: String(seed),
