@@ -11,11 +11,14 @@ const patient = { initialInterval: '1s', maximumInterval: '30s', backoffCoeffici
  */
 const waits = { cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED } as const;
 
-/** A lease ends by itself after its seconds; a lost worker shows within 10 s. */
+/**
+ * A lease ends by itself after its seconds; a lost worker shows within 10 s. Its attempts add up over short outages, so
+ * they must not make the next one wait long: data are waiting.
+ */
 export const leaseOptions: ActivityOptions = {
   startToCloseTimeout: '1h',
   heartbeatTimeout: '10s',
-  retry: patient,
+  retry: { ...patient, maximumInterval: '5s' },
   ...waits,
 };
 
