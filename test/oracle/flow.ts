@@ -274,7 +274,8 @@ export class OracleFlow {
     // All attempts have one input; tables that nobody has prepared yet wait for the next lease.
     const tables = this.tables.map(({ ref }) => ref).filter((ref) => ref.start_position !== '');
     const input = { lease, tables, seconds: this.#options.leaseSeconds };
-    for (let attempt = 1; !this.#ended; attempt++) {
+    // Between two attempts there is nothing to cancel: whoever waits for the lease's end has it then.
+    for (let attempt = 1; !this.#ended && !this.#prepareAgain; attempt++) {
       this.figures.attempts++;
       this.#attempt = attempt;
       this.#attemptAt = performance.now();
