@@ -42,6 +42,9 @@ export interface OracleResult {
   attempts: number;
   chunks: number;
   snapshots: number;
+  retries: number;
+  /** Errors of the source's own decoding. */
+  serverFaults: number;
 }
 
 export type OracleParts = StartedParts<'postgres' | 'clickhouse'>;
