@@ -4,6 +4,7 @@ import { CancelledFailure } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { sourceError } from '../activities/capture/postgresql/connection.ts';
 import { sealRecord, writeRecord } from '../activities/load/batches.ts';
 import type { BatchRecord } from '../model/batch.ts';
 import type { ErrorReport } from '../model/errors.ts';
@@ -634,6 +635,37 @@ describe('crashes and successors', () => {
       expect(await checkRecords(harness.context.clickhouse('read'), harness.options.source)).toEqual([]);
     });
   }
+
+  it('ends inserts of earlier leases, and no others', async () => {
+    await sql('CREATE TABLE slow (id int PRIMARY KEY)');
+    const harness = capture(['slow']);
+    await harness.prepare();
+    const { source } = harness.options;
+    const clickhouse = harness.context.clickhouse('read');
+    const insert = (queryId: string) =>
+      clickhouse.command(
+        `INSERT INTO ${clickhouse.name('_chunks')} (source, lower) SELECT 'slow', toString(sleepEachRow(0.3)) FROM numbers(10) SETTINGS max_block_size = 1`,
+        { queryId },
+      );
+    const earlier = insert(`${source}/3/0/slow`);
+    const others = [
+      insert(`${source}/snapshot/${source}_slow/1/0/1/0`),
+      insert(`${source}/70000/0/slow`),
+      insert('s/3/0/slow'),
+    ];
+    const ended = expect(earlier).rejects.toMatchObject({ kind: 'sink_unreachable', transient: true });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await harness.context.sink('write').endInserts(`${source}/`, 65_536);
+    await ended;
+    await Promise.all(others);
+  });
+
+  it('tells a broken pipe from an error of the server', () => {
+    const broken = Object.assign(new Error('write EPIPE'), { code: 'EPIPE' });
+    expect(sourceError(broken)).toMatchObject({ kind: 'source_unreachable', transient: true });
+    const own = Object.assign(new Error('division by zero'), { code: '22012' });
+    expect(sourceError(own)).toMatchObject({ kind: 'unexpected', transient: false });
+  });
 
   it('lets a second lease end the first, wherever that runs', async () => {
     await sql('CREATE TABLE fenced (id int PRIMARY KEY, v text)');

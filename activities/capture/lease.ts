@@ -103,10 +103,11 @@ export class Leases {
       request.id,
       tables.map((table) => table.asset_id),
     );
-    const predecessors = await this.#predecessors(request.id, input.lease, lease);
     const { schemas, failed } = await this.#knownTables(source, connected, tables);
-    for (const record of predecessors) Object.assign(failed, ofTables(record.failed, tables));
     const { attached, position } = await this.#attach({ source, connected, sink, tables, schemas });
+    // Only now: nobody else reads the log any more, so that a predecessor's last record is among them.
+    const predecessors = await this.#predecessors(request.id, input.lease, lease);
+    for (const record of predecessors) Object.assign(failed, ofTables(record.failed, tables));
     const loop = new CaptureLoop({
       source: request.id,
       stream: attached.stream,
