@@ -102,6 +102,7 @@ export class Workload {
     const few = random.chance(0.5) ? [random.pick(tables)] : tables;
     await client.query('BEGIN');
     let savepoints = 0;
+    let truncates = false;
     for (let step = 0; step < steps; step++) {
       if (random.chance(0.12)) {
         await client.query(`SAVEPOINT s${savepoints++}`);
@@ -118,12 +119,14 @@ export class Workload {
       const statement = random.chance(0.004)
         ? `TRUNCATE ${truncated.map((table) => quoted(table.name)).join(', ')}`
         : random.pick(few).change(random);
+      truncates ||= statement.startsWith('TRUNCATE');
       const failed = await this.#attempt(client, statement);
       if (!failed) continue;
       if (savepoints === 0) break;
       await client.query(`ROLLBACK TO s${--savepoints}`);
     }
-    if (random.chance(0.05)) await this.#commitInTwo(client, random);
+    // A prepared TRUNCATE and a crash can leave PostgreSQL's log undecodable ("could not map filenumber"): its own fault.
+    if (random.chance(0.05) && !truncates) await this.#commitInTwo(client, random);
     const { command } = await client.query(random.chance(0.9) ? 'COMMIT' : 'ROLLBACK');
     if (command === 'COMMIT') this.committed++;
     else this.rolledBack++;
