@@ -14,6 +14,8 @@ import type { ProcessCommand, ProcessError, ProcessStart } from './capture_proce
 const program = fileURLToPath(new URL('./capture_process.ts', import.meta.url));
 
 class WorkerDied extends Error {}
+/** Nobody wants the snapshot any more: its table is made ready anew. */
+class Abandoned extends Error {}
 
 /** What an activity reported. */
 export class ActivityFailed extends Error {
@@ -100,6 +102,14 @@ export interface FlowTable {
   ref: TableRef;
   /** Where the stream has to be for the table to be complete; undefined while its snapshot is taken. */
   completeAt: string | undefined;
+  /** Another entry has taken its place. */
+  abandoned: boolean;
+  /** Settles when nothing is done for its snapshot any more. */
+  snapshot: Promise<void>;
+}
+
+function pending(ref: TableRef): FlowTable {
+  return { ref, completeAt: undefined, abandoned: false, snapshot: Promise.resolve() };
 }
 
 export interface FlowOptions {
@@ -124,16 +134,18 @@ export class OracleFlow {
   #running: { worker: Worker; id: number } | undefined;
   #moved: (() => void) | undefined;
   #prepareAgain = false;
+  readonly #changing = new Set<string>();
+  readonly #abandoned = new Set<Promise<void>>();
   #ended = false;
   readonly #tasks = new Set<Promise<void>>();
   /** What must not happen, and ended it. */
   fatal: string | undefined;
-  readonly figures = { leases: 0, attempts: 0, chunks: 0, snapshots: 0, retries: 0, serverFaults: 0 };
+  readonly figures = { leases: 0, attempts: 0, chunks: 0, snapshots: 0, retries: 0, serverFaults: 0, altered: 0 };
 
   constructor(options: FlowOptions, tables: TableRef[]) {
     this.#options = options;
     this.request = options.start.request;
-    this.tables = tables.map((ref) => ({ ref, completeAt: undefined }));
+    this.tables = tables.map(pending);
   }
 
   start(): void {
@@ -165,15 +177,24 @@ export class OracleFlow {
     setTimeout(() => old.signal('SIGKILL'), asleep + alive).unref();
   }
 
-  /** Adds a table, or makes the copy of one anew. */
-  async copyAnew(ref: TableRef): Promise<void> {
+  /** Adds a table, or makes the copy of one anew; one whose snapshot is being taken only when that is `outdated`. */
+  async copyAnew(ref: TableRef, outdated = false): Promise<void> {
     const known = this.tables.find((table) => table.ref.asset_id === ref.asset_id);
-    if (known && known.completeAt === undefined) return; // its snapshot is being taken
+    if (known && known.completeAt === undefined && !outdated) return;
     const generation = (known?.ref.generation ?? 0) + 1;
-    if (known) this.tables.splice(this.tables.indexOf(known), 1);
-    this.tables.push({ ref: { ...ref, start_position: '', generation }, completeAt: undefined });
+    if (known) {
+      known.abandoned = true;
+      this.#abandoned.add(known.snapshot);
+      this.tables.splice(this.tables.indexOf(known), 1);
+    }
+    this.tables.push(pending({ ...ref, start_position: '', generation }));
     this.#prepareAgain = true;
     await this.endLease();
+  }
+
+  /** From now on the table may be found to be another one: then its copy is made anew. */
+  mayChange(ref: TableRef): void {
+    this.#changing.add(ref.asset_id);
   }
 
   /** True when all tables have their snapshots and nothing waits to be prepared. */
@@ -225,8 +246,9 @@ export class OracleFlow {
   }
 
   /** Tries until it succeeds; throws what is not transient. */
-  async #persist<T>(command: ProcessCommand): Promise<T> {
+  async #persist<T>(command: ProcessCommand, table?: FlowTable): Promise<T> {
     for (let attempt = 1; ; attempt++) {
+      if (table?.abandoned) throw new Abandoned();
       try {
         return await this.#current().call<T>(command, attempt).result;
       } catch (error) {
@@ -261,13 +283,19 @@ export class OracleFlow {
 
   async #prepare(): Promise<void> {
     this.#prepareAgain = false;
+    await Promise.all(this.#abandoned);
+    this.#abandoned.clear();
     const prepared = await this.#persist<PreparedSource>({ do: 'prepare', tables: this.tables.map(({ ref }) => ref) });
     this.#lease = Math.max(this.#lease, prepared.last_lease);
     for (const { snapshot_done, ...ref } of prepared.tables) {
       const table = this.tables.find((known) => known.ref.asset_id === ref.asset_id)!;
+      // Another generation was asked for meanwhile: it is made ready next.
+      if (table.ref.generation !== ref.generation) continue;
       const begun = table.ref.start_position !== '';
       table.ref = ref;
-      if (!begun && !snapshot_done) this.#task(this.#snapshot(table));
+      if (begun || snapshot_done) continue;
+      table.snapshot = this.#snapshot(table).catch((error) => this.#snapshotFailed(table, error));
+      this.#task(table.snapshot);
     }
   }
 
@@ -289,7 +317,7 @@ export class OracleFlow {
       try {
         const summary = await Promise.race([result, moved]);
         if (!summary) continue;
-        if (Object.keys(summary.failed).length > 0) throw new Error(`tables failed: ${JSON.stringify(summary.failed)}`);
+        this.#tablesFailed(summary);
         return;
       } catch (error) {
         if (this.#ended) return;
@@ -301,20 +329,42 @@ export class OracleFlow {
     }
   }
 
+  /** Tables that were altered are copied anew, as people would after they read the remedy; others must not fail. */
+  #tablesFailed({ failed }: LeaseSummary): void {
+    for (const [asset, report] of Object.entries(failed)) {
+      if (report.kind !== 'table_changed' || !this.#changing.has(asset))
+        throw new Error(`${asset} failed: ${JSON.stringify(report)}`);
+      const table = this.tables.find((known) => known.ref.asset_id === asset);
+      this.figures.altered++;
+      if (table && table.ref.start_position !== '') void this.copyAnew(table.ref, true);
+    }
+  }
+
+  #snapshotFailed(table: FlowTable, error: unknown): void {
+    if (error instanceof Abandoned || (this.#ended && !(error instanceof ActivityFailed))) return;
+    const changed = error instanceof ActivityFailed && error.error.kind === 'table_changed';
+    if (!changed || !this.#changing.has(table.ref.asset_id)) throw error;
+    this.figures.altered++;
+    if (!table.abandoned) void this.copyAnew(table.ref, true);
+  }
+
   async #snapshot(table: FlowTable): Promise<void> {
     const { ref } = table;
-    const { chunks } = await this.#persist<SnapshotPlan>({ do: 'plan', table: ref });
+    const { chunks } = await this.#persist<SnapshotPlan>({ do: 'plan', table: ref }, table);
     const waiting = Array.from({ length: await this.#options.cut(ref, chunks) }, (_, chunk) => chunk);
     const lane = async () => {
       while (waiting.length > 0 && !this.#ended) {
         const [chunk] = waiting.splice(this.#options.random.between(0, waiting.length - 1), 1);
-        await this.#persist({ do: 'chunk', table: ref, chunk: chunk! });
+        await this.#persist({ do: 'chunk', table: ref, chunk: chunk! }, table);
         this.figures.chunks++;
       }
     };
-    await Promise.all([lane(), lane()]);
+    const lanes = [lane(), lane()];
+    // Both, also when one fails: whoever waits for the end wants nothing under way.
+    await Promise.allSettled(lanes);
+    await Promise.all(lanes);
     if (this.#ended) return;
-    const { complete_at } = await this.#persist<{ complete_at: string }>({ do: 'finish', table: ref });
+    const { complete_at } = await this.#persist<{ complete_at: string }>({ do: 'finish', table: ref }, table);
     table.completeAt = complete_at;
     this.figures.snapshots++;
   }

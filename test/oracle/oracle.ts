@@ -43,6 +43,8 @@ export interface OracleResult {
   chunks: number;
   snapshots: number;
   retries: number;
+  /** Times that a table was found to be another one, and copied anew. */
+  altered: number;
   /** Errors of the source's own decoding. */
   serverFaults: number;
 }
@@ -68,6 +70,7 @@ const faultNames = [
   'zombie',
   'trouble',
   'table',
+  'alter',
 ] as const;
 export type FaultName = (typeof faultNames)[number];
 
@@ -92,6 +95,7 @@ class Oracle {
   #flow!: OracleFlow;
   #workload!: Workload;
   #sampling = true;
+  readonly #altered = new Set<OracleTable>();
   /** Probability that an insert is spoiled on its way. */
   #trouble = 0;
 
@@ -211,7 +215,7 @@ class Oracle {
       schema: 'public',
       table: table.name,
       start_position: '',
-      generation: 0,
+      generation: 1,
     };
   }
 
@@ -301,7 +305,28 @@ class Oracle {
         return;
       case 'table':
         return this.#flow.copyAnew(this.#ref(random.pick(this.#tables)));
+      case 'alter':
+        return this.#alter(random.pick(this.#tables));
     }
+  }
+
+  /** Adds or drops a column, with or without a rewrite; people are told, and have the copy made anew. */
+  async #alter(table: OracleTable): Promise<void> {
+    const name = `"${table.name}"`;
+    const column = `extra_${this.#random.between(1, 2)}`;
+    const statement = this.#random.pick([
+      `ALTER TABLE ${name} ADD COLUMN IF NOT EXISTS ${column} int DEFAULT 7`,
+      `ALTER TABLE ${name} ADD COLUMN IF NOT EXISTS ${column} text DEFAULT clock_timestamp()::text`,
+      `ALTER TABLE ${name} DROP COLUMN IF EXISTS ${column}`,
+      `VACUUM FULL ${name}`,
+    ]);
+    const ref = this.#ref(table);
+    this.#flow.mayChange(ref);
+    if (statement.startsWith('ALTER')) this.#altered.add(table);
+    const client = await readClient(this.#url).catch(() => undefined);
+    await client?.query("SET lock_timeout = '2s'").catch(() => {});
+    await client?.query(statement).catch(() => {});
+    await endClient(client);
   }
 
   /** kill -9 of one server process: the server takes all sessions down and recovers from its log. */
@@ -329,6 +354,9 @@ class Oracle {
   async #compare(): Promise<number> {
     await this.#workload.pause();
     await this.#proxy.settled();
+    // An altered table may not have changed since: then only people know.
+    for (const table of this.#altered) await this.#flow.copyAnew(this.#ref(table), true);
+    this.#altered.clear();
     await this.#drain();
     const client = await this.#reconnect();
     try {
