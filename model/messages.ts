@@ -13,6 +13,8 @@ export const flowNames = {
   snapshotTable: 'snapshotTable',
   catalog: 'catalog',
   verifyCopy: 'verifyCopy',
+  extractAssets: 'extractAssets',
+  backfill: 'backfill',
 } as const;
 
 /**
