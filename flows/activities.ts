@@ -1,6 +1,7 @@
 /** The activities as flows call them: how long each may take, and how it is tried again. */
 import { ActivityCancellationType, type ActivityOptions, proxyActivities } from '@temporalio/workflow';
 import type { CaptureActivities } from '../activities/capture/contract.ts';
+import type { ExtractActivities } from '../activities/extract/contract.ts';
 
 /** What is transient is tried for ever; the failure's own flag says what is not. */
 const patient = { initialInterval: '1s', maximumInterval: '30s', backoffCoefficient: 2 } as const;
@@ -46,6 +47,14 @@ export const waitOptions: ActivityOptions = {
   ...waits,
 };
 
+/** One file of assets: as long as the API needs, with a heartbeat that shows a lost worker. */
+export const extractOptions: ActivityOptions = {
+  startToCloseTimeout: '6h',
+  heartbeatTimeout: '15s',
+  retry: patient,
+  ...waits,
+};
+
 /** Only for people to look at: may be missing. */
 export const glanceOptions: ActivityOptions = {
   scheduleToCloseTimeout: '20s',
@@ -55,3 +64,4 @@ export const glanceOptions: ActivityOptions = {
 };
 
 export const activities = proxyActivities<CaptureActivities>(prepareOptions);
+export const extractActivities = proxyActivities<ExtractActivities>(extractOptions);

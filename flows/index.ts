@@ -1,5 +1,7 @@
 /** All flows, by the names under which Temporal knows them. */
+export { backfill } from './backfill.ts';
 export { captureSource } from './captureSource.ts';
 export { catalog } from './catalog.ts';
+export { extractAssets } from './extractAssets.ts';
 export { snapshotTable } from './snapshotTable.ts';
 export { verifyCopy } from './verifyCopy.ts';

@@ -3,6 +3,9 @@
  * each reader throws at once, and shows input that is right.
  */
 import { idPattern } from '../model/asset.ts';
+import type { BackfillRequest } from '../model/deployment.ts';
+import { type ExtractRequest, readExtractParameters } from '../model/extract.ts';
+import { formatInstant, parseInstant } from '../model/instant.ts';
 import type { VerifyRequest } from '../model/messages.ts';
 import type { CaptureConfig, ConnectRequest } from '../model/source.ts';
 import { refuse } from './refuse.ts';
@@ -15,6 +18,13 @@ const connectExample =
   '"config": {"tables": ["accounts", "transactions"], "poll_interval": 1}}.';
 const verifyExample = 'Right is e.g. {"source": "postgres_main"} or {"source": "postgres_main", "table": "accounts"}.';
 const tablesExample = 'Right is e.g. {"tables": ["accounts", "sales.orders"]}.';
+
+const extractExample =
+  'Right is e.g. {"deployment": "assets", "api_url": "${ASSET_API_URL}", "page_size": 500}, and for one interval also ' +
+  '"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z".';
+const backfillExample =
+  'Right is e.g. {"deployment": "assets", "from": "2026-01-01", "to": "2026-02-01", "only_missing": true}, or ' +
+  '{"source": "postgres_main", "tables": ["accounts"]}.';
 
 const configKeys = ['tables', 'poll_interval', 'mode', 'exclude_columns', 'options'];
 const requestKeys = ['id', 'type', 'connection_string', 'config'];
@@ -81,6 +91,47 @@ export function readVerifyRequest(input: unknown): VerifyRequest {
   if (typeof source !== 'string' || !idPattern.test(source)) throw bad('`source` must be the id of a source');
   if (table !== undefined && (typeof table !== 'string' || table === '')) throw bad('`table` must be a name');
   return table === undefined ? { source } : { source, table };
+}
+
+/** An ExtractRequest with its defaults. */
+export function readExtractRequest(input: unknown): ExtractRequest {
+  const bad = (reason: string) => refuse('configuration', reason, extractExample);
+  if (!isObject(input)) throw bad('the input is not an extract request');
+  const { deployment, from, to, ...parameters } = input;
+  if (typeof deployment !== 'string' || !idPattern.test(deployment)) {
+    throw bad('`deployment` must be a small letter, then up to 39 small letters, digits or underscores');
+  }
+  const read = { deployment, ...readExtractParameters(parameters, bad) };
+  return from === undefined && to === undefined ? read : { ...read, ...readStretch(from, to, bad) };
+}
+
+/** A BackfillRequest. */
+export function readBackfillRequest(input: unknown): BackfillRequest {
+  const bad = (reason: string) => refuse('configuration', reason, backfillExample);
+  if (!isObject(input)) throw bad('the input is not a backfill request');
+  if (input.source !== undefined) {
+    expectKeys(input, ['source', 'tables'], bad);
+    const { source, tables } = input;
+    if (typeof source !== 'string' || !idPattern.test(source)) throw bad('`source` must be the id of a source');
+    if (tables !== undefined && !isNames(tables)) throw bad('`tables` must be a list of names');
+    return tables === undefined ? { source } : { source, tables };
+  }
+  expectKeys(input, ['deployment', 'from', 'to', 'only_missing'], bad);
+  const { deployment, from, to, only_missing: onlyMissing = false } = input;
+  if (typeof deployment !== 'string' || !idPattern.test(deployment)) {
+    throw bad('`deployment` must be the name of a deployment');
+  }
+  if (typeof onlyMissing !== 'boolean') throw bad('`only_missing` must be true or false');
+  return { deployment, ...readStretch(from, to, bad), only_missing: onlyMissing };
+}
+
+/** A half-open stretch of time [from, to), as ISO texts in UTC. */
+function readStretch(from: unknown, to: unknown, bad: (reason: string) => Error): { from: string; to: string } {
+  const begin = typeof from === 'string' ? parseInstant(from) : undefined;
+  const end = typeof to === 'string' ? parseInstant(to) : undefined;
+  if (begin === undefined || end === undefined) throw bad('`from` and `to` must be dates, or instants with a zone');
+  if (begin >= end) throw bad('`from` must be before `to`');
+  return { from: formatInstant(begin), to: formatInstant(end) };
 }
 
 /** The table names of an update; undefined when it names none and need not. */

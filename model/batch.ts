@@ -26,8 +26,20 @@ export interface AssetEffects {
  * without changes for us · `chunk` part of a snapshot (its positions are the table's starting point) · `snapshot` a finished
  * one (from its start to the position that the stream must pass) · `released` tables are not captured any more · `removed` the
  * source was disconnected: what stands before says nothing about a later source of that name.
+ * Of a deployment (`source` is its name, positions are instants): `rows` and `idle` move the kept position · `backfill`
+ * a file of a backfill · `extract` an interval that is done.
  */
-export type BatchKind = 'begin' | 'rows' | 'truncate' | 'idle' | 'chunk' | 'snapshot' | 'released' | 'removed';
+export type BatchKind =
+  | 'begin'
+  | 'rows'
+  | 'truncate'
+  | 'idle'
+  | 'chunk'
+  | 'snapshot'
+  | 'released'
+  | 'removed'
+  | 'backfill'
+  | 'extract';
 
 /** A row of `_batches`, as JSON: positions, versions and 64-bit numbers are strings, times ISO 8601 in UTC. */
 export interface BatchRecord {

@@ -24,6 +24,7 @@ export const errorTable = {
   source_unreachable: { transient: true, meaning: 'the source does not answer, or cut the connection' },
   sink_unreachable: { transient: true, meaning: 'ClickHouse does not answer, or cut the connection' },
   slot_in_use: { transient: true, meaning: 'another session still reads the replication slot' },
+  file_unwritable: { transient: true, meaning: 'a file of asset_data cannot be written: disk or rights' },
   no_worker: { transient: true, meaning: 'no worker polls the task queue' },
   temporal_unreachable: { transient: true, meaning: 'Temporal does not answer' },
   timeout: { transient: true, meaning: 'no answer in time; what was asked for may still happen' },

@@ -180,11 +180,11 @@ async function main(): Promise<void> {
     log.info(`ending: ${why}`);
     ending.abort();
   });
-  const { createCaptureActivities } = await import('../activities/capture/activities.ts');
+  const { createActivities } = await import('../activities/activities.ts');
   await runWorker({
     settings,
     log,
-    activities: createCaptureActivities,
+    activities: createActivities,
     signal: ending.signal,
     ready: () => process.stdout.write('{"ready":true}\n'),
   });

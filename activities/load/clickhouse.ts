@@ -176,6 +176,25 @@ export class ClickHouse {
     }
   }
 
+  /**
+   * Runs `INSERT … SELECT … FROM input(…) FORMAT …` (trusted SQL) with these bytes as its data, and returns when it is
+   * durable. Answers the number of rows written.
+   */
+  async insertSelected(sql: string, bytes: Buffer, queryId: string, settings: Record<string, string | number> = {}) {
+    try {
+      const answer = await this.#client.exec({
+        query: sql,
+        values: Readable.from([bytes], { objectMode: false }),
+        query_id: queryId,
+        clickhouse_settings: { ...insertSettings, ...settings },
+      });
+      await buffer(answer.stream);
+      return Number(answer.summary?.written_rows ?? Number.NaN);
+    } catch (error) {
+      throw sinkError(error, sql.slice(0, 200));
+    }
+  }
+
   /** Inserts objects, for the small tables of Sluice's own. */
   async insertObjects(table: string, rows: Record<string, unknown>[], queryId?: string): Promise<void> {
     try {

@@ -79,11 +79,34 @@ function readInsert(bytes: Buffer, text: string, tokens: Tokens): Statement {
     }
     if (word === 'VALUES') return values(bytes, found.start, found.end);
     if (word === 'SELECT' || word === 'WITH' || word === 'FROM') {
+      const selectStart = tokens.at;
+      const fromInput = readInsertFromInput(bytes, text, tokens);
+      if (fromInput) return fromInput;
+      tokens.at = selectStart;
       const rest = readOther(tokens);
       return rest.kind === 'refused' ? rest : { kind: 'insertSelect' };
     }
   }
   return { kind: 'refused', code: 62, name: 'SYNTAX_ERROR', reason: 'INSERT without FORMAT, VALUES or SELECT' };
+}
+
+/** `INSERT … SELECT … FROM input('…') FORMAT name`: data follow, as with a plain INSERT. */
+function readInsertFromInput(bytes: Buffer, text: string, tokens: Tokens): Statement | undefined {
+  let depth = 0;
+  let reads = false;
+  for (let found = tokens.next(), before = ''; found !== undefined; found = tokens.next()) {
+    if (found.text === '(' && before.toUpperCase() === 'INPUT') reads = true;
+    if (found.text === '(') depth++;
+    if (found.text === ')') depth--;
+    if (found.kind === 'word' && depth === 0 && found.text.toUpperCase() === 'FORMAT') {
+      const name = tokens.next();
+      if (!reads || name?.kind !== 'word') return undefined;
+      const prefix = bytes.subarray(0, name.end).toString('utf8');
+      return { kind: 'insert', prefix, format: name.text, dataStart: afterLineEnd(text, name.end) };
+    }
+    before = found.text;
+  }
+  return undefined;
 }
 
 function values(bytes: Buffer, prefixEnd: number, dataStart: number): Statement {

@@ -1,0 +1,14 @@
+/** All activities of a worker. */
+import type { Client } from '@temporalio/client';
+import { createCaptureActivities } from './capture/activities.ts';
+import type { CaptureActivities } from './capture/contract.ts';
+import { createExtractActivities, type ExtractSettings } from './extract/activities.ts';
+import type { ExtractActivities } from './extract/contract.ts';
+
+/** Activities and what they keep open; `close` when the worker ends. */
+export function createActivities(options: {
+  settings: ExtractSettings;
+  client: Client;
+}): CaptureActivities & ExtractActivities & { close(): void } {
+  return { ...createExtractActivities(options), ...createCaptureActivities(options) };
+}

@@ -1,0 +1,157 @@
+/** Loading a CSV file of assets into its copy: as it is where that is right, else row by row, bounded in memory. */
+import { type Info, parse } from 'csv-parse';
+import type { AssetEffects } from '../../model/batch.ts';
+import { noEffects } from '../../model/batch.ts';
+import { SluiceError } from '../../model/errors.ts';
+import { parseInstant } from '../../model/instant.ts';
+import type { TableSchema } from '../../model/table.ts';
+import type { Reject } from '../capture/stream.ts';
+import { Block } from '../load/block.ts';
+import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
+import { timeText } from '../load/time_text.ts';
+import { assetVersion, csvSettings, insertCsvSql } from './asset_copy.ts';
+import { csvColumns, type Fields, findFault } from './asset_row.ts';
+import type { CsvFile, CsvSummary } from './csv_file.ts';
+
+/** Bytes of TSV, and rejects, that are sent at once. */
+const blockBytes = 4 * 1024 * 1024;
+const rejectsAtOnce = 1000;
+
+export interface LoadOptions {
+  sink: ClickHouseSink;
+  table: TableSchema;
+  file: CsvFile;
+  summary: CsvSummary;
+  /** Id of the batch: prefix of all inserts' ids. */
+  id: string;
+  /** When the run began, milliseconds since 1970: part of the rows' versions. */
+  started: number;
+  /** Told after each part how many rows are in. */
+  onRows?: (rows: number) => void;
+}
+
+/** Loads a finished file. Answers what that did to the copy. Errors: those of the sink, `conservation`. */
+export async function loadCsv(options: LoadOptions): Promise<AssetEffects> {
+  const { summary, table } = options;
+  const effects = summary.faulty === 0 ? await loadWhole(options) : await loadRows(options);
+  if (effects.written + effects.rejected >= summary.rows) return effects;
+  throw new SluiceError(
+    'conservation',
+    `${summary.file} has ${summary.rows} rows; ClickHouse confirmed ${effects.written}, and ${effects.rejected} were held back`,
+    'Look at ClickHouse’s log.',
+    { table: table.asset_id, file: summary.file },
+  );
+}
+
+/** Every row was checked when the file was written: ClickHouse reads it as it is. */
+async function loadWhole({ sink, table, file, id, started, onRows }: LoadOptions): Promise<AssetEffects> {
+  const effects = noEffects();
+  for (const [index, part] of file.parts.entries()) {
+    const sql = insertCsvSql(sink.clickhouse, table, started, part.rowsBefore);
+    const bytes = await file.read(part);
+    effects.written += await sink.clickhouse.insertSelected(sql, bytes, `${id}/${index}`, csvSettings);
+    effects.effects += part.rows;
+    effects.bytes += bytes.length;
+    onRows?.(effects.effects);
+  }
+  return effects;
+}
+
+/** Row by row: what cannot enter the copy is kept as a reject, with its file and line. */
+async function loadRows(options: LoadOptions): Promise<AssetEffects> {
+  const { sink, table, file, summary, id, started, onRows } = options;
+  const effects = noEffects();
+  let block = new Block(256 * 1024);
+  let rejects: Reject[] = [];
+  let parts = 0;
+  const send = async () => {
+    parts++;
+    if (block.rows > 0) effects.written += await sink.write(table, block, `${id}/${parts}`);
+    if (rejects.length > 0) await sink.reject(table.asset_id, rejects, `${id}/${parts}`);
+    effects.rejected += rejects.length;
+    effects.bytes += block.length;
+    block = new Block(256 * 1024);
+    rejects = [];
+    onRows?.(effects.effects);
+  };
+  let lines = 1;
+  for await (const { record, info } of readRecords(file)) {
+    const place = { file: summary.file, line: lines + 1, row: effects.effects, started };
+    lines = info.lines;
+    effects.effects++;
+    const fault = findFault(record);
+    if (fault) rejects.push(rejectOf(record, fault, place));
+    else writeRow(block, record, place);
+    if (block.length >= blockBytes || rejects.length >= rejectsAtOnce) await send();
+  }
+  await send();
+  return effects;
+}
+
+function readRecords(file: CsvFile): AsyncIterable<{ record: Fields; info: Info }> {
+  const parser = parse({
+    info: true,
+    from: 2,
+    relax_column_count: true,
+    record_delimiter: '\n',
+    // Only an unquoted \N is no value.
+    cast: (text, { quoting }) => (quoting || text !== '\\N' ? text : null),
+  });
+  file
+    .stream()
+    .on('error', (error) => parser.destroy(error))
+    .pipe(parser);
+  return parser as AsyncIterable<{ record: Fields; info: Info }>;
+}
+
+interface RowPlace {
+  file: string;
+  line: number;
+  row: number;
+  started: number;
+}
+
+function rejectOf(fields: Fields, fault: { column: string; reason: string }, place: RowPlace): Reject {
+  const at = parseInstant(fields[4] ?? '') ?? 0n;
+  return {
+    key: JSON.stringify({ id: fields[0] ?? null }),
+    version: String(assetVersion(at < 0n ? 0n : at, place.started, place.row)),
+    column: fault.column,
+    reason: `${place.file}:${place.line}: ${fault.reason}`,
+    row: JSON.stringify(Object.fromEntries(fields.map((text, index) => [csvColumns[index] ?? `field_${index}`, text]))),
+    committed_at: timeText(Number(at / 1000n)),
+  };
+}
+
+/** One row of the copy, as TSV. */
+function writeRow(block: Block, fields: Fields, { started, row }: RowPlace): void {
+  const [id, name, kind, value, updated, deleted] = fields;
+  const at = parseInstant(updated ?? '') ?? 0n;
+  const texts = [
+    escaped(id),
+    escaped(name),
+    escaped(kind),
+    value ?? '\\N',
+    nanosecondText(at),
+    String(assetVersion(at, started, row)),
+    deleted === 'true' ? '1' : '0',
+    timeText(Number(at / 1000n)),
+  ];
+  const bytes = Buffer.from(`${texts.join('\t')}\t`);
+  block.reserve(bytes.length);
+  block.beginRow();
+  bytes.copy(block.bytes, block.length);
+  block.length += bytes.length;
+  block.endRow();
+}
+
+const signs: Record<string, string> = { '\\': '\\\\', '\t': '\\t', '\n': '\\n', '\r': '\\r', '\0': '\\0' };
+
+function escaped(text: string | null | undefined): string {
+  return text === null || text === undefined ? '\\N' : text.replace(/[\\\t\n\r\0]/g, (sign) => signs[sign]!);
+}
+
+/** DateTime64(9) in TSV. */
+function nanosecondText(at: bigint): string {
+  return `${timeText(Number(at / 1000n))}${String(at % 1000n).padStart(3, '0')}`;
+}

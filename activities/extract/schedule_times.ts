@@ -1,0 +1,74 @@
+/** When a deployment's schedule fires, as Temporal itself reads it: no second reading of cron texts that could differ. */
+import type { Client } from '@temporalio/client';
+import { SluiceError } from '../../model/errors.ts';
+import { formatInstant, parseInstant } from '../../model/instant.ts';
+
+const second = 1_000_000_000n;
+/** Windows in which the firing before an instant is looked for: the first that has one decides. */
+const windows = [60n, 3_600n, 86_400n, 40n * 86_400n, 400n * 86_400n].map((seconds) => seconds * second);
+
+/** The firings in (after, to], in order, as ISO texts; at most a thousand. */
+export async function firingsBetween(client: Client, schedule: string, after: bigint, to: bigint): Promise<string[]> {
+  const answer = await client.workflowService
+    .listScheduleMatchingTimes({
+      namespace: client.options.namespace,
+      scheduleId: schedule,
+      startTime: timestamp(after),
+      endTime: timestamp(to),
+    })
+    .catch((error: unknown) => {
+      throw scheduleError(error, schedule);
+    });
+  const times = (answer.startTime ?? []).map(
+    ({ seconds, nanos }) => BigInt(String(seconds ?? 0)) * second + BigInt(nanos ?? 0),
+  );
+  return times.filter((time) => time > after && time <= to).map(formatInstant);
+}
+
+/** The firing before `nominal`, as ISO text; undefined when there is none in 400 days. */
+export async function firingBefore(client: Client, schedule: string, nominal: bigint): Promise<string | undefined> {
+  for (const window of windows) {
+    const times = await firingsBetween(client, schedule, nominal - window - 1n, nominal - 1n);
+    const last = times.at(-1);
+    if (last !== undefined) return last;
+  }
+  return undefined;
+}
+
+/** What is to be known of a schedule: its catch-up window in milliseconds, and the input that its runs get. */
+export async function describeSchedule(
+  client: Client,
+  schedule: string,
+): Promise<{ catchupWindow: number; workflowType: string; input: unknown }> {
+  const described = await client.schedule
+    .getHandle(schedule)
+    .describe()
+    .catch((error: unknown) => {
+      throw scheduleError(error, schedule);
+    });
+  return {
+    catchupWindow: described.policies.catchupWindow,
+    workflowType: described.action.workflowType,
+    input: described.action.args?.[0],
+  };
+}
+
+function timestamp(nanoseconds: bigint): { seconds: never; nanos: number } {
+  const seconds = nanoseconds / second;
+  return { seconds: Number(seconds) as never, nanos: Number(nanoseconds - seconds * second) };
+}
+
+function scheduleError(error: unknown, schedule: string): SluiceError {
+  const message = error instanceof Error ? error.message : String(error);
+  if ((error as { code?: number }).code === 5 || /not found/i.test(message)) {
+    const remedy = 'See what there is: npx sluice deployments list. Deploy it: npx sluice deploy.';
+    return new SluiceError('not_found', `there is no deployment ${schedule}`, remedy, {}, error);
+  }
+  const remedy = 'See that Temporal runs; it is tried again by itself.';
+  return new SluiceError('temporal_unreachable', `Temporal did not answer: ${message}`, remedy, {}, error);
+}
+
+/** ISO text to nanoseconds, of texts that were checked before. */
+export function nanoseconds(text: string): bigint {
+  return parseInstant(text) ?? 0n;
+}
