@@ -27,7 +27,7 @@ export interface Deployment {
   paused?: boolean;
 }
 
-interface DeployableFlow {
+export interface DeployableFlow {
   /** The parameters with their defaults, or what `wrong` makes. */
   read: (parameters: unknown, wrong: Wrong) => object;
   /** The flow's input. */
@@ -49,6 +49,11 @@ export const deployableFlows: Record<string, DeployableFlow> = {
     intervals: false,
   },
 };
+
+/** The flow of that name, if it can be deployed. */
+export function deployableFlow(name: string): DeployableFlow | undefined {
+  return Object.hasOwn(deployableFlows, name) ? deployableFlows[name] : undefined;
+}
 
 function readVerifyParameters(input: unknown, wrong: Wrong): object {
   const example = 'Right is e.g. {"source": "postgres_main"} or {"source": "postgres_main", "table": "accounts"}.';

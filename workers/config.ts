@@ -80,6 +80,23 @@ export function parseConfig<Shape extends z.ZodType>(
   shape: Shape,
   environment: NodeJS.ProcessEnv = process.env,
 ): z.infer<Shape> {
+  return parseWithLines(file, text, shape, environment).value;
+}
+
+/** Line of a value in its file, or with `ofKey` of its key; of what is nearest when it is not there. */
+export type LineOf = (keys: PropertyKey[], ofKey?: boolean) => number;
+
+/**
+ * Parses and checks one file’s text, and tells where its values stand. What `keeps` names stays as it is written, with
+ * its `${NAME}`: connection strings and what else the worker alone may open, so that no secret reaches Temporal.
+ */
+export function parseWithLines<Shape extends z.ZodType>(
+  file: string,
+  text: string,
+  shape: Shape,
+  environment: NodeJS.ProcessEnv = process.env,
+  keeps = (at: PropertyKey[]): boolean => at.at(-1) === 'connection_string',
+): { value: z.infer<Shape>; lineOf: LineOf } {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true });
   const [problem] = document.errors;
@@ -87,33 +104,35 @@ export function parseConfig<Shape extends z.ZodType>(
     const remedy = 'Correct the YAML; texts with : or # or { need quotes.';
     throw mistake(file, problem.linePos?.[0].line ?? 1, problem.message.split('\n', 1)[0] ?? '', remedy);
   }
-  const lineOf = (keys: PropertyKey[], ofKey = false) => lines.linePos(offsetAt(document.contents, keys, ofKey)).line;
-  const content = replaceReferences(document.toJS({ maxAliasCount: 100 }) ?? {}, [], (name, at) => {
+  const lineOf: LineOf = (keys, ofKey = false) => lines.linePos(offsetAt(document.contents, keys, ofKey)).line;
+  const content = replaceReferences(document.toJS({ maxAliasCount: 100 }) ?? {}, [], keeps, (name, at) => {
     const value = environment[name];
     if (value !== undefined && value !== '') return value;
     const remedy = `Set ${name}, or write the value into the file.`;
     throw mistake(file, lineOf(at), `the environment variable ${name} is not set`, remedy);
   });
   const result = shape.safeParse(content);
-  if (result.success) return result.data;
+  if (result.success) return { value: result.data, lineOf };
   const [issue] = result.error.issues;
-  throw issue ? shapeMistake(file, issue, shape, lineOf) : result.error;
+  throw issue ? shapeMistake(file, insideUnion(issue), shape, lineOf) : result.error;
 }
 
-function shapeMistake(
-  file: string,
-  issue: z.core.$ZodIssue,
-  shape: z.ZodType,
-  lineOf: (keys: PropertyKey[], ofKey?: boolean) => number,
-): SluiceError {
+/** Of a value that may be one thing or another: what is wrong with the one that was meant, if its kind tells. */
+function insideUnion(issue: z.core.$ZodIssue): z.core.$ZodIssue {
+  if (issue.code !== 'invalid_union') return issue;
+  const isOtherKind = (first: z.core.$ZodIssue | undefined) =>
+    first?.code === 'invalid_type' && first.path.length === 0;
+  const meant = issue.errors.filter((issues) => !isOtherKind(issues[0]));
+  const [inner] = meant.length === 1 ? meant[0]! : [];
+  return inner ? insideUnion({ ...inner, path: [...issue.path, ...inner.path] }) : issue;
+}
+
+function shapeMistake(file: string, issue: z.core.$ZodIssue, shape: z.ZodType, lineOf: LineOf): SluiceError {
   const where = issue.path.length > 0 ? ` at ${issue.path.join('.')}` : '';
   if (issue.code !== 'unrecognized_keys') {
-    return mistake(
-      file,
-      lineOf([...issue.path]),
-      `${issue.message}${where}`,
-      'See docs/configuration.md for what is right.',
-    );
+    const { remedy } = ((issue.code === 'custom' && issue.params) || {}) as { remedy?: string };
+    const usual = 'See docs/configuration.md for what is right.';
+    return mistake(file, lineOf([...issue.path]), `${issue.message}${where}`, remedy ?? usual);
   }
   const [key = ''] = issue.keys;
   const allowed = keysAt(shape, issue.path);
@@ -151,39 +170,39 @@ function offsetAt(root: Node | null, keys: PropertyKey[], ofKey: boolean): numbe
   return offset;
 }
 
-/**
- * Puts values for `${NAME}`. Connection strings keep theirs: they are opened by the worker alone, so that no secret
- * reaches Temporal.
- */
+/** Puts values for `${NAME}`, but for what `keeps` names. */
 function replaceReferences(
   value: unknown,
   at: PropertyKey[],
+  keeps: (at: PropertyKey[]) => boolean,
   read: (name: string, at: PropertyKey[]) => string,
 ): unknown {
+  if (keeps(at)) return value;
   if (typeof value === 'string') {
-    if (at.at(-1) === 'connection_string') return value;
     return value.replace(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_text, name: string) => read(name, at));
   }
-  if (Array.isArray(value)) return value.map((item, index) => replaceReferences(item, [...at, index], read));
+  if (Array.isArray(value)) return value.map((item, index) => replaceReferences(item, [...at, index], keeps, read));
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(
-    Object.entries(value).map(([key, item]) => [key, replaceReferences(item, [...at, key], read)]),
+    Object.entries(value).map(([key, item]) => [key, replaceReferences(item, [...at, key], keeps, read)]),
   );
 }
 
 /** The keys that a shape allows at a place. */
-function keysAt(shape: z.ZodType, at: PropertyKey[]): string[] {
-  let inner: unknown = unwrap(shape);
-  for (const key of at) {
-    if (inner instanceof z.ZodArray) inner = unwrap(inner.element);
-    else if (inner instanceof z.ZodObject) inner = unwrap(inner.shape[String(key)]);
-    else return [];
+function keysAt(shape: unknown, at: PropertyKey[]): string[] {
+  const inner = unwrap(shape);
+  if (inner instanceof z.ZodUnion) {
+    return inner.options.map((option) => keysAt(option, at)).find((keys) => keys.length > 0) ?? [];
   }
-  return inner instanceof z.ZodObject ? Object.keys(inner.shape) : [];
+  const [key, ...rest] = at;
+  if (key === undefined) return inner instanceof z.ZodObject ? Object.keys(inner.shape) : [];
+  if (inner instanceof z.ZodArray) return keysAt(inner.element, rest);
+  return inner instanceof z.ZodObject ? keysAt(inner.shape[String(key)], rest) : [];
 }
 
 function unwrap(shape: unknown): unknown {
-  return shape instanceof z.ZodDefault || shape instanceof z.ZodOptional ? unwrap(shape.unwrap()) : shape;
+  const wraps = shape instanceof z.ZodDefault || shape instanceof z.ZodOptional || shape instanceof z.ZodNullable;
+  return wraps ? unwrap(shape.unwrap()) : shape;
 }
 
 /** The allowed word that was probably meant: few letters differ. */
