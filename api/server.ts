@@ -7,6 +7,7 @@ import { addConsole } from './console.ts';
 import type { Control } from './control/control.ts';
 import { guard, requireTokenOutside } from './guards.ts';
 import { handleError, requestProblem, sendProblem } from './problems.ts';
+import { addDeploymentRoutes } from './routes/deployments.ts';
 import { addOperationRoutes } from './routes/operation.ts';
 import { addPipelineRoutes } from './routes/pipeline.ts';
 import { addQueryRoutes } from './routes/query.ts';
@@ -44,6 +45,7 @@ export async function buildServer(control: Control, logger?: FastifyBaseLogger):
   addOperationRoutes(app, control);
   addPipelineRoutes(app, control);
   addSourceRoutes(app, control);
+  addDeploymentRoutes(app, control);
   addQueryRoutes(app, control);
   addConsole(app, control);
   return app;

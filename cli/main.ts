@@ -3,10 +3,12 @@ import { Command, CommanderError } from 'commander';
 import { redact } from '../activities/secrets.ts';
 import { asSluiceError, describeError } from '../model/errors.ts';
 import { isEntryPoint } from '../workers/child.ts';
+import { addDeployments } from './deployments.ts';
 import { addDoctor } from './doctor.ts';
 import { printProblem } from './print.ts';
 import { addProcesses } from './processes.ts';
 import { addQueries } from './queries.ts';
+import { addRuns } from './runs.ts';
 import { addSources } from './sources.ts';
 import { addStatus } from './status.ts';
 
@@ -15,6 +17,8 @@ Examples:
   $ npx sluice up                                          everything on this machine, with simulated data
   $ npx sluice status --watch                              what moves, once a second
   $ npx sluice sources connect postgres_main --connection-string '\${DATABASE_URL}' --tables accounts,transactions --start
+  $ npx sluice deploy                                      schedules in Temporal, from the files of deployments/
+  $ npx sluice run assets                                  a deployment, once, now
   $ npx sluice verify postgres_main                        is the copy identical?
   $ npx sluice query 'SELECT count() FROM postgres_main_transactions'
   $ npx sluice doctor                                      what is missing, and what to do about it
@@ -34,6 +38,8 @@ export function buildProgram(done: (status: number) => void): Command {
   addProcesses(program, done);
   addStatus(program, done);
   addSources(program, done);
+  addDeployments(program, done);
+  addRuns(program, done);
   addQueries(program, done);
   addDoctor(program, done);
   for (const command of allCommands(program)) command.exitOverride().showHelpAfterError('(see --help)');

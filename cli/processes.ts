@@ -41,10 +41,10 @@ export function addProcesses(program: Command, done: Done): void {
 }
 
 function addPipeline(program: Command, done: Done): void {
-  const pipeline = program.command('pipeline').description('orders to all sources').helpCommand(false);
+  const pipeline = program.command('pipeline').description('orders to all sources and deployments').helpCommand(false);
   for (const [name, description, run] of [
-    ['start', 'start all sources; paused ones stay paused', startPipeline],
-    ['stop', 'stop all sources; slots and positions are kept', stopPipeline],
+    ['start', 'start all sources and deployments; what people paused stays paused', startPipeline],
+    ['stop', 'stop all sources and deployments; slots and positions are kept', stopPipeline],
   ] as const) {
     const command = pipeline.command(name).description(description).option('--json', 'print JSON');
     command.action(async () => {
@@ -53,7 +53,7 @@ function addPipeline(program: Command, done: Done): void {
       else
         print(
           [
-            `pipeline ${answer.status}: ${answer.sources.join(', ') || 'nothing to do'}`,
+            `pipeline ${answer.status}: ${[...answer.sources, ...answer.deployments].join(', ') || 'nothing to do'}`,
             ...answer.failed.map((one) => `! ${one.id}: ${one.reason}`),
           ].join('\n'),
         );

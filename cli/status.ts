@@ -3,14 +3,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { Control } from '../api/control/control.ts';
 import { pipelineStatus } from '../api/control/pipeline.ts';
-import type { PipelineAnswer, SourceAnswer } from '../api/control/shapes.ts';
+import type { PipelineAnswer } from '../api/control/pipeline_shapes.ts';
+import type { SourceAnswer } from '../api/control/shapes.ts';
 import { asSluiceError, describeError } from '../model/errors.ts';
+import { deploymentsText } from './deployments.ts';
 import { print, printJson, table, wantsJson, withControl } from './print.ts';
 
 export function addStatus(program: Command, done: (status: number) => void): void {
   program
     .command('status')
-    .description('state, rows and lag of every source and table')
+    .description('state, rows and lag of every source and table, and what runs by schedule')
     .option('--json', 'print JSON')
     .option('-w, --watch', 'again each second, until Ctrl-C')
     .addHelpText(
@@ -39,9 +41,12 @@ async function watch(control: Control): Promise<void> {
 
 /** The status as people read it. */
 export function statusText(answer: PipelineAnswer): string {
-  if (answer.sources.length === 0)
-    return `${answer.status}: no sources yet. Connect one: npx sluice sources connect --help`;
-  return [`pipeline ${answer.status}`, ...answer.sources.map(sourceText)].join('\n\n');
+  const { status, sources, deployments } = answer;
+  if (sources.length + deployments.length === 0)
+    return `${status}: no sources yet. Connect one: npx sluice sources connect --help`;
+  const texts = sources.map(sourceText);
+  if (deployments.length > 0) texts.push(deploymentsText(deployments));
+  return [`pipeline ${status}`, ...texts].join('\n\n');
 }
 
 /** A source with its tables and what is wrong with them. */

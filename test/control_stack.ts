@@ -18,8 +18,11 @@ export interface ControlStack {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Starts all; about 10 s. `more` goes into the environment of the API. */
-export async function startControlStack(more: NodeJS.ProcessEnv = {}): Promise<ControlStack> {
+/** Starts all; about 10 s. `more` goes into the environment of the API, `shared` into that of all. */
+export async function startControlStack(
+  more: NodeJS.ProcessEnv = {},
+  shared: NodeJS.ProcessEnv = {},
+): Promise<ControlStack> {
   const parts = await startParts(['postgres', 'clickhouse', 'temporal']);
   const children: ChildProcess[] = [];
   const environment = {
@@ -32,6 +35,7 @@ export async function startControlStack(more: NodeJS.ProcessEnv = {}): Promise<C
     SLUICE_SECRET_KEY: 'a key for tests',
     SLUICE_API_PORT: '0',
     LOG_LEVEL: process.env.LOG_LEVEL ?? 'error',
+    ...shared,
   };
   const start = async (file: string, env: NodeJS.ProcessEnv) => {
     const child = spawnNode(file, env);

@@ -34,6 +34,14 @@ export function openControl(settings: Settings = readSettings()): Control {
 
 /** A page of Temporal UI about a workflow. */
 export function workflowUrl(settings: Settings, workflowId: string, runId?: string): string {
-  const base = `${settings.temporalUi}/namespaces/${encodeURIComponent(settings.temporalNamespace)}/workflows`;
-  return `${base}/${encodeURIComponent(workflowId)}${runId ? `/${runId}/history` : ''}`;
+  return `${namespaceUrl(settings)}/workflows/${encodeURIComponent(workflowId)}${runId ? `/${runId}/history` : ''}`;
+}
+
+/** A page of Temporal UI about a schedule. */
+export function scheduleUrl(settings: Settings, scheduleId: string): string {
+  return `${namespaceUrl(settings)}/schedules/${encodeURIComponent(scheduleId)}`;
+}
+
+function namespaceUrl(settings: Settings): string {
+  return `${settings.temporalUi}/namespaces/${encodeURIComponent(settings.temporalNamespace)}`;
 }

@@ -72,13 +72,13 @@ export function namesIn(body: z.infer<typeof maybeTables>): string[] | undefined
   return names && names.length > 0 ? names : undefined;
 }
 
-const errorReport = z.object({
+export const errorReport = z.object({
   kind: z.enum(Object.keys(errorTable) as [ErrorKind, ...ErrorKind[]]),
   reason: z.string(),
   remedy: z.string(),
 });
 
-const workflowRef = z.object({ id: z.string(), run_id: z.string().nullable(), url: z.string() });
+export const workflowRef = z.object({ id: z.string(), run_id: z.string().nullable(), url: z.string() });
 
 const sourceTable = z.object({
   asset_id: z.string(),
@@ -108,13 +108,6 @@ export const sourceAnswer = z
   })
   .describe('A source and its tables');
 export type SourceAnswer = z.infer<typeof sourceAnswer>;
-
-export const pipelineAnswer = z.object({
-  status: z.enum(['running', 'stopped', 'degraded']),
-  sources: z.array(sourceAnswer),
-  deployments: z.array(z.looseObject({})),
-});
-export type PipelineAnswer = z.infer<typeof pipelineAnswer>;
 
 const part = z.enum(['ok', 'down']);
 export const healthAnswer = z.object({

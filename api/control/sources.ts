@@ -16,6 +16,7 @@ import { countRows } from './counts.ts';
 import { type AssetFigures, assetFigures, leaseGlance, type SourceFigures, sourceFigures } from './figures.ts';
 import { FindingsError } from './findings.ts';
 import type { ConnectBody, SourceAnswer } from './shapes.ts';
+import { refuseDeployment } from './shared_ids.ts';
 import { type Flow, query, requireWorker, update, updateOrStart } from './temporal.ts';
 
 export interface Connected {
@@ -27,10 +28,12 @@ export interface Connected {
 
 /**
  * Connects a source: preflight, then it is known and waits for `start`. The connection string is sealed before it
- * leaves this process. Errors: FindingsError, `conflict` (the id has another configuration), `configuration`, `no_worker`.
+ * leaves this process. Errors: FindingsError, `conflict` (the id has another configuration, or is a deployment’s),
+ * `configuration`, `no_worker`.
  */
 export async function connectSource(control: Control, body: ConnectBody): Promise<Connected> {
   const request = sealed(control, body);
+  await refuseDeployment(control, body.id);
   const answer = await updateOrStart<ConnectAnswer>(control, captureFlow(request), captureMessages.connect, request);
   if (answer.outcome === 'refused') throw new FindingsError(answer.findings, body.id);
   if (answer.outcome === 'conflict') {

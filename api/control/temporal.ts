@@ -1,6 +1,13 @@
 /** Questions and orders to flows: what workers/temporal_client.ts does, and who exactly it is that does not answer. */
-import { WithStartWorkflowOperation } from '@temporalio/client';
-import { ApplicationFailure, type Workflow } from '@temporalio/common';
+import { WithStartWorkflowOperation, WorkflowFailedError } from '@temporalio/client';
+import {
+  ApplicationFailure,
+  CancelledFailure,
+  type SearchAttributePair,
+  TerminatedFailure,
+  TimeoutFailure,
+  type Workflow,
+} from '@temporalio/common';
 import { redact } from '../../activities/secrets.ts';
 import { type ErrorKind, type ErrorReport, errorTable, SluiceError } from '../../model/errors.ts';
 import { catalogMessages, catalogWorkflowId, flowNames } from '../../model/messages.ts';
@@ -19,6 +26,10 @@ export interface Flow {
   input?: unknown;
   /** Shown in Temporal UI. */
   summary: string;
+  /** Default: the one of this installation. */
+  taskQueue?: string;
+  attributes?: SearchAttributePair[];
+  memo?: Record<string, unknown>;
 }
 
 /** Asks a flow. Errors: `not_found` (no such flow), `no_worker`, `temporal_unreachable`. */
@@ -63,9 +74,11 @@ export async function startFlow(control: Control, flow: Flow): Promise<string> {
 function startOptions(control: Control, flow: Flow) {
   return {
     workflowId: flow.id,
-    taskQueue: control.settings.taskQueue,
+    taskQueue: flow.taskQueue ?? control.settings.taskQueue,
     args: flow.input === undefined ? [] : [flow.input],
     staticSummary: flow.summary,
+    ...(flow.attributes ? { typedSearchAttributes: flow.attributes } : {}),
+    ...(flow.memo ? { memo: flow.memo } : {}),
     workflowIdConflictPolicy: 'USE_EXISTING' as const,
   };
 }
@@ -156,6 +169,23 @@ function noWorker(control: Control, cause: unknown): SluiceError {
 function findingsIn(kind: string, details: unknown): FindingsError | undefined {
   const findings = Array.isArray(details) ? details[1] : undefined;
   return kind === 'preflight' && Array.isArray(findings) ? new FindingsError(findings as Finding[]) : undefined;
+}
+
+/** What a flow ended with, under the wrappings of flow, child flow and activity. `what` names the flow. */
+export function failureOf(error: unknown, what: string): SluiceError {
+  if (!(error instanceof WorkflowFailedError)) return flowError(error, what);
+  let cause: unknown = error;
+  while (cause instanceof Error && cause.cause instanceof Error) cause = cause.cause;
+  if (cause instanceof ApplicationFailure) return flowError(cause, what);
+  const text = cause instanceof Error ? cause.message : String(cause);
+  const remedy = 'Look at the flow in Temporal UI and at the worker log, then start it again.';
+  if (cause instanceof TimeoutFailure)
+    return new SluiceError('timeout', `${what} timed out: ${redact(text)}`, remedy, {}, error);
+  if (cause instanceof CancelledFailure)
+    return new SluiceError('unexpected', `${what} was cancelled`, remedy, {}, error);
+  if (cause instanceof TerminatedFailure)
+    return new SluiceError('unexpected', `${what} was terminated`, remedy, {}, error);
+  return new SluiceError('unexpected', `${what}: ${redact(text)}`, remedy, {}, error);
 }
 
 /** The report in a failure as flows and activities make it: the kind as its type, the report as its first detail. */

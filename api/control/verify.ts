@@ -1,6 +1,4 @@
 /** Comparing a source with its copies: starts the flow, reads its stored result. */
-
-import { WorkflowFailedError } from '@temporalio/client';
 import {
   lastVerification as lastStored,
   readVerification,
@@ -8,12 +6,11 @@ import {
 } from '../../activities/check/verify_store.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { flowNames, type VerifyRequest, verifyWorkflowId } from '../../model/messages.ts';
-import { flowError } from '../../workers/temporal_client.ts';
 import { type Control, workflowUrl } from './control.ts';
 import { noTableYet } from './figures.ts';
 import type { VerifyAnswer } from './shapes.ts';
 import { getSource } from './sources.ts';
-import { startFlow } from './temporal.ts';
+import { failureOf, startFlow } from './temporal.ts';
 
 /** Starts a comparison; one that runs already is the one. Errors: `not_found`, `no_worker`. */
 export async function startVerification(control: Control, source: string, table?: string): Promise<VerifyAnswer> {
@@ -64,15 +61,8 @@ export async function verifyNow(control: Control, source: string, table?: string
     const stored = await ifThere(() => readVerification(control.clickhouse, id));
     return stored ? shape(stored) : await lastVerification(control, source);
   } catch (error) {
-    throw flowError(error instanceof WorkflowFailedError ? rootCause(error) : error, `the comparison of ${source}`);
+    throw failureOf(error, `the comparison of ${source}`);
   }
-}
-
-/** What the flow failed with, under the wrappings of flow and activity. */
-function rootCause(error: Error): unknown {
-  let cause: unknown = error;
-  while (cause instanceof Error && cause.cause instanceof Error) cause = cause.cause;
-  return cause;
 }
 
 function shape(stored: Verification): VerifyAnswer {
