@@ -50,7 +50,7 @@ export const waitOptions: ActivityOptions = {
 /** One file of assets: as long as the API needs, with a heartbeat that shows a lost worker. */
 export const extractOptions: ActivityOptions = {
   startToCloseTimeout: '6h',
-  heartbeatTimeout: '15s',
+  heartbeatTimeout: '10s',
   retry: patient,
   ...waits,
 };

@@ -1,4 +1,5 @@
 /** The way to an asset API: one page at a time, with patience for what real ones do on a bad day. */
+import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Agent, type Dispatcher, request } from 'undici';
 import { SluiceError } from '../../model/errors.ts';
@@ -8,7 +9,7 @@ import { type AssetPage, readPage } from './asset_page.ts';
 const bodyBound = 64 * 1024 * 1024;
 /** Tries of one page before the caller hears of it; it may try again later. */
 const tries = 6;
-const firstPause = 500;
+const usualPause = 500;
 const longestPause = 20_000;
 /** A longer Retry-After is not waited for here (seconds). */
 const longestRetryAfter = 900;
@@ -20,6 +21,8 @@ export interface AssetApiOptions {
   token?: string;
   pageSize: number;
   signal: AbortSignal;
+  /** Milliseconds before the second try; each later pause is twice as long. */
+  firstPause?: number;
   /** Told what is being waited for. */
   onWait?: (text: string) => void;
 }
@@ -28,7 +31,10 @@ export interface PageAnswer extends AssetPage {
   /** True for 304: nothing has changed since the answer with that tag; `items` is empty. */
   unchanged: boolean;
   etag: string | undefined;
-  /** Nanoseconds since 1970 of the API's own clock, to the second; undefined when it does not say. */
+  /**
+   * What the API's own clock showed at the latest when it was asked, nanoseconds since 1970; undefined when it does not
+   * say.
+   */
   time: bigint | undefined;
 }
 
@@ -52,7 +58,7 @@ export class AssetApi {
    * Retry-After says. Errors: `source_unreachable`, `source_refused`; the signal's reason when it is aborted.
    */
   async page(since: string, page: number, size: number, etag?: string): Promise<PageAnswer> {
-    const { signal, onWait } = this.#options;
+    const { signal, onWait, firstPause = usualPause } = this.#options;
     for (let tried = 1; ; tried++) {
       signal.throwIfAborted();
       const trouble = await this.#try(since, page, size, etag);
@@ -71,9 +77,11 @@ export class AssetApi {
   /** One request: its answer, or what stands in the way for now. */
   async #try(since: string, page: number, size: number, etag: string | undefined): Promise<PageAnswer | Trouble> {
     this.requests++;
+    const asked = performance.now();
     try {
       const answer = await this.#send(since, page, size, etag);
-      const time = readDate(answer.headers.date);
+      // An answer may bear the time of its end: what it shows may be as old as the question.
+      const time = before(readDate(answer.headers.date), performance.now() - asked);
       if (answer.statusCode === 304) {
         await answer.body.dump();
         return { items: [], nextPage: null, unchanged: true, etag, time };
@@ -164,6 +172,10 @@ function readRetryAfter(header: string | string[] | undefined, time: bigint | un
   const now = time === undefined ? Date.now() : Number(time / 1_000_000n);
   // A date has whole seconds: one more is surely late enough.
   return Math.max(0, Number(date / 1_000_000n) - now + 1000);
+}
+
+function before(time: bigint | undefined, milliseconds: number): bigint | undefined {
+  return time === undefined ? undefined : time - BigInt(Math.ceil(milliseconds)) * 1_000_000n;
 }
 
 function readDate(header: string | string[] | undefined): bigint | undefined {

@@ -2,8 +2,8 @@
 import { formatInstant, parseInstant } from '../../model/instant.ts';
 import type { Found } from './asset_walk.ts';
 
-/** Columns of the files, in order. */
-export const csvColumns = ['id', 'name', 'kind', 'value', 'updated_at', 'deleted'] as const;
+/** Columns of the files, in order: the asset's, and the version of its row in the copy, so that a file can be loaded again at any time. */
+export const csvColumns = ['id', 'name', 'kind', 'value', 'updated_at', 'deleted', '_version'] as const;
 
 /** Texts of a row, in the order of `csvColumns`; null is no value. */
 export type Fields = (string | null)[];
@@ -13,7 +13,7 @@ const wholeDigits = 28;
 const decimals = 10;
 
 /** The texts of an asset: exact, and alike for alike assets. What cannot be right is kept as it is, for the reject. */
-export function fieldsOf({ item, at }: Found): Fields {
+export function fieldsOf({ item, at }: Found, version: bigint): Fields {
   const updated = at === undefined ? textOf(item.updated_at) : formatInstant(at);
   return [
     textOf(item.id),
@@ -21,7 +21,8 @@ export function fieldsOf({ item, at }: Found): Fields {
     textOf(item.kind),
     plainNumber(textOf(item.value)),
     updated,
-    item.deleted === null ? 'false' : textOf(item.deleted),
+    flagOf(item.deleted),
+    String(version),
   ];
 }
 
@@ -30,6 +31,12 @@ function textOf(value: unknown): string | null {
   if (typeof value !== 'string') return typeof value === 'object' ? JSON.stringify(value) : String(value);
   // Half of a surrogate pair has no bytes in UTF-8: its escape says what it was.
   return value.isWellFormed() ? value : JSON.stringify(value).slice(1, -1);
+}
+
+/** As ClickHouse has it: 1 or 0. */
+function flagOf(value: unknown): string | null {
+  if (value === null || value === false) return '0';
+  return value === true ? '1' : textOf(value);
 }
 
 /** A number without exponent and without zeros at its end; any other text as it is. */
@@ -58,7 +65,8 @@ export function findFault(fields: Fields): { column: string; reason: string } | 
   if (at === undefined) return { column: 'updated_at', reason: 'updated_at is no instant with a zone' };
   if (at < 0n || at >= latest) return { column: 'updated_at', reason: 'updated_at is not between 1970 and 2262' };
   if (value !== null && !fits(value ?? '')) return { column: 'value', reason: valueReason };
-  if (deleted !== 'true' && deleted !== 'false') return { column: 'deleted', reason: 'deleted is not true or false' };
+  if (deleted !== '1' && deleted !== '0') return { column: 'deleted', reason: 'deleted is not true or false' };
+  if (!/^\d{1,39}$/.test(fields[6] ?? '')) return { column: '_version', reason: 'the version is no number' };
   return undefined;
 }
 
@@ -73,19 +81,12 @@ function fits(value: string): boolean {
 
 /** A line of CSV: texts are quoted always, so that an empty one is no missing one, and `\N` is only NULL. */
 export function csvLine(fields: Fields): string {
-  const [id, name, kind, value, updated, deleted] = fields.map((field) => field ?? null) as [
-    string | null,
-    string | null,
-    string | null,
-    string | null,
-    string | null,
-    string | null,
-  ];
-  const plain = value !== null && /^-?[\d.]+$/.test(value) ? value : quoted(value);
-  const flag = deleted === 'true' || deleted === 'false' ? deleted : quoted(deleted);
-  return `${quoted(id)},${quoted(name)},${quoted(kind)},${plain},${quoted(updated)},${flag}\n`;
+  const [id, name, kind, value, updated, deleted, version] = fields;
+  const plain = value && /^-?[\d.]+$/.test(value) ? value : quoted(value);
+  const flag = deleted === '1' || deleted === '0' ? deleted : quoted(deleted);
+  return `${quoted(id)},${quoted(name)},${quoted(kind)},${plain},${quoted(updated)},${flag},${version}\n`;
 }
 
-function quoted(text: string | null): string {
-  return text === null ? '\\N' : `"${text.replaceAll('"', '""')}"`;
+function quoted(text: string | null | undefined): string {
+  return text === null || text === undefined ? '\\N' : `"${text.replaceAll('"', '""')}"`;
 }

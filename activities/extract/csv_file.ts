@@ -16,8 +16,6 @@ const draftEnding = '.draft';
 export interface CsvPart {
   start: number;
   end: number;
-  /** Rows in the file before it. */
-  rowsBefore: number;
   rows: number;
 }
 
@@ -42,7 +40,7 @@ export class CsvFile {
   #buffered: string[] = [];
   #bufferedLength = 0;
   #bytes = 0;
-  #part: CsvPart = { start: 0, end: 0, rowsBefore: 0, rows: 0 };
+  #part: CsvPart = { start: 0, end: 0, rows: 0 };
   rows = 0;
   faulty = 0;
 
@@ -62,7 +60,7 @@ export class CsvFile {
       const file = new CsvFile(folder, name, draft, await open(draft, 'wx+'));
       file.#append(`${csvColumns.join(',')}\n`);
       await file.#flush();
-      file.#part = { start: file.#bytes, end: file.#bytes, rowsBefore: 0, rows: 0 };
+      file.#part = { start: file.#bytes, end: file.#bytes, rows: 0 };
       return file;
     } catch (error) {
       throw fileError(folder, error);
@@ -132,7 +130,7 @@ export class CsvFile {
   #endPart(): void {
     if (this.#part.rows === 0) return;
     this.parts.push({ ...this.#part, end: this.#bytes });
-    this.#part = { start: this.#bytes, end: this.#bytes, rowsBefore: this.rows, rows: 0 };
+    this.#part = { start: this.#bytes, end: this.#bytes, rows: 0 };
   }
 }
 

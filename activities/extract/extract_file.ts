@@ -7,7 +7,7 @@ import { formatInstant, parseInstant } from '../../model/instant.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
 import { createOwnTables, saveSchema } from '../load/batches.ts';
 import { AssetApi } from './asset_api.ts';
-import { assetTable } from './asset_copy.ts';
+import { assetTable, assetVersion, makeAssetCopy } from './asset_copy.ts';
 import { csvColumns, csvLine, fieldsOf, findFault } from './asset_row.ts';
 import { AssetWalk, type Found } from './asset_walk.ts';
 import type { ExtractActivities, ExtractedFile, ExtractRun } from './contract.ts';
@@ -19,6 +19,12 @@ import { keptPosition, recordExtract } from './records.ts';
 
 /** Rows after which a file ends, at the end of an instant. */
 const fileRows = 200_000;
+
+/**
+ * How long after its end an interval is pulled, in milliseconds: an API's clock that is a little behind has then passed
+ * the end, and what was being written at that moment is there.
+ */
+const settling = 2_000;
 
 type Input = Parameters<ExtractActivities['extractFile']>[0];
 
@@ -45,6 +51,10 @@ export async function extractFile(context: CaptureContext, assetData: string, in
     ...(input.number === 1 && input.plan.etag !== '' ? { etag: input.plan.etag } : {}),
   });
   await removeDrafts(folder, fileBase(input));
+  if (input.plan.kind === 'rows' && input.number === 1) {
+    const early = Number(instantOf(input.plan.to) / 1_000_000n) + settling - Date.now();
+    if (early > 0) await activity.sleep(Math.min(early, settling));
+  }
   let file: CsvFile | undefined;
   const begun = performance.now();
   try {
@@ -54,6 +64,7 @@ export async function extractFile(context: CaptureContext, assetData: string, in
         file ??= await CsvFile.create(folder, fileName(input, input.number));
         return file;
       },
+      (at, row) => assetVersion(at < 0n ? 0n : at, input.started, (input.number - 1) * fileRows + row),
       () => {
         Object.assign(progress, { stage: 'pulls', requests: api.requests, rows: file?.rows ?? 0 });
       },
@@ -86,7 +97,12 @@ function instantOf(text: string): bigint {
  * Writes what the walk hands out, until the interval ends or the file is full. Answers where the next file begins, or
  * undefined. A file ends between two instants, so that the next one can begin there without knowing this one.
  */
-async function pull(walk: AssetWalk, open: () => Promise<CsvFile>, onPage: () => void): Promise<bigint | undefined> {
+async function pull(
+  walk: AssetWalk,
+  open: () => Promise<CsvFile>,
+  versionOf: (at: bigint, row: number) => bigint,
+  onPage: () => void,
+): Promise<bigint | undefined> {
   let held: Found[] = [];
   for (;;) {
     const found = await walk.next();
@@ -95,7 +111,7 @@ async function pull(walk: AssetWalk, open: () => Promise<CsvFile>, onPage: () =>
     if (certain.length > 0) {
       const file = await open();
       for (const one of certain) {
-        const fields = fieldsOf(one);
+        const fields = fieldsOf(one, versionOf(one.at ?? 0n, file.rows));
         await file.writeRow(csvLine(fields), findFault(fields) !== undefined);
       }
       held = found ? held.filter(({ at }) => at !== undefined && at >= walk.reached) : [];
@@ -130,7 +146,7 @@ async function load(context: CaptureContext, input: Input, done: Pulled): Promis
   let effects = noEffects();
   if (file && summary) {
     const id = `${request.deployment}/${started}/${number}/${activity.info.attempt}`;
-    effects = await loadCsv({ sink, table, file, summary, id, started });
+    effects = await loadCsv({ sink, table, file, summary, id });
   }
   const complete = pulled === undefined;
   const workflow = {
@@ -157,7 +173,7 @@ async function makeCopy(context: CaptureContext, { request }: Input): Promise<vo
   const sink = context.sink('snapshot');
   const table = assetTable(request.deployment);
   await createOwnTables(sink.clickhouse);
-  await sink.createCopy(table, false);
+  await makeAssetCopy(sink, table);
   await saveSchema(sink.clickhouse, request.deployment, table, 1);
 }
 

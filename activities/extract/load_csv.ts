@@ -9,7 +9,7 @@ import type { Reject } from '../capture/stream.ts';
 import { Block } from '../load/block.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { timeText } from '../load/time_text.ts';
-import { assetVersion, csvSettings, insertCsvSql } from './asset_copy.ts';
+import { loadedColumns } from './asset_copy.ts';
 import { csvColumns, type Fields, findFault } from './asset_row.ts';
 import type { CsvFile, CsvSummary } from './csv_file.ts';
 
@@ -24,8 +24,6 @@ export interface LoadOptions {
   summary: CsvSummary;
   /** Id of the batch: prefix of all inserts' ids. */
   id: string;
-  /** When the run began, milliseconds since 1970: part of the rows' versions. */
-  started: number;
   /** Told after each part how many rows are in. */
   onRows?: (rows: number) => void;
 }
@@ -44,12 +42,11 @@ export async function loadCsv(options: LoadOptions): Promise<AssetEffects> {
 }
 
 /** Every row was checked when the file was written: ClickHouse reads it as it is. */
-async function loadWhole({ sink, table, file, id, started, onRows }: LoadOptions): Promise<AssetEffects> {
+async function loadWhole({ sink, table, file, id, onRows }: LoadOptions): Promise<AssetEffects> {
   const effects = noEffects();
   for (const [index, part] of file.parts.entries()) {
-    const sql = insertCsvSql(sink.clickhouse, table, started, part.rowsBefore);
     const bytes = await file.read(part);
-    effects.written += await sink.clickhouse.insertSelected(sql, bytes, `${id}/${index}`, csvSettings);
+    effects.written += await sink.clickhouse.insertCsv(table.asset_id, loadedColumns, bytes, `${id}/${index}`);
     effects.effects += part.rows;
     effects.bytes += bytes.length;
     onRows?.(effects.effects);
@@ -59,7 +56,7 @@ async function loadWhole({ sink, table, file, id, started, onRows }: LoadOptions
 
 /** Row by row: what cannot enter the copy is kept as a reject, with its file and line. */
 async function loadRows(options: LoadOptions): Promise<AssetEffects> {
-  const { sink, table, file, summary, id, started, onRows } = options;
+  const { sink, table, file, summary, id, onRows } = options;
   const effects = noEffects();
   let block = new Block(256 * 1024);
   let rejects: Reject[] = [];
@@ -76,12 +73,12 @@ async function loadRows(options: LoadOptions): Promise<AssetEffects> {
   };
   let lines = 1;
   for await (const { record, info } of readRecords(file)) {
-    const place = { file: summary.file, line: lines + 1, row: effects.effects, started };
+    const place = `${summary.file}:${lines + 1}`;
     lines = info.lines;
     effects.effects++;
     const fault = findFault(record);
     if (fault) rejects.push(rejectOf(record, fault, place));
-    else writeRow(block, record, place);
+    else writeRow(block, record);
     if (block.length >= blockBytes || rejects.length >= rejectsAtOnce) await send();
   }
   await send();
@@ -104,28 +101,21 @@ function readRecords(file: CsvFile): AsyncIterable<{ record: Fields; info: Info 
   return parser as AsyncIterable<{ record: Fields; info: Info }>;
 }
 
-interface RowPlace {
-  file: string;
-  line: number;
-  row: number;
-  started: number;
-}
-
-function rejectOf(fields: Fields, fault: { column: string; reason: string }, place: RowPlace): Reject {
+function rejectOf(fields: Fields, fault: { column: string; reason: string }, place: string): Reject {
   const at = parseInstant(fields[4] ?? '') ?? 0n;
   return {
     key: JSON.stringify({ id: fields[0] ?? null }),
-    version: String(assetVersion(at < 0n ? 0n : at, place.started, place.row)),
+    version: /^\d{1,39}$/.test(fields[6] ?? '') ? fields[6]! : '0',
     column: fault.column,
-    reason: `${place.file}:${place.line}: ${fault.reason}`,
+    reason: `${place}: ${fault.reason}`,
     row: JSON.stringify(Object.fromEntries(fields.map((text, index) => [csvColumns[index] ?? `field_${index}`, text]))),
     committed_at: timeText(Number(at / 1000n)),
   };
 }
 
 /** One row of the copy, as TSV. */
-function writeRow(block: Block, fields: Fields, { started, row }: RowPlace): void {
-  const [id, name, kind, value, updated, deleted] = fields;
+function writeRow(block: Block, fields: Fields): void {
+  const [id, name, kind, value, updated, deleted, version] = fields;
   const at = parseInstant(updated ?? '') ?? 0n;
   const texts = [
     escaped(id),
@@ -133,8 +123,8 @@ function writeRow(block: Block, fields: Fields, { started, row }: RowPlace): voi
     escaped(kind),
     value ?? '\\N',
     nanosecondText(at),
-    String(assetVersion(at, started, row)),
-    deleted === 'true' ? '1' : '0',
+    version ?? '0',
+    deleted ?? '0',
     timeText(Number(at / 1000n)),
   ];
   const bytes = Buffer.from(`${texts.join('\t')}\t`);

@@ -175,36 +175,47 @@ class Api {
       return;
     }
     if (fault?.kind === 'slow' && !(await waited(response, fault.delay_ms))) return;
-    const body = Buffer.from(JSON.stringify(this.#page(wanted, fault)));
-    this.#sendPage(request, response, body, fault);
+    const time = this.#now() - (fault?.kind === 'clock_behind' ? fault.behind_ms : 0);
+    const body = Buffer.from(JSON.stringify(this.#page(wanted, fault, time)));
+    this.#sendPage(request, response, body, fault, time);
   }
 
-  #page(wanted: PageRequest, fault: Fault | undefined): { items: Asset[]; next_page: number | null } {
+  #page(wanted: PageRequest, fault: Fault | undefined, time: number): { items: Asset[]; next_page: number | null } {
     const size = fault?.kind === 'page_size' ? Math.min(fault.page_size, wanted.size) : wanted.size;
     const repeated = fault?.kind === 'repeat';
     const page = repeated ? Math.max(1, wanted.page - 1) : wanted.page;
-    const assets = this.#marketFor(fault).since(wanted.since);
+    const assets = this.#marketFor(fault, time).since(wanted.since);
     const items = assets.slice((page - 1) * size, page * size);
     if (fault?.kind === 'reorder') shuffle(items, `${fault.seed ?? 1}/${wanted.page}`);
     const following = repeated ? wanted.page : page + 1;
     return { items, next_page: assets.length > (following - 1) * size ? following : null };
   }
 
-  #marketFor(fault: Fault | undefined): Market {
+  #marketFor(fault: Fault | undefined, time: number): Market {
     if (fault?.kind !== 'clock_behind') {
-      this.#market.advance(this.#now());
+      this.#market.advance(time);
       return this.#market;
     }
     const by = fault.behind_ms;
     if (this.#behind?.by !== by) this.#behind = { by, market: new Market(this.#plan) };
-    this.#behind.market.advance(this.#now() - by);
+    this.#behind.market.advance(time);
     return this.#behind.market;
   }
 
-  #sendPage(request: IncomingMessage, response: ServerResponse, body: Buffer, fault: Fault | undefined): void {
+  /** `time`: what the clock said when the page was cut, so that nobody takes a later one for it. */
+  #sendPage(
+    request: IncomingMessage,
+    response: ServerResponse,
+    body: Buffer,
+    fault: Fault | undefined,
+    time: number,
+  ): void {
     const tag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 27)}"`;
-    const headers: Record<string, string> = { ETag: tag, 'Cache-Control': 'no-cache' };
-    if (fault?.kind === 'clock_behind') headers.Date = new Date(this.#now() - fault.behind_ms).toUTCString();
+    const headers: Record<string, string> = {
+      ETag: tag,
+      'Cache-Control': 'no-cache',
+      Date: new Date(time).toUTCString(),
+    };
     if (matches(request.headers['if-none-match'], tag)) {
       response.writeHead(304, headers).end();
       return;

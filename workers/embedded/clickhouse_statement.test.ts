@@ -30,6 +30,12 @@ describe('readStatement', () => {
     expect(read('INSERT INTO t (a) WITH x AS (SELECT 1 AS a) SELECT a FROM x')).toEqual({ kind: 'insertSelect' });
   });
 
+  it('refuses input(), which the engine answers without reading the data', () => {
+    const sql = "INSERT INTO t SELECT a + 1 FROM input('a Int8') FORMAT CSV\n1\n";
+    expect(read(sql)).toMatchObject({ kind: 'refused', code: 48 });
+    expect(read('INSERT INTO t SELECT input FROM u WHERE (input) > 1')).toEqual({ kind: 'insertSelect' });
+  });
+
   it('skips comments and quotes when it looks for the format', () => {
     expect(read('-- FORMAT A\nSELECT 1 /* FORMAT B */, \'FORMAT C\', "FORMAT D"')).toEqual({
       kind: 'other',

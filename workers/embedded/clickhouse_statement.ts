@@ -27,6 +27,8 @@ const token =
 
 const readers = new Set(['SELECT', 'WITH', 'FROM', '(', 'SHOW', 'DESCRIBE', 'DESC', 'EXISTS', 'EXPLAIN']);
 
+const inputReason = 'The embedded engine has no input(): insert into the table itself.';
+
 class Tokens {
   readonly #text: string;
   at = 0;
@@ -80,8 +82,7 @@ function readInsert(bytes: Buffer, text: string, tokens: Tokens): Statement {
     if (word === 'VALUES') return values(bytes, found.start, found.end);
     if (word === 'SELECT' || word === 'WITH' || word === 'FROM') {
       const selectStart = tokens.at;
-      const fromInput = readInsertFromInput(bytes, text, tokens);
-      if (fromInput) return fromInput;
+      if (selectsFromInput(tokens)) return { kind: 'refused', code: 48, name: 'NOT_IMPLEMENTED', reason: inputReason };
       tokens.at = selectStart;
       const rest = readOther(tokens);
       return rest.kind === 'refused' ? rest : { kind: 'insertSelect' };
@@ -90,23 +91,13 @@ function readInsert(bytes: Buffer, text: string, tokens: Tokens): Statement {
   return { kind: 'refused', code: 62, name: 'SYNTAX_ERROR', reason: 'INSERT without FORMAT, VALUES or SELECT' };
 }
 
-/** `INSERT … SELECT … FROM input('…') FORMAT name`: data follow, as with a plain INSERT. */
-function readInsertFromInput(bytes: Buffer, text: string, tokens: Tokens): Statement | undefined {
-  let depth = 0;
-  let reads = false;
+/** The engine would answer without having read the data that follow `INSERT … SELECT … FROM input('…') FORMAT …`. */
+function selectsFromInput(tokens: Tokens): boolean {
   for (let found = tokens.next(), before = ''; found !== undefined; found = tokens.next()) {
-    if (found.text === '(' && before.toUpperCase() === 'INPUT') reads = true;
-    if (found.text === '(') depth++;
-    if (found.text === ')') depth--;
-    if (found.kind === 'word' && depth === 0 && found.text.toUpperCase() === 'FORMAT') {
-      const name = tokens.next();
-      if (!reads || name?.kind !== 'word') return undefined;
-      const prefix = bytes.subarray(0, name.end).toString('utf8');
-      return { kind: 'insert', prefix, format: name.text, dataStart: afterLineEnd(text, name.end) };
-    }
+    if (found.text === '(' && before.toUpperCase() === 'INPUT') return true;
     before = found.text;
   }
-  return undefined;
+  return false;
 }
 
 function values(bytes: Buffer, prefixEnd: number, dataStart: number): Statement {

@@ -1,0 +1,357 @@
+/** Assets from API to copy on real parts: the flow, its files, its faults, kills of the worker, backfills. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Client } from '@temporalio/client';
+import { parse } from 'csv-parse/sync';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ClickHouse } from '../activities/load/clickhouse.ts';
+import { type BackfillRequest, backfillWorkflowId, runWorkflowId, scheduledWorkflowId } from '../model/deployment.ts';
+import type { ExtractAnswer, ExtractRequest } from '../model/extract.ts';
+import { flowNames } from '../model/messages.ts';
+import { type AssetApi, startAssetApi } from '../workers/demo/asset_api.ts';
+import type { Asset } from '../workers/demo/asset_market.ts';
+import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
+import { projectFolder } from '../workers/settings.ts';
+import { connectTemporal } from '../workers/temporal_client.ts';
+
+const taskQueue = 'extract';
+let parts: StartedParts<'clickhouse' | 'temporal'>;
+let client: Client;
+let clickhouse: ClickHouse;
+let api: AssetApi;
+let worker: ChildProcess;
+
+beforeAll(async () => {
+  parts = await startParts(['clickhouse', 'temporal']);
+  client = await connectTemporal({ temporalAddress: parts.temporal.url, temporalNamespace: 'default' });
+  clickhouse = new ClickHouse({ url: parts.clickhouse.url, database: 'sluice', role: 'read' });
+  api = await startAssetApi({ seed: '4', rate: 5 });
+  worker = await startWorker();
+}, 120_000);
+
+afterAll(async () => {
+  worker?.kill('SIGKILL');
+  await api?.close();
+  await clickhouse?.close();
+  await client?.connection.close();
+  await parts?.[Symbol.asyncDispose]();
+}, 60_000);
+
+async function startWorker(): Promise<ChildProcess> {
+  const child = spawn(process.execPath, ['--import', 'tsx', 'workers/worker.ts'], {
+    cwd: projectFolder,
+    env: {
+      ...process.env,
+      SLUICE_HOME: parts.home,
+      TEMPORAL_ADDRESS: parts.temporal.url,
+      TEMPORAL_TASK_QUEUE: taskQueue,
+      CLICKHOUSE_URL: parts.clickhouse.url,
+      ASSET_API_URL: api.url,
+      SLUICE_SECRET_KEY: 'test',
+    },
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  });
+  const log: string[] = [];
+  createInterface({ input: child.stderr! }).on('line', (line) => log.push(line));
+  await new Promise<void>((resolve, reject) => {
+    createInterface({ input: child.stdout! }).once('line', () => resolve());
+    child.once('exit', () => reject(new Error(`the worker ended: ${log.join('\n')}`)));
+  });
+  return child;
+}
+
+async function killWorker(): Promise<void> {
+  const gone = new Promise((resolve) => worker.once('exit', resolve));
+  worker.kill('SIGKILL');
+  await gone;
+}
+
+function requestOf(deployment: string): ExtractRequest {
+  return { deployment, api_url: '${ASSET_API_URL}', page_size: 100 };
+}
+
+async function start(request: ExtractRequest) {
+  const workflowId = runWorkflowId(request?.deployment ?? 'wrong', request?.to ?? new Date().toISOString());
+  return await client.workflow.start(flowNames.extractAssets, { taskQueue, workflowId, args: [request] });
+}
+
+async function run(request: ExtractRequest): Promise<ExtractAnswer> {
+  return (await (await start(request)).result()) as ExtractAnswer;
+}
+
+async function setFaults(...faults: object[]): Promise<void> {
+  await fetch(`${api.url}/faults`, { method: 'DELETE' });
+  if (faults.length > 0) await post('/faults', faults);
+}
+
+async function post(route: string, body: unknown): Promise<void> {
+  const headers = { 'Content-Type': 'application/json' };
+  const answer = await fetch(`${api.url}${route}`, { method: 'POST', headers, body: JSON.stringify(body) });
+  expect(answer.ok).toBe(true);
+}
+
+/** All assets as the API has them now. */
+async function truth(): Promise<Asset[]> {
+  const items: Asset[] = [];
+  for (let page: number | null = 1; page !== null; ) {
+    const answer = await fetch(`${api.url}/assets?page=${page}&page_size=1000`);
+    const read = (await answer.json()) as { items: Asset[]; next_page: number | null };
+    items.push(...read.items);
+    page = read.next_page;
+  }
+  return items;
+}
+
+interface CopyRow {
+  id: string;
+  name: string | null;
+  kind: string | null;
+  value: string | null;
+  updated_at: string;
+}
+
+async function copyOf(deployment: string): Promise<CopyRow[]> {
+  return await clickhouse.rows<CopyRow>(
+    `SELECT id, name, kind, toString(value) AS value, concat(replaceOne(toString(updated_at), ' ', 'T'), 'Z') AS updated_at
+     FROM ${clickhouse.name(deployment)} FINAL ORDER BY id`,
+  );
+}
+
+/** The copy has what the API has, and nothing else. */
+async function expectIdentical(deployment: string): Promise<void> {
+  const expected = (await truth())
+    .filter((asset) => !asset.deleted)
+    .map(({ deleted: _, value, updated_at, ...asset }) => {
+      const time = updated_at.replace('Z', '000000Z');
+      return { ...asset, value: value === null ? null : String(value), updated_at: time };
+    })
+    .sort((a, b) => (a.id < b.id ? -1 : 1));
+  expect(await copyOf(deployment)).toEqual(expected);
+}
+
+function folderOf(deployment: string): string {
+  return path.join(parts.home, 'asset_data', deployment);
+}
+
+/** Every file is whole, is what its manifest says, and no draft is left. */
+function checkFiles(deployment: string): { files: number; rows: Record<string, string>[] } {
+  const folder = folderOf(deployment);
+  const names = existsSync(folder) ? readdirSync(folder) : [];
+  expect(names.filter((name) => name.startsWith('.'))).toEqual([]);
+  const rows: Record<string, string>[] = [];
+  const listed = new Set<string>();
+  for (const name of names.filter((one) => one.endsWith('.manifest.json'))) {
+    const manifest = JSON.parse(readFileSync(path.join(folder, name), 'utf8'));
+    for (const file of manifest.files) {
+      listed.add(file.file);
+      const bytes = readFileSync(path.join(folder, file.file));
+      expect(createHash('sha256').update(bytes).digest('hex')).toBe(file.sha256);
+      const read = parse<Record<string, string>>(bytes, { columns: true, record_delimiter: '\n' });
+      expect(read.length).toBe(file.rows);
+      rows.push(...read);
+    }
+  }
+  expect(names.filter((name) => name.endsWith('.csv')).sort()).toEqual([...listed].sort());
+  return { files: listed.size, rows };
+}
+
+const dayMs = 86_400_000;
+const dateOf = (days: number) => new Date(Math.floor(Date.now() / dayMs + days) * dayMs).toISOString();
+
+describe('a run of extractAssets', () => {
+  it('pulls all, then only what has changed, into files and a copy', async () => {
+    const first = await run(requestOf('plain'));
+    expect(first).toMatchObject({ from: '', files: 1, rejected: 0 });
+    expect(first.rows).toBeGreaterThan(1_000);
+    const second = await run(requestOf('plain'));
+    expect(second.from).toBe(first.position);
+    expect(second.rows).toBeLessThan(500);
+    await post('/changes', { per_second: 0 });
+    const third = await run(requestOf('plain'));
+    await expectIdentical('plain');
+    const { rows } = checkFiles('plain');
+    const named = rows.map((row) => `${row.id} ${row.updated_at}`);
+    expect(new Set(named).size).toBe(named.length);
+    expect(rows.length).toBe(first.rows + second.rows + third.rows);
+    // Nothing changes any more: a run leaves no file, and the API is asked whether anything has.
+    const idle = await run(requestOf('plain'));
+    expect(idle).toMatchObject({ files: 0, rows: 0 });
+    expect(checkFiles('plain').rows.length).toBe(rows.length);
+  });
+
+  it('survives what the API does on a bad day', async () => {
+    await post('/changes', { per_second: 20 });
+    const bad = [
+      { kind: 'rate_limit', count: 2, retry_after: 1 },
+      { kind: 'rate_limit', count: 1, retry_after: 1, retry_after_form: 'date' },
+      { kind: 'server_error', count: 2 },
+      { kind: 'slow', count: 1, delay_ms: 1_500 },
+      { kind: 'cut', count: 2 },
+      { kind: 'broken_json', count: 1 },
+      { kind: 'page_size', count: 5 },
+      { kind: 'repeat', count: 3 },
+      { kind: 'reorder', count: 5 },
+    ];
+    await setFaults(...bad);
+    await run(requestOf('faults'));
+    await setFaults({ kind: 'clock_behind', count: 3, behind_ms: 20_000 });
+    const behind = await run(requestOf('faults'));
+    expect(Date.parse(behind.position)).toBeLessThanOrEqual(Date.now() - 15_000);
+    await setFaults();
+    await post('/changes', { per_second: 0 });
+    await run(requestOf('faults'));
+    await expectIdentical('faults');
+    checkFiles('faults');
+  });
+
+  it('goes on after kill -9 at any moment, with no half file', { timeout: 120_000 }, async () => {
+    await post('/changes', { per_second: 20 });
+    for (const wait of [300, 2_400, 3_200]) {
+      await setFaults({ kind: 'slow', probability: 0.3, delay_ms: 300, seed: wait });
+      const handle = await start({ ...requestOf('killed'), page_size: 20 });
+      await sleep(wait);
+      await killWorker();
+      worker = await startWorker();
+      await handle.result();
+    }
+    await setFaults();
+    await post('/changes', { per_second: 0 });
+    await run(requestOf('killed'));
+    await expectIdentical('killed');
+    checkFiles('killed');
+  });
+
+  it('holds back rows that the copy cannot have, with file and line', async () => {
+    const items = [
+      { id: 'A1', name: 'right', kind: 'x', value: 1.5, updated_at: '2026-01-01T00:00:00Z', deleted: false },
+      { id: 'A2', name: 'two\nlines', kind: 'x', value: 'much', updated_at: '2026-01-02T00:00:00Z', deleted: false },
+      { id: null, name: 'no id', kind: 'x', value: 2, updated_at: '2026-01-03T00:00:00Z', deleted: false },
+      { id: 'A4', name: '\\N', kind: null, value: 1e-7, updated_at: '2026-01-04T00:00:00.123456789+02:00' },
+      { id: 'A5', name: 'when?', kind: 'x', value: 2, updated_at: 'yesterday', deleted: false },
+    ];
+    const { createServer } = await import('node:http');
+    const server = createServer((_request, response) => response.end(JSON.stringify({ items, next_page: null })));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as { port: number };
+    // An address that is not the worker's own is not asked at all.
+    const foreign = { ...requestOf('rows'), api_url: `http://127.0.0.1:${port}` };
+    await expect(run(foreign)).rejects.toMatchObject({ cause: { cause: { type: 'configuration' } } });
+    await killWorker();
+    process.env.SLUICE_OUTGOING_HOSTS = '127.0.0.1';
+    worker = await startWorker();
+    delete process.env.SLUICE_OUTGOING_HOSTS;
+    const answer = await run(foreign);
+    server.close();
+    expect(answer).toMatchObject({ files: 1, rows: 5, rejected: 3 });
+    const rows = await copyOf('rows');
+    expect(rows).toEqual([
+      { id: 'A1', name: 'right', kind: 'x', value: '1.5', updated_at: '2026-01-01T00:00:00.000000000Z' },
+      { id: 'A4', name: '\\N', kind: null, value: '0.0000001', updated_at: '2026-01-03T22:00:00.123456789Z' },
+    ]);
+    const rejects = await clickhouse.rows<{ reason: string; column: string }>(
+      `SELECT reason, column FROM ${clickhouse.name('_rejects')} FINAL WHERE asset = 'rows' ORDER BY reason`,
+    );
+    const lines = rejects.map((reject) => /_1\.csv:(\d+): (.*)$/.exec(reject.reason)?.slice(1, 3).join(' '));
+    expect(lines).toEqual([
+      expect.stringMatching(/^2 updated_at is no instant/),
+      expect.stringMatching(/^4 value is no number/),
+      expect.stringMatching(/^6 the id is missing/),
+    ]);
+  });
+
+  it('refuses wrong input at once, and shows a right one', async () => {
+    for (const input of [
+      undefined,
+      {},
+      { deployment: 'X' },
+      { ...requestOf('a'), pages: 3 },
+      { ...requestOf('a'), from: 'x', to: 'y' },
+    ]) {
+      await expect(run(input as never as ExtractRequest)).rejects.toMatchObject({
+        cause: { type: 'configuration', message: expect.stringContaining('Right is e.g.') },
+      });
+    }
+  });
+});
+
+describe('a backfill', () => {
+  const schedule = 'daily';
+  const runsOf = async (deployment: string) => {
+    const rows = await clickhouse.rows<{ f: string; t: string; id: string }>(
+      `SELECT position_from AS f, position_to AS t, workflow_id AS id FROM ${clickhouse.name('_batches')} FINAL
+       WHERE source = {deployment:String} AND kind = 'extract' ORDER BY recorded_at`,
+      { params: { deployment } },
+    );
+    return rows;
+  };
+
+  const deploy = async (name: string) => {
+    await client.schedule.create({
+      scheduleId: name,
+      spec: { intervals: [{ every: '1d' }] },
+      action: {
+        type: 'startWorkflow',
+        workflowType: flowNames.extractAssets,
+        args: [requestOf(name)],
+        taskQueue,
+        workflowId: scheduledWorkflowId(name),
+      },
+      policies: { overlap: 'BUFFER_ALL', catchupWindow: '1h' },
+      state: { paused: true },
+    });
+  };
+
+  const backfill = async (request: BackfillRequest) => {
+    const options = { taskQueue, workflowId: backfillWorkflowId(`${schedule}/${Math.random()}`), args: [request] };
+    return (await (await client.workflow.start(flowNames.backfill, options)).result()) as Record<string, number>;
+  };
+
+  it('runs each interval once, in order; only-missing runs the gaps', { timeout: 90_000 }, async () => {
+    await deploy(schedule);
+    const [from, middle, to] = [dateOf(-31), dateOf(-25), dateOf(-20)] as [string, string, string];
+    expect(await backfill({ deployment: schedule, from, to: middle })).toMatchObject({ intervals: 6, skipped: 0 });
+    // A date means its midnight in UTC.
+    const last = dateOf(-20).slice(0, 10);
+    expect(await backfill({ deployment: schedule, from: dateOf(-22), to: last })).toMatchObject({ intervals: 2 });
+    const gaps = await backfill({ deployment: schedule, from, to, only_missing: true });
+    expect(gaps).toMatchObject({ intervals: 3, skipped: 8 });
+    const runs = await runsOf(schedule);
+    const ends = runs.map((one) => one.t);
+    expect(new Set(ends).size).toBe(ends.length);
+    const expected = [...Array(6).keys()].map((index) => [dateOf(-31 + index), dateOf(-30 + index)]);
+    expect(runs.slice(0, 6).map((one) => [one.f, one.t])).toEqual(expected);
+    expect(runs.slice(8).map((one) => one.t)).toEqual([dateOf(-24), dateOf(-23), dateOf(-22)]);
+    for (const one of runs) expect(one.id).toBe(runWorkflowId(schedule, one.t));
+    // The kept position is what scheduled runs go on from: a backfill leaves it alone.
+    const first = await run(requestOf(schedule));
+    expect(first.from).toBe('');
+    await expectIdentical(schedule);
+  });
+
+  it('of the schedule itself means the schedule’s intervals', { timeout: 90_000 }, async () => {
+    await deploy('from_ui');
+    const handle = client.schedule.getHandle('from_ui');
+    // Strictly before the first one: the start is exclusive.
+    const range = { start: new Date(Date.parse(dateOf(-10)) - 1000), end: new Date(dateOf(-5)) };
+    await handle.backfill({ ...range, overlap: 'BUFFER_ALL' });
+    const deadline = Date.now() + 60_000;
+    while ((await clickhouseHas('from_ui')) < 6 && Date.now() < deadline) await sleep(300);
+    const runs = await runsOf('from_ui');
+    expect(runs.map((one) => [one.f, one.t])).toEqual(
+      [...Array(6).keys()].map((index) => [dateOf(-11 + index), dateOf(-10 + index)]),
+    );
+    for (const one of runs) expect(one.id).toBe(`from_ui/-${one.t.replace('.000', '')}`);
+    await handle.trigger();
+    while ((await clickhouseHas('from_ui')) < 7 && Date.now() < deadline) await sleep(300);
+    expect((await runsOf('from_ui')).at(-1)?.f).toBe('');
+    await expectIdentical('from_ui');
+  });
+
+  async function clickhouseHas(deployment: string): Promise<number> {
+    return (await runsOf(deployment).catch(() => [])).length;
+  }
+});
