@@ -102,7 +102,7 @@ export class Snapshots {
     }
     const summary = `${tableName(table)}: the stream passes ${table.complete_at}`;
     await activities.awaitPosition.executeWithOptions({ ...waitOptions, summary }, [
-      { source: this.#state.request.id, position: table.complete_at },
+      { source: this.#state.request.id, position: table.complete_at, table: refOf(table) },
     ]);
     if (table.generation === generation) table.status = 'streaming';
   }

@@ -22,9 +22,11 @@ export interface AssetEffects {
 }
 
 /**
- * `begin` opens a lease (its fence) · `rows` changes · `truncate` one truncate, alone · `idle` the source moved on
- * without changes for us · `chunk` part of a snapshot (its positions are the table's starting point) · `snapshot` a finished
- * one (from its start to the position that the stream must pass) · `released` tables are not captured any more · `removed` the
+ * `begin` opens a lease (its fence) · `rows` changes · `truncate` one truncate, alone · `schema` another definition of
+ * a table, alone · `idle` the source moved on without changes for us · `chunk` part of a snapshot (its positions are the
+ * table's starting point) · `snapshot` a finished one (from its start to the position that the stream must pass) ·
+ * `complete` the stream has passed it: from here on the copy is complete · `repair` rows of a copy that differed, read
+ * again (its positions are where they stand in the stream) · `released` tables are not captured any more · `removed` the
  * source was disconnected: what stands before says nothing about a later source of that name.
  * Of a deployment (`source` is its name, positions are instants): `rows` and `idle` move the kept position · `backfill`
  * a file of a backfill · `extract` an interval that is done.
@@ -33,13 +35,19 @@ export type BatchKind =
   | 'begin'
   | 'rows'
   | 'truncate'
+  | 'schema'
   | 'idle'
   | 'chunk'
   | 'snapshot'
+  | 'complete'
+  | 'repair'
   | 'released'
   | 'removed'
   | 'backfill'
   | 'extract';
+
+/** The kinds that leases record, in the order of the source's log. */
+export const streamKinds = ['begin', 'rows', 'truncate', 'schema', 'idle'] as const satisfies BatchKind[];
 
 /** A row of `_batches`, as JSON: positions, versions and 64-bit numbers are strings, times ISO 8601 in UTC. */
 export interface BatchRecord {
@@ -63,9 +71,12 @@ export interface BatchRecord {
   committed_first: string | null;
   committed_last: string | null;
   changes: number;
+  /** By asset, what was done to it. A `begin` names here, without effects, the assets that its lease streams. */
   assets: Record<string, AssetEffects>;
   /** Highest truncate version per asset, decimal text. */
   truncated: Record<string, string>;
+  /** Of kind `schema`: per asset what was altered, for people. */
+  altered?: Record<string, string[]>;
   /** Tables that failed in this batch: their later changes are not copied until they are re-synced. */
   failed: Record<string, ErrorReport>;
   /** Version of the rule set that was applied. */
@@ -75,8 +86,12 @@ export interface BatchRecord {
   workflow_id: string;
   run_id: string;
   attempt: number;
-  /** SHA-256 over this record and the one before it in the same lease. */
+  /**
+   * The chain: of a stream record, the hash of the one before it that is not `idle` (those replace each other), in this lease or
+   * in the one that it took over from. Of a `snapshot` the digest of its chunks' hashes, of a `complete` its snapshot's hash.
+   */
   previous_hash: string;
+  /** SHA-256 over all of this record. */
   hash: string;
 }
 

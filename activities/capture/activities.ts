@@ -6,10 +6,10 @@ import type { ConnectRequest } from '../../model/source.ts';
 import { verifySource } from '../check/verify_source.ts';
 import { lastRecord, readRecords } from '../load/batches.ts';
 import { CaptureContext, type CaptureSettings } from './context.ts';
-import type { CaptureActivities } from './contract.ts';
+import type { CaptureActivities, TableRef } from './contract.ts';
 import { Leases } from './lease.ts';
 import { prepareSource, releaseTables, removeSource } from './prepare.ts';
-import { copyChunk, finishSnapshot, planSnapshot } from './snapshots.ts';
+import { copyChunk, finishSnapshot, planSnapshot, recordComplete } from './snapshots.ts';
 import { type Connected, openSource, type Source } from './source.ts';
 
 /** Activities and what they keep open; `close` when the worker ends. */
@@ -68,14 +68,17 @@ function isSame(
 
 async function awaitPosition(
   context: CaptureContext,
-  { source: id, position }: { source: string; position: string },
+  { source: id, position, table }: { source: string; position: string; table?: TableRef },
 ): Promise<void> {
   const activity = Context.current();
   const { type } = await context.request(id);
   const source = await openSource(type);
   for (;;) {
     const record = await lastRecord(context.clickhouse('read'), id);
-    if (record && source.passed(record.position_to, position)) return;
+    if (record && source.passed(record.position_to, position)) {
+      if (table) await recordComplete(context.clickhouse('snapshot'), id, table, record);
+      return;
+    }
     activity.heartbeat(record?.position_to);
     await activity.sleep(200);
   }

@@ -22,7 +22,7 @@ export interface PreparedSource {
   position: string;
   /** Lease numbers up to this one have been used. */
   last_lease: number;
-  /** Every table asked for, with its start; `snapshot_done` when the records say that its snapshot is complete. */
+  /** Every table asked for, with its start; `snapshot_done` when the records say that its copy is complete. */
   tables: (TableRef & { snapshot_done: boolean })[];
 }
 
@@ -70,8 +70,11 @@ export interface CaptureActivities {
    */
   finishSnapshot(input: { request: ConnectRequest; table: TableRef }): Promise<{ complete_at: string; rows: number }>;
 
-  /** Returns when a batch is recorded at or past `position`. Heartbeats; cancellable. */
-  awaitPosition(input: { source: string; position: string }): Promise<void>;
+  /**
+   * Returns when a batch is recorded at or past `position`: with `table`, its snapshot is complete then, and that is
+   * recorded. Heartbeats; cancellable.
+   */
+  awaitPosition(input: { source: string; position: string; table?: TableRef }): Promise<void>;
 
   /** Takes tables out of the publication; their copies stay. */
   releaseTables(input: { request: ConnectRequest; tables: TableRef[] }): Promise<void>;

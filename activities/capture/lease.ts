@@ -4,7 +4,7 @@ import { type AssetEffects, addEffects, noEffects } from '../../model/batch.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import type { ConnectRequest, LeaseProgress, LeaseSummary } from '../../model/source.ts';
 import type { TableSchema } from '../../model/table.ts';
-import { loadSchemas, readRecords } from '../load/batches.ts';
+import { headAt, loadSchemas, readRecords } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { activityError, type CaptureContext } from './context.ts';
 import type { TableRef } from './contract.ts';
@@ -34,6 +34,14 @@ interface Wanted {
   sink: ClickHouseSink;
   tables: TableRef[];
   schemas: TableSchema[];
+}
+
+/** A stream, and the end of the records that it goes on from. */
+interface Beginning {
+  attached: Attached;
+  position: string;
+  /** Head of the chain of records. */
+  previous: string;
 }
 
 export interface LeaseInput {
@@ -104,7 +112,7 @@ export class Leases {
       tables.map((table) => table.asset_id),
     );
     const { schemas, failed } = await this.#knownTables(source, connected, tables);
-    const { attached, position } = await this.#attach({ source, connected, sink, tables, schemas });
+    const { attached, position, previous } = await this.#attach({ source, connected, sink, tables, schemas });
     // Only now: nobody else reads the log any more, so that a predecessor's last record is among them.
     const predecessors = await this.#predecessors(request.id, input.lease, lease);
     for (const record of predecessors) Object.assign(failed, ofTables(record.failed, tables));
@@ -116,6 +124,8 @@ export class Leases {
       cluster: attached.cluster,
       epoch: attached.epoch,
       position,
+      previous,
+      assets: schemas.map((schema) => schema.asset_id).filter((asset) => !(asset in failed)),
       workflow: {
         id: activity.info.workflowExecution?.workflowId ?? '',
         runId: activity.info.workflowExecution?.runId ?? '',
@@ -157,7 +167,7 @@ export class Leases {
   }
 
   /** The kept stream when it goes on exactly where the records end, else a new one. */
-  async #attach(wanted: Wanted): Promise<{ attached: Attached; position: string }> {
+  async #attach(wanted: Wanted): Promise<Beginning> {
     const { connected, sink, schemas } = wanted;
     const { request } = connected;
     const key = JSON.stringify([schemas, request]);
@@ -165,15 +175,12 @@ export class Leases {
     const record = await sink.lastRecord(request.id);
     if (!record) throw noBeginning(request.id);
     if (kept?.key === key && kept.stream.continuesAt(record.position_to))
-      return { attached: kept, position: record.position_to };
+      return { attached: kept, position: record.position_to, previous: headAt(record) };
     kept?.stream.close();
     return this.#open(wanted, key);
   }
 
-  async #open(
-    { source, connected, sink, tables, schemas }: Wanted,
-    key: string,
-  ): Promise<{ attached: Attached; position: string }> {
+  async #open({ source, connected, sink, tables, schemas }: Wanted, key: string): Promise<Beginning> {
     const { id } = connected.request;
     const identity = await source.identity(connected);
     // Once nobody else reads the log, nobody else can add a record that counts.
@@ -193,7 +200,7 @@ export class Leases {
       ),
       newestRows: (table, keys) => sink.newestRows(table, keys),
     });
-    return { attached: { key, stream, cluster, epoch, expires: undefined }, position };
+    return { attached: { key, stream, cluster, epoch, expires: undefined }, position, previous: headAt(record) };
   }
 
   /** Schemas that the copies were made from; a table that is another one by now has failed. */

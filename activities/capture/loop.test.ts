@@ -70,6 +70,8 @@ function loopOver(log: string[], sink: Partial<Sink> = {}, duration = 60_000): C
     lease: 65_537,
     cluster: 'c',
     epoch: 1,
+    previous: '',
+    assets: ['copy'],
     position: '0/1',
     workflow: { id: 'w', runId: 'r', attempt: 1 },
     signal: new AbortController().signal,

@@ -20,6 +20,10 @@ export interface LoopOptions {
   epoch: number;
   /** Where the stream begins: the last recorded position. */
   position: string;
+  /** Hash of the record that this lease goes on from; '' when there is none. */
+  previous: string;
+  /** Assets that the stream brings. */
+  assets: string[];
   workflow: { id: string; runId: string; attempt: number };
   /** Ends the loop after the running batch. */
   signal: AbortSignal;
@@ -43,7 +47,7 @@ const fenceEvery = 5_000;
 export class CaptureLoop {
   readonly #options: LoopOptions;
   #seq = 0;
-  #hash = '';
+  #hash: string;
   #lastKind: BatchKind = 'begin';
   /** Where the last record began. */
   #from = '';
@@ -62,6 +66,7 @@ export class CaptureLoop {
   constructor(options: LoopOptions) {
     this.#options = options;
     this.#safe = options.position;
+    this.#hash = options.previous;
   }
 
   /** Live figures for the heartbeat. */
@@ -91,8 +96,9 @@ export class CaptureLoop {
   async run(): Promise<'time' | 'cancelled' | 'table_failed' | 'summary_full'> {
     const { stream, signal, duration, failed } = this.#options;
     const end = performance.now() + duration;
+    const streamed = Object.fromEntries(this.#options.assets.map((asset) => [asset, noEffects()]));
     // The fence: when this is written, no insert of a predecessor is still under way.
-    await this.#record('begin', undefined, {}, failed, { fill: 0, resolve: 0, write: 0 });
+    await this.#record('begin', undefined, streamed, failed, { fill: 0, resolve: 0, write: 0 });
     if (Object.keys(failed).length > 0) return 'table_failed';
     let atTransactionEnd = true;
     for (;;) {

@@ -2,7 +2,7 @@
 import { asSluiceError, SluiceError } from '../../model/errors.ts';
 import type { ConnectRequest } from '../../model/source.ts';
 import { type TableSchema, tableName } from '../../model/table.ts';
-import { lastRecordEver, readRecords, saveSchema, sealRecord } from '../load/batches.ts';
+import { chainHead, headAt, lastRecordEver, readRecords, saveSchema, sealRecord } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import type { CaptureContext } from './context.ts';
 import type { PreparedSource, TableRef } from './contract.ts';
@@ -33,7 +33,7 @@ export async function prepareSource(
     const prepared: PreparedSource['tables'] = [];
     for (const table of tables) {
       const done = begun.fresh ? undefined : known.get(table.asset_id);
-      if (done) prepared.push({ ...table, ...done, snapshot_done: true });
+      if (done) prepared.push({ ...table, ...done });
       else if (table.start_position !== '' && !begun.fresh) prepared.push({ ...table, snapshot_done: false });
       else {
         await saveSchema(clickhouse, request.id, schemas.get(table.asset_id)!, table.generation);
@@ -63,27 +63,34 @@ async function schemasOf(source: Source, connected: Connected, tables: TableRef[
   return schemas;
 }
 
+type RecordedSnapshot = Pick<PreparedSource['tables'][number], 'start_position' | 'generation' | 'snapshot_done'>;
+
 /**
- * Finished snapshots that still count: a flow that lost its state goes on from them. One counts no more when its table
- * failed later (its changes were left out since), or was released, or the whole source was removed.
+ * Finished snapshots that still count: a flow that lost its state goes on from them, and takes the last step of those that
+ * the stream had not passed yet. One counts no more when its table failed later (its changes were left out since), or was released, or the whole source was removed.
  */
 async function recordedSnapshots(
   clickhouse: ClickHouse,
   source: string,
   tables: TableRef[],
-): Promise<Map<string, Pick<TableRef, 'start_position' | 'generation'>>> {
-  const where = `source = {source:String} AND (kind IN ('snapshot', 'released', 'removed') OR failed NOT IN ('', '{}'))`;
+): Promise<Map<string, RecordedSnapshot>> {
+  const where = `source = {source:String} AND (kind IN ('snapshot', 'complete', 'released', 'removed') OR failed NOT IN ('', '{}'))`;
   const records = await readRecords(clickhouse, where, { source }, 'lease, recorded_at');
-  const found = new Map<string, Pick<TableRef, 'start_position' | 'generation'>>();
+  const found = new Map<string, RecordedSnapshot>();
   const asked = new Map(tables.map((table) => [table.asset_id, table.generation]));
   for (const record of records) {
     if (record.kind === 'removed') found.clear();
     for (const asset of Object.keys(record.failed)) found.delete(asset);
     for (const asset of Object.keys(record.assets)) {
       if (record.kind === 'released') found.delete(asset);
-      const generation = Number(record.id.split('/').at(-1));
-      if (record.kind === 'snapshot' && generation >= (asked.get(asset) ?? Number.POSITIVE_INFINITY))
-        found.set(asset, { start_position: record.position_from, generation });
+      if (record.kind !== 'snapshot' && record.kind !== 'complete') continue;
+      const generation = Number(record.id.split('/').at(record.kind === 'snapshot' ? -1 : -2));
+      if (generation >= (asked.get(asset) ?? Number.POSITIVE_INFINITY))
+        found.set(asset, {
+          start_position: record.position_from,
+          generation,
+          snapshot_done: record.kind === 'complete',
+        });
     }
   }
   return found;
@@ -119,7 +126,9 @@ async function beginStream(
   const position = await source.prepare(connected, schemas, undefined, before !== undefined);
   const lastLease = Math.floor((before?.lease ?? 0) / attemptsLimit) + 1;
   const epoch = before === undefined ? 1 : before.cluster === identity ? before.epoch : before.epoch + 1;
-  await sink.record(markRecord('begin', id, { lease: lastLease * attemptsLimit, position, cluster: identity, epoch }));
+  const previous = await chainHead(sink.clickhouse, id);
+  const at = { lease: lastLease * attemptsLimit, position, cluster: identity, epoch, previous };
+  await sink.record(markRecord('begin', id, at));
   return { fresh: true, position, lastLease };
 }
 
@@ -138,7 +147,7 @@ export function checkIdentity(now: string, recorded: string, source: string): vo
 function markRecord(
   kind: 'begin' | 'released' | 'removed',
   source: string,
-  at: { lease: number; position: string; cluster: string; epoch: number; assets?: string[] },
+  at: { lease: number; position: string; cluster: string; epoch: number; previous: string; assets?: string[] },
 ) {
   const none = { inserts: 0, updates: 0, deletes: 0, truncates: 0, effects: 0, written: 0 };
   const nothing = { ...none, compacted: 0, superseded: 0, rejected: 0, bytes: 0 };
@@ -164,7 +173,7 @@ function markRecord(
     workflow_id: '',
     run_id: '',
     attempt: 0,
-    previous_hash: '',
+    previous_hash: at.previous,
   });
 }
 
@@ -180,7 +189,8 @@ export async function releaseTables(
   if (!last || tables.length === 0) return;
   const { lease, position_to: position, cluster, epoch } = last;
   const assets = tables.map((table) => table.asset_id);
-  await sink.record(markRecord('released', request.id, { lease, position, cluster, epoch, assets }));
+  const previous = headAt(last);
+  await sink.record(markRecord('released', request.id, { lease, position, cluster, epoch, previous, assets }));
 }
 
 /** See CaptureActivities.removeSource. */
@@ -212,7 +222,8 @@ export async function removeSource(
   if (last) {
     const lease = (Math.floor(last.lease / attemptsLimit) + 1) * attemptsLimit;
     const { position_to: position, cluster, epoch } = last;
-    await sink.record(markRecord('removed', request.id, { lease, position, cluster, epoch }));
+    const previous = await chainHead(sink.clickhouse, request.id);
+    await sink.record(markRecord('removed', request.id, { lease, position, cluster, epoch, previous }));
   }
   if (drop_copies) for (const table of tables) await sink.dropCopy(table.asset_id);
 }

@@ -2,11 +2,11 @@
 import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { Context } from '@temporalio/activity';
-import { noEffects } from '../../model/batch.ts';
+import { type BatchRecord, noEffects } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
 import type { ConnectRequest } from '../../model/source.ts';
 import type { TableSchema } from '../../model/table.ts';
-import { lastRecord, loadSchemas, readRecords, sealRecord, writeRecord } from '../load/batches.ts';
+import { chunksDigest, lastRecord, loadSchemas, readRecords, sealRecord, writeRecord } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { timeText } from '../load/time_text.ts';
 import { activityError, type CaptureContext } from './context.ts';
@@ -123,6 +123,9 @@ export async function copyChunk(
       bytes,
     };
     const durations = { fill: 0, resolve: 0, write: Math.round(performance.now() - startedAt) };
+    // The snapshot's end seals the chunks' records: what a second attempt has recorded meanwhile must stay.
+    const recorded = await recordedChunk(clickhouse, request.id, id, table);
+    if (recorded) return recorded;
     await recordSnapshot(
       clickhouse,
       activity,
@@ -179,6 +182,7 @@ async function recordSnapshot(
     id: string;
     chunk: number;
     to: string;
+    previous?: string;
     effects: ReturnType<typeof noEffects>;
     durations: { fill: number; resolve: number; write: number };
   },
@@ -208,7 +212,7 @@ async function recordSnapshot(
       workflow_id: activity.info.workflowExecution?.workflowId ?? '',
       run_id: activity.info.workflowExecution?.runId ?? '',
       attempt: activity.info.attempt,
-      previous_hash: '',
+      previous_hash: done.previous ?? '',
     }),
   );
 }
@@ -236,12 +240,14 @@ export async function finishSnapshot(
     const truncate = await lastTruncate(clickhouse, request.id, table.asset_id);
     if (truncate > BigInt(start)) await sink.sweepBelow(schema, String(truncate), now, `${id}/sweep`);
     const complete = await source.completePosition(context.connected(request));
-    const rows = await snapshotRows(clickhouse, request.id, id, table);
+    const chunks = await recordedChunks(clickhouse, request.id, id, table);
+    const rows = chunks.reduce((sum, record) => sum + (record.assets[table.asset_id]?.written ?? 0), 0);
     const done = {
       kind: 'snapshot',
       id,
       chunk: 0,
       to: complete,
+      previous: chunksDigest(chunks),
       effects: noEffects(),
       durations: { fill: 0, resolve: 0, write: 0 },
     } as const;
@@ -252,10 +258,28 @@ export async function finishSnapshot(
   }
 }
 
-async function snapshotRows(clickhouse: ClickHouse, source: string, id: string, table: TableRef): Promise<number> {
+/** The records of a snapshot's chunks, in order. */
+async function recordedChunks(clickhouse: ClickHouse, source: string, id: string, table: TableRef) {
   const where = `source = {source:String} AND kind = 'chunk' AND startsWith(id, {id:String}) AND position_from = {start:String}`;
-  const chunks = await readRecords(clickhouse, where, { source, id: `${id}/`, start: table.start_position });
-  return chunks.reduce((sum, record) => sum + (record.assets[table.asset_id]?.written ?? 0), 0);
+  return readRecords(clickhouse, where, { source, id: `${id}/`, start: table.start_position }, 'seq');
+}
+
+/**
+ * Records that the stream has passed the end of a table's snapshot: from here on its copy is complete. Again changes
+ * nothing; a snapshot that was given up meanwhile is left alone.
+ */
+export async function recordComplete(clickhouse: ClickHouse, source: string, table: TableRef, at: BatchRecord) {
+  const id = snapshotId(source, table);
+  const where = `source = {source:String} AND id IN ({id:String}, {done:String}) AND position_from = {start:String}`;
+  const params = { source, id, done: `${id}/complete`, start: table.start_position };
+  const found = await readRecords(clickhouse, where, params);
+  const snapshot = found.find((record) => record.kind === 'snapshot');
+  const recorded = found.find((record) => record.kind === 'complete');
+  if (!snapshot || recorded?.previous_hash === snapshot.hash) return;
+  const { recorded_at: _, hash, ...record } = snapshot;
+  const { lease, position_to, cluster, epoch } = at;
+  const done = { kind: 'complete', id: `${id}/complete`, lease, position_to, cluster, epoch } as const;
+  await writeRecord(clickhouse, sealRecord({ ...record, ...done, previous_hash: hash }));
 }
 
 /** Version of the newest TRUNCATE of an asset that the stream has brought, or 0. */

@@ -1,9 +1,10 @@
 /** The tables of Sluice's own in ClickHouse: batch records, rejects, table schemas, snapshot chunks. */
 import { createHash } from 'node:crypto';
-import type { BatchRecord } from '../../model/batch.ts';
+import { type BatchRecord, streamKinds } from '../../model/batch.ts';
 import type { TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
 import type { ClickHouse } from './clickhouse.ts';
+import { createCutViews } from './cuts.ts';
 import { durable } from './tables.ts';
 
 const tables: Record<string, string> = {
@@ -39,18 +40,34 @@ export async function createOwnTables(clickhouse: ClickHouse): Promise<void> {
   for (const [name, definition] of Object.entries(tables)) {
     await clickhouse.command(`CREATE TABLE IF NOT EXISTS ${clickhouse.name(name)} ${definition} SETTINGS ${durable}`);
   }
-  // Per source: up to where all its tables are complete.
-  await clickhouse.command(
-    `CREATE VIEW IF NOT EXISTS ${clickhouse.name('_cuts')} AS
-     SELECT source, argMax(position_to, (lease, seq)) AS position, max(committed_last) AS committed_at, max(recorded_at) AS recorded_at
-     FROM ${clickhouse.name('_batches')} FINAL WHERE kind IN ('rows', 'truncate', 'idle') GROUP BY source`,
-  );
+  await createCutViews(clickhouse);
+}
+
+/** What a hash covers, in this order. */
+const sealed = [
+  'id', 'source', 'kind', 'lease', 'seq', 'position_from', 'position_to', 'inner', 'cluster', 'epoch',
+  'committed_first', 'committed_last', 'changes', 'assets', 'truncated', 'failed', 'rules', 'durations',
+  'workflow_id', 'run_id', 'attempt', 'previous_hash',
+] as const satisfies (keyof BatchRecord)[]; // biome-ignore format: a list
+
+/** The hash of a record, as it is made and as it is checked. */
+export function recordHash(record: Omit<BatchRecord, 'hash'>): string {
+  const content = Object.fromEntries<unknown>(sealed.map((field) => [field, record[field]]));
+  // Most records have none, and those that were made before there were any.
+  if (Object.keys(record.altered ?? {}).length > 0) content.altered = record.altered;
+  return createHash('sha256').update(JSON.stringify(content)).digest('hex');
 }
 
 /** Seals a record: its hash covers all of it and the hash before. */
 export function sealRecord(record: Omit<BatchRecord, 'hash'>): BatchRecord {
-  const hash = createHash('sha256').update(JSON.stringify(record)).digest('hex');
-  return { ...record, hash };
+  return { ...record, hash: recordHash(record) };
+}
+
+/** What a snapshot's record holds of its chunks' records, so that none of them can be changed or taken away unseen. */
+export function chunksDigest(chunks: Pick<BatchRecord, 'hash'>[]): string {
+  return createHash('sha256')
+    .update(chunks.map((chunk) => chunk.hash).join('\n'))
+    .digest('hex');
 }
 
 /** Writes a record; when this returns, the batch has happened. */
@@ -103,11 +120,19 @@ export async function readRecords(
     rules: Number(rest.rules),
     attempt: Number(rest.attempt),
     epoch: Number(rest.epoch),
+    committed_first: isoText(rest.committed_first),
+    committed_last: isoText(rest.committed_last),
+    recorded_at: isoText(rest.recorded_at)!,
     assets: JSON.parse(assets),
     truncated: JSON.parse(truncated),
     failed: JSON.parse(failed),
     durations: { fill: fill_ms, resolve: resolve_ms, write: write_ms },
   }));
+}
+
+/** ClickHouse's text of a time as ISO 8601. */
+function isoText(time: string | null): string | null {
+  return time === null ? null : `${time.replace(' ', 'T')}Z`;
 }
 
 /** The last record of a source's stream since it was connected, or undefined when there is none. */
@@ -127,6 +152,27 @@ export async function lastRecord(clickhouse: ClickHouse, source: string): Promis
 export async function lastRecordEver(clickhouse: ClickHouse, source: string): Promise<BatchRecord | undefined> {
   const [record] = await readRecords(clickhouse, ofLastLease(clickhouse), { source }, 'lease DESC, seq DESC', 1);
   return record;
+}
+
+/**
+ * What the next record of a source's stream follows from: the hash of the last one that is not idle, also when the source
+ * was removed since; '' when there is none.
+ */
+export async function chainHead(clickhouse: ClickHouse, source: string): Promise<string> {
+  const kinds = ['removed', ...streamKinds].map((kind) => `'${kind}'`).join(', ');
+  const [record] = await readRecords(
+    clickhouse,
+    `${ofLastLease(clickhouse)} AND kind IN (${kinds})`,
+    { source },
+    'lease DESC, seq DESC',
+    1,
+  );
+  return record ? headAt(record) : '';
+}
+
+/** What follows a record in the chain holds this as its `previous_hash`: idle records replace each other. */
+export function headAt(record: BatchRecord): string {
+  return record.kind === 'idle' ? record.previous_hash : record.hash;
 }
 
 /** Every lease begins with a record, so only the last one's few need to be read and merged, not all there ever were. */

@@ -179,6 +179,7 @@ export async function checkRecords(clickhouse: ClickHouse, source: string): Prom
   const reached = new Set<string>();
   let before: RecordRow | undefined;
   let head = '';
+  const heads = new Set(['']);
   let begun = 0n;
   for (const row of stream) {
     const [from, to] = [parseLsn(row.position_from), parseLsn(row.position_to)];
@@ -196,11 +197,15 @@ export async function checkRecords(clickhouse: ClickHouse, source: string): Prom
         faults.push(`${row.id} begins where no record ended: ${row.position_from}`);
       if (from < begun) faults.push(`${row.id} begins at ${row.position_from}, before its predecessor`);
       begun = from;
-      head = '';
+      // A lease goes on from a record of the one before: not always from its last, if that one wrote on beside it.
+      if (!heads.has(row.previous_hash) || (before && row.previous_hash === ''))
+        faults.push(`${row.id} does not follow from a record of an earlier lease`);
+      head = row.previous_hash;
     }
     // Idle records replace each other, and stand outside of the chain.
     if (row.previous_hash !== head) faults.push(`${row.id} does not follow from the record before it`);
     if (row.kind !== 'idle') head = row.hash;
+    heads.add(head);
     reached.add(row.position_to);
     before = row;
   }
