@@ -10,5 +10,12 @@ export function createActivities(options: {
   settings: ExtractSettings;
   client: Client;
 }): CaptureActivities & ExtractActivities & { close(): void } {
-  return { ...createExtractActivities(options), ...createCaptureActivities(options) };
+  const capture = createCaptureActivities(options);
+  const { verifyDeployment, ...extract } = createExtractActivities(options);
+  return {
+    ...extract,
+    ...capture,
+    // Sources and deployments share one namespace, and one way to be compared.
+    verifySource: async (input) => (await verifyDeployment(input.source)) ?? (await capture.verifySource(input)),
+  };
 }

@@ -1,5 +1,6 @@
 /** `sluice up`: the whole stack on this machine, until Ctrl-C or for a time. */
 import { asSluiceError, describeError, SluiceError } from '../model/errors.ts';
+import { demoDeployment, deployDemoAssets } from '../workers/demo/deployment.ts';
 import { connectDemoSource, demoSource } from '../workers/demo/source.ts';
 import { finalCheck } from '../workers/embedded/final_check.ts';
 import { makePlan } from '../workers/embedded/plan.ts';
@@ -88,7 +89,7 @@ class Run {
     const simulated = this.#demo && stack.plan.ports.postgres !== undefined;
     say(`${seconds} s are over: ${simulated ? 'the generator stops, ' : ''}streams drain, copies are compared`);
     await this.#untilStopped(stack.stopPart('generator'));
-    return (await this.#untilStopped(finalCheck(api, say, simulated ? demoSource : undefined))) ? 0 : 1;
+    return (await this.#untilStopped(finalCheck(api, say, simulated ? [demoSource, demoDeployment] : []))) ? 0 : 1;
   }
 
   /** Stops what was started. */
@@ -108,14 +109,23 @@ class Run {
     return 0;
   }
 
+  /** The demo's source and deployment, one beside the other. */
   async #connect(stack: Stack, api: StackApi): Promise<void> {
+    const own = stack.plan.ports.postgres === undefined;
+    await Promise.all([
+      this.#step(stack, `source ${demoSource}`, () => connectDemoSource(api, own)),
+      this.#step(stack, `deployment ${demoDeployment}`, () => deployDemoAssets(readSettings())),
+    ]);
+  }
+
+  /** The stack is of use without what fails here, and its state can be looked at. */
+  async #step(stack: Stack, title: string, work: () => Promise<void>): Promise<void> {
     const begun = performance.now();
     try {
-      await connectDemoSource(api, stack.plan.ports.postgres === undefined);
-      stack.step(`source ${demoSource}`, performance.now() - begun);
+      await work();
+      stack.step(title, performance.now() - begun);
     } catch (error) {
-      // The stack is of use without it, and its state can be looked at.
-      this.say(`source ${demoSource}: ${describeError(asSluiceError(error))}`);
+      this.say(`${title}: ${describeError(asSluiceError(error))}`);
     }
   }
 
@@ -171,6 +181,8 @@ function describe(stack: Stack, demo: boolean): string[] {
   if (embedded.postgres) lines.push(`PostgreSQL   psql '${postgres}'`);
   else if (demo)
     lines.push(`PostgreSQL   yours: connected, not started; to copy it: npx sluice sources start ${demoSource}`);
+  if (demo)
+    lines.push(`Assets       every 15 minutes; now: npx sluice run ${demoDeployment}; files: ${stack.plan.assetData}`);
   lines.push(`State, logs  ${stack.plan.home}`, 'Ctrl-C stops; the next start goes on from there', '');
   return lines;
 }

@@ -351,6 +351,46 @@ describe('a backfill', () => {
     await expectIdentical('from_ui');
   });
 
+  it('is compared with the API, also while both move', { timeout: 60_000 }, async () => {
+    await deploy('compared');
+    const name = clickhouse.name('compared');
+    const verify = async () => {
+      const options = { taskQueue, workflowId: `verify/${Math.random()}`, args: [{ source: 'compared' }] };
+      const answer = await (await client.workflow.start(flowNames.verifyCopy, options)).result();
+      const [row] = await clickhouse.rows<{ result: string }>(
+        `SELECT result FROM ${clickhouse.name('_verifications')} FINAL WHERE id = {id:String}`,
+        { params: { id: (answer as { id: string }).id } },
+      );
+      return { ...(answer as object), ...JSON.parse(row!.result).tables[0] };
+    };
+    await run(requestOf('compared'));
+    await post('/changes', { per_second: 50 });
+    expect(await verify()).toMatchObject({ identical: true, missing: 0, extra: 0, different: 0 });
+    await post('/changes', { per_second: 0 });
+    await run(requestOf('compared'));
+    const rows = await copyOf('compared');
+    expect(await verify()).toMatchObject({ identical: true, source_rows: rows.length, copy_rows: rows.length });
+    const [lost, bent] = [rows[3]!.id, rows[700]!.id];
+    const writer = new ClickHouse({ url: parts.clickhouse.url, database: 'sluice', role: 'write' });
+    await writer.command(`ALTER TABLE ${name} DELETE WHERE id = '${lost}' SETTINGS mutations_sync = 1`);
+    await writer.command(
+      `INSERT INTO ${name} SELECT * REPLACE ('other' AS name, _version + 1 AS _version) FROM ${name} FINAL WHERE id = '${bent}'`,
+    );
+    await writer.command(
+      `INSERT INTO ${name} (id, updated_at, _version) SELECT 'AST999999', updated_at, _version FROM ${name} FINAL WHERE id = '${bent}'`,
+    );
+    await writer.close();
+    const different = await verify();
+    expect(different).toMatchObject({ identical: false, missing: 1, extra: 1, different: 1 });
+    expect(different.keys).toEqual(
+      expect.arrayContaining([
+        { problem: 'missing', key: { id: lost } },
+        { problem: 'different', key: { id: bent }, columns: ['name'] },
+        { problem: 'extra', key: { id: 'AST999999' } },
+      ]),
+    );
+  });
+
   async function clickhouseHas(deployment: string): Promise<number> {
     return (await runsOf(deployment).catch(() => [])).length;
   }

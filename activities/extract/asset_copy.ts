@@ -51,7 +51,7 @@ export function assetVersion(updated: bigint, started: number, row: number): big
 /** Makes the copy's table. Files do not hold when a row was committed: that is when the asset was updated. */
 export async function makeAssetCopy(sink: ClickHouseSink, table: TableSchema): Promise<void> {
   const { clickhouse } = sink;
-  await sink.createCopy(table, false);
+  await sink.createCopy(table);
   await clickhouse.command(
     `ALTER TABLE ${clickhouse.name(table.asset_id)} MODIFY COLUMN _committed_at DateTime64(6, 'UTC') DEFAULT assumeNotNull(updated_at)`,
   );

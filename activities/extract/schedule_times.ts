@@ -53,6 +53,16 @@ export async function describeSchedule(
   };
 }
 
+/** True when there is a schedule of this name that extracts assets. */
+export async function isDeployment(client: Client, name: string): Promise<boolean> {
+  try {
+    return (await describeSchedule(client, name)).workflowType === 'extractAssets';
+  } catch (error) {
+    if (error instanceof SluiceError && error.kind === 'not_found') return false;
+    throw error;
+  }
+}
+
 function timestamp(nanoseconds: bigint): { seconds: never; nanos: number } {
   const seconds = nanoseconds / second;
   return { seconds: Number(seconds) as never, nanos: Number(nanoseconds - seconds * second) };

@@ -8,6 +8,7 @@ import { SluiceError } from '../../model/errors.ts';
 import { flowNames, type VerifyRequest, verifyWorkflowId } from '../../model/messages.ts';
 import { type Control, workflowUrl } from './control.ts';
 import { noTableYet } from './figures.ts';
+import { findSchedule } from './schedules.ts';
 import type { VerifyAnswer } from './shapes.ts';
 import { getSource } from './sources.ts';
 import { failureOf, startFlow } from './temporal.ts';
@@ -21,7 +22,7 @@ export async function startVerification(control: Control, source: string, table?
 }
 
 async function startRun(control: Control, source: string, table?: string): Promise<string> {
-  const { tables } = await getSource(control, source);
+  const tables = await tablesOf(control, source);
   const known = tables.some(
     ({ asset_id, table: name }) =>
       table === asset_id || table === name || table === `clickhouse_${asset_id}` || table === `public.${name}`,
@@ -43,11 +44,18 @@ async function startRun(control: Control, source: string, table?: string): Promi
   });
 }
 
+/** Tables of a source; of a deployment, which has one copy, that. Errors: `not_found`. */
+async function tablesOf(control: Control, id: string): Promise<{ asset_id: string; table: string }[]> {
+  const schedule = await findSchedule(control, id);
+  if (schedule?.action.workflowType === flowNames.extractAssets) return [{ asset_id: id, table: id }];
+  return (await getSource(control, id)).tables;
+}
+
 /** The newest comparison, running or not. Errors: `not_found` when there was none. */
 export async function lastVerification(control: Control, source: string): Promise<VerifyAnswer> {
   const stored = await ifThere(() => lastStored(control.clickhouse, source));
   if (stored) return shape(stored);
-  await getSource(control, source);
+  await tablesOf(control, source);
   const remedy = `Start one: \`sluice verify ${source}\`, or POST /api/v1/verify/${source}.`;
   throw new SluiceError('not_found', `the source ${source} was never compared`, remedy, { source });
 }

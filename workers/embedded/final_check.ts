@@ -1,22 +1,30 @@
-/** What `--for` ends with: streams drain, every copy is compared with its source, and the result is told. */
+/**
+ * What `--for` ends with: streams drain, deployments of assets run once more, every copy is compared with its source, and
+ * the result is told.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { asSluiceError, describeError } from '../../model/errors.ts';
-import type { SourceState, StackApi, Verification } from './stack_api.ts';
+import { asSluiceError, describeError, SluiceError } from '../../model/errors.ts';
+import type { DeploymentState, RunState, SourceState, StackApi, Verification } from './stack_api.ts';
 
 type Say = (line: string) => void;
 
 /**
- * Compares all sources that copy. True when all copies are identical, and `expected` (a source that should copy) is
- * among them.
+ * Compares all sources that copy, and all deployments of assets after one more run. True when all copies are identical,
+ * and `expected` (ids of sources and deployments that should copy) are among them.
  */
-export async function finalCheck(api: StackApi, say: Say, expected?: string): Promise<boolean> {
+export async function finalCheck(api: StackApi, say: Say, expected: string[] = []): Promise<boolean> {
   const { sources } = await api.pipeline();
-  const copying = sources.filter((source) => source.status !== 'connected');
-  await drain(api, copying, say);
+  const sourcesCopying = sources.filter((source) => source.status !== 'connected');
+  const deployments = (await api.deployments()).filter(({ flow }) => flow === 'extractAssets');
   const lines: string[] = [];
-  let identical = expected === undefined || copying.some(({ id }) => id === expected);
-  if (!identical) lines.push(`  ${expected}: NOT copied`);
-  for (const { id } of copying) {
+  const ran = runAll(api, deployments, lines);
+  await drain(api, sourcesCopying, say);
+  await ran;
+  const copying = [...sourcesCopying.map(({ id }) => id), ...deployments.map(({ name }) => name)];
+  const left = expected.filter((id) => !copying.includes(id));
+  for (const id of left) lines.push(`  ${id}: NOT copied`);
+  let identical = left.length === 0;
+  for (const id of copying) {
     try {
       const result = await verify(api, id);
       identical &&= result.identical === true;
@@ -36,6 +44,32 @@ export async function finalCheck(api: StackApi, say: Say, expected?: string): Pr
   for (const line of lines) say(line);
   if (copying.length > 0 || !identical) say(identical ? 'verify: all copies are identical' : 'verify: NOT identical');
   return identical;
+}
+
+/** Each deployment once; one that fails is told, and its comparison is the judge. */
+async function runAll(api: StackApi, deployments: DeploymentState[], lines: string[]): Promise<void> {
+  const results = await Promise.allSettled(deployments.map(({ name }) => runOnce(api, name)));
+  for (const [index, result] of results.entries()) {
+    if (result.status === 'fulfilled') continue;
+    lines.push(`  ${deployments[index]?.name}: its run failed: ${describeError(asSluiceError(result.reason))}`);
+  }
+}
+
+/** Runs a deployment and waits for the end, at most two minutes. */
+async function runOnce(api: StackApi, name: string): Promise<void> {
+  const path = `/api/v1/deployments/${encodeURIComponent(name)}`;
+  const { workflow } = await api.ask<{ workflow: RunState['workflow'] }>('POST', `${path}/run`, {});
+  for (const deadline = Date.now() + 120_000; Date.now() < deadline; await sleep(300)) {
+    const answer = await api.call<DeploymentState>('GET', path);
+    if (answer.status !== 200) continue;
+    const { last_runs, running, last_error } = answer.body;
+    const run = [...running, ...last_runs].find((one) => one.workflow.id === workflow.id);
+    // The list of runs lags behind a little.
+    if (run === undefined || run.status === 'running') continue;
+    if (run.status === 'completed') return;
+    throw new SluiceError('unexpected', last_error?.reason ?? `it is ${run.status}`, last_error?.remedy ?? '');
+  }
+  throw new SluiceError('timeout', 'it has not ended in two minutes', `See the run ${workflow.id} in Temporal UI.`);
 }
 
 function describeTable(table: Verification['tables'][number]): string {

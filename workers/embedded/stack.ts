@@ -49,7 +49,7 @@ export class Stack {
   get steps(): number {
     const { ports, demo } = this.plan;
     const embedded = [ports.temporal, ports.postgres, ports.clickhouse, ports.assetApi].filter(Boolean).length;
-    return embedded + 2 + (demo && ports.postgres ? 1 : 0) + (demo ? 1 : 0);
+    return embedded + 2 + (demo && ports.postgres ? 1 : 0) + (demo ? 2 : 0);
   }
 
   /** Tells that a step is done. */

@@ -12,6 +12,20 @@ export interface SourceState {
   last_error: { reason: string; remedy: string } | null;
 }
 
+/** A run of a deployment. */
+export interface RunState {
+  workflow: { id: string; run_id: string | null };
+  status: string;
+}
+
+export interface DeploymentState {
+  name: string;
+  flow: string;
+  running: RunState[];
+  last_runs: RunState[];
+  last_error: { reason: string; remedy: string } | null;
+}
+
 export interface PipelineState {
   status: string;
   sources: SourceState[];
@@ -69,6 +83,10 @@ export class StackApi {
     const { detail, remedy } = answer.body ?? {};
     const reason = `${method} ${path} answered ${answer.status}${detail ? `: ${detail}` : ''}`;
     throw new SluiceError('unexpected', reason, remedy ?? 'See the log of the API.');
+  }
+
+  async deployments(): Promise<DeploymentState[]> {
+    return await this.ask<DeploymentState[]>('GET', '/api/v1/deployments');
   }
 
   async pipeline(): Promise<PipelineState> {
