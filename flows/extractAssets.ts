@@ -24,15 +24,24 @@ export async function extractAssets(input: ExtractRequest): Promise<ExtractAnswe
   const { startTime, typedSearchAttributes } = workflowInfo();
   const nominal = (typedSearchAttributes.get(scheduledTime) ?? startTime).toISOString();
   const started = startTime.getTime();
-  setCurrentDetails(`**planning** the interval of the run of ${nominal}`);
-  const plan = await extractActivities.planExtract.executeWithOptions(
-    { ...prepareOptions, summary: `which interval does the run of ${nominal} pull?` },
-    [{ request, nominal, started }],
-  );
+  const plan = givenPlan(request) ?? (await plannedFor(request, nominal, started));
   const answer = await pull(request, plan, started);
   upsertSearchAttributes([{ key: searchAttributes.phase, value: 'done' }]);
   log.info('extracted', { ...answer });
   return answer;
+}
+
+/** A run that names its interval needs no plan. */
+function givenPlan({ from, to }: ExtractRequest): ExtractPlan | undefined {
+  return from === undefined || to === undefined ? undefined : { kind: 'backfill', from, to, since: from, etag: '' };
+}
+
+async function plannedFor(request: ExtractRequest, nominal: string, started: number): Promise<ExtractPlan> {
+  setCurrentDetails(`**planning** the interval of the run of ${nominal}`);
+  const summary = `which interval does the run of ${nominal} pull?`;
+  return await extractActivities.planExtract.executeWithOptions({ ...prepareOptions, summary }, [
+    { request, nominal, started },
+  ]);
 }
 
 async function pull(request: ExtractRequest, plan: ExtractPlan, started: number): Promise<ExtractAnswer> {

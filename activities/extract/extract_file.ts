@@ -169,12 +169,19 @@ async function load(context: CaptureContext, input: Input, done: Pulled): Promis
   };
 }
 
+/** When copies were last seen to be there, by deployment: a backfill of many small intervals need not look each time. */
+const copiesSeen = new Map<string, number>();
+const lookAgain = 10_000;
+
 async function makeCopy(context: CaptureContext, { request }: Input): Promise<void> {
+  const { deployment } = request;
+  if (performance.now() - (copiesSeen.get(deployment) ?? -lookAgain) < lookAgain) return;
   const sink = context.sink('snapshot');
-  const table = assetTable(request.deployment);
+  const table = assetTable(deployment);
   await createOwnTables(sink.clickhouse);
   await makeAssetCopy(sink, table);
-  await saveSchema(sink.clickhouse, request.deployment, table, 1);
+  await saveSchema(sink.clickhouse, deployment, table, 1);
+  copiesSeen.set(deployment, performance.now());
 }
 
 async function record(

@@ -18,11 +18,10 @@ export async function planExtract(
   client: Client,
   { request, nominal, started }: Parameters<ExtractActivities['planExtract']>[0],
 ): Promise<ExtractPlan> {
-  const { deployment, from, to } = request;
+  const { deployment } = request;
   const clickhouse = context.clickhouse('read');
   try {
     await createOwnTables(context.clickhouse('snapshot'));
-    if (from !== undefined && to !== undefined) return backfill(from, to);
     const kept = await keptPosition(clickhouse, deployment);
     const at = nanoseconds(nominal);
     const behind = kept.position !== '' && at <= nanoseconds(kept.position);
