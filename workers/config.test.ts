@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { SluiceError } from '../model/errors.ts';
-import { nearest, readConfig } from './config.ts';
+import { nearest } from '../model/nearest_word.ts';
+import { readConfig } from './config.ts';
 import { projectFolder } from './settings.ts';
 
 const folders: string[] = [];

@@ -8,6 +8,7 @@ import { isMap, isScalar, LineCounter, type Node, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { captureConfig, connectionString, sourceId, sourceType } from '../api/control/shapes.ts';
 import { SluiceError } from '../model/errors.ts';
+import { nearest } from '../model/nearest_word.ts';
 
 const { tables, poll_interval, mode, exclude_columns, options } = captureConfig.shape;
 
@@ -203,27 +204,6 @@ function keysAt(shape: unknown, at: PropertyKey[]): string[] {
 function unwrap(shape: unknown): unknown {
   const wraps = shape instanceof z.ZodDefault || shape instanceof z.ZodOptional || shape instanceof z.ZodNullable;
   return wraps ? unwrap(shape.unwrap()) : shape;
-}
-
-/** The allowed word that was probably meant: few letters differ. */
-export function nearest(word: string, allowed: string[]): string | undefined {
-  const scored = allowed.map((name) => ({ name, edits: editDistance(word.toLowerCase(), name.toLowerCase()) }));
-  scored.sort((a, b) => a.edits - b.edits);
-  const [best] = scored;
-  return best && best.edits <= Math.max(1, Math.floor(best.name.length / 3)) ? best.name : undefined;
-}
-
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const change = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(change, row[j]! + 1, next[j - 1]! + 1));
-    }
-    row = next;
-  }
-  return row[b.length]!;
 }
 
 function refuseTwins(file: string, sources: SourceFile[]): void {

@@ -14,7 +14,8 @@ import {
 } from '../model/deployment.ts';
 import { parseDuration } from '../model/duration.ts';
 import { type Place, SluiceError } from '../model/errors.ts';
-import { nearest, parseWithLines } from './config.ts';
+import { nearest } from '../model/nearest_word.ts';
+import { parseWithLines } from './config.ts';
 
 /** A deployment and where it stands. */
 export interface DeploymentFile {
