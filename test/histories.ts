@@ -14,7 +14,11 @@ export interface RecordedHistory {
 }
 
 /** Writes the history of the flow's current or last run to test/histories/{name}.json. */
-export async function recordHistory(server: TemporalServer, workflowId: string, name: string): Promise<void> {
+export async function recordHistory(
+  server: Pick<TemporalServer, 'cli'>,
+  workflowId: string,
+  name: string,
+): Promise<void> {
   const { stdout } = await server.cli('workflow', 'show', '--workflow-id', workflowId, '-o', 'json');
   const history = anonymous(JSON.parse(stdout));
   mkdirSync(folder, { recursive: true });
