@@ -38,9 +38,7 @@ export const loadedColumns = ['id', 'name', 'kind', 'value', 'updated_at', '_del
  * instant, that of the later run stands, and in a run the later row. `started`: milliseconds since 1970.
  */
 function runVersion(started: number, row: number): bigint {
-  const most = (1n << rowBits) - 1n;
-  const index = BigInt(row);
-  return (BigInt(started) << rowBits) + (index > most ? most : index);
+  return (BigInt(started) << rowBits) + BigInt(Math.min(row, 2 ** Number(rowBits) - 1));
 }
 
 /** The whole version of a row. */

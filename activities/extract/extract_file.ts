@@ -239,6 +239,7 @@ function endOf({ plan }: ExtractRun, walk: AssetWalk): bigint {
   const to = instantOf(plan.to);
   const from = instantOf(plan.from);
   const shown = walk.apiTime ?? to;
-  const end = shown < to ? shown : to;
-  return end < from ? from : end;
+  if (shown >= to) return to;
+  if (shown < from) return from;
+  return shown;
 }
