@@ -1,8 +1,15 @@
 /** `sluice query`, `sluice verify` and `sluice sql`. */
 import type { Command } from 'commander';
 import { withConnection } from '../activities/capture/postgresql/connection.ts';
+import { getCut } from '../api/control/cuts.ts';
 import { runQuery } from '../api/control/query.ts';
-import type { QueryAnswer, VerifyAnswer } from '../api/control/shapes.ts';
+import {
+  type CutAnswer,
+  type QueryAnswer,
+  type QueryBody,
+  queryBody,
+  type VerifyAnswer,
+} from '../api/control/shapes.ts';
 import { verifyNow } from '../api/control/verify.ts';
 import { SluiceError } from '../model/errors.ts';
 import { readEndpoints, readSettings } from '../workers/settings.ts';
@@ -17,15 +24,29 @@ export function addQueries(program: Command, done: Done): void {
   program
     .command('query <sql>')
     .description('one reading statement on the copies in ClickHouse (10,000 rows, 10 s)')
+    .option('--wait-for <position>', 'answer when the copies hold all that the source had: now, or at a position')
+    .option('--source <id>', 'whose position it is; default: the source of the tables in the statement')
+    .option('--timeout <seconds>', 'how long to wait at most; default 30', Number)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      `\nExamples:\n  $ npx sluice query 'SELECT currency, sum(amount) FROM postgres_main_transactions GROUP BY currency'\n  $ npx sluice query 'SHOW TABLES'`,
+      `\nExamples:\n  $ npx sluice query --wait-for now 'SELECT count() FROM postgres_main_accounts'\n  $ npx sluice query 'SELECT currency, sum(amount) FROM postgres_main_transactions GROUP BY currency'\n  $ npx sluice query 'SHOW TABLES'`,
     )
-    .action(async (sql: string, _options: object, command: Command) => {
-      const answer = await withControl((control) => runQuery(control, sql));
+    .action(async (sql: string, options: WaitFlags, command: Command) => {
+      const answer = await withControl((control) => runQuery(control, queryOf(sql, options)));
       if (wantsJson(command)) printJson(answer);
       else print(answerText(answer));
+      done(0);
+    });
+  program
+    .command('cuts <source>')
+    .description('up to which commit the copies of a source are complete')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  $ npx sluice cuts postgres_main')
+    .action(async (source: string, _options: object, command: Command) => {
+      const answer = await withControl((control) => getCut(control, source));
+      if (wantsJson(command)) printJson(answer);
+      else print(cutText(answer));
       done(0);
     });
   program
@@ -57,6 +78,42 @@ export function addQueries(program: Command, done: Done): void {
         print(answer.columns.length > 0 ? table(answer.columns, answer.rows) : `${answer.command} ${answer.row_count}`);
       done(0);
     });
+}
+
+interface WaitFlags {
+  waitFor?: string;
+  source?: string;
+  timeout?: number;
+}
+
+/** The request that the flags mean. Errors: `configuration`. */
+function queryOf(sql: string, { waitFor, source, timeout }: WaitFlags): QueryBody {
+  const wish = {
+    sql,
+    ...(waitFor ? { wait_for: waitFor } : {}),
+    ...(source ? { source } : {}),
+    ...(timeout === undefined ? {} : { timeout }),
+  };
+  const read = queryBody.safeParse(wish);
+  if (read.success) return read.data;
+  const [issue] = read.error.issues;
+  throw new SluiceError('configuration', `${issue?.path.join('.')}: ${issue?.message}`, 'See npx sluice query --help.');
+}
+
+/** A cut as people read it. */
+function cutText(cut: CutAnswer): string {
+  const rows = cut.tables.map((one) => [
+    one.table,
+    one.status,
+    one.complete ? 'complete' : 'NOT complete',
+    one.position,
+  ]);
+  const where =
+    cut.position === null
+      ? 'there is no position up to which all is complete'
+      : `all is complete up to ${cut.position}`;
+  const when = cut.committed_at === null ? '' : `, last commit ${cut.committed_at}`;
+  return `${table(['table', 'state', 'copy', 'up to'], rows)}\n${cut.source}: ${where}${when}`;
 }
 
 function answerText(answer: QueryAnswer): string {

@@ -6,6 +6,7 @@ import { pipelineStatus } from '../api/control/pipeline.ts';
 import type { PipelineAnswer } from '../api/control/pipeline_shapes.ts';
 import type { SourceAnswer } from '../api/control/shapes.ts';
 import { asSluiceError, describeError } from '../model/errors.ts';
+import { size } from '../model/log.ts';
 import { deploymentsText } from './deployments.ts';
 import { print, printJson, table, wantsJson, withControl } from './print.ts';
 
@@ -61,6 +62,7 @@ export function sourceText(source: SourceAnswer): string {
   if (source.last_error)
     problems.unshift(`! ${source.last_error.kind}: ${source.last_error.reason}. ${source.last_error.remedy}`);
   if (source.warning) problems.push(`! ${source.warning}`);
+  for (const { kind, reason, remedy } of source.alarms) problems.push(`! ${kind}: ${reason}. ${remedy}`);
   return [
     head,
     table(['table', 'state', 'rows', 'rejected', 'copy'], rows),
@@ -71,16 +73,4 @@ export function sourceText(source: SourceAnswer): string {
 
 function progress(one: SourceAnswer['tables'][number]): string {
   return one.status === 'snapshotting' ? `snapshotting ${Math.floor(one.progress * 100)} %` : one.status;
-}
-
-/** Bytes for people. */
-export function size(bytes: number): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-  let unit = 0;
-  let value = bytes;
-  while (value >= 1000 && unit < units.length - 1) {
-    value /= 1000;
-    unit += 1;
-  }
-  return `${unit > 0 ? value.toFixed(1) : value} ${units[unit]}`;
 }

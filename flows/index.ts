@@ -5,3 +5,4 @@ export { catalog } from './catalog.ts';
 export { extractAssets } from './extractAssets.ts';
 export { snapshotTable } from './snapshotTable.ts';
 export { verifyCopy } from './verifyCopy.ts';
+export { watchLog } from './watchLog.ts';

@@ -93,6 +93,16 @@ export function readVerifyRequest(input: unknown): VerifyRequest {
   return table === undefined ? { source } : { source, table };
 }
 
+/** The source that an input such as {"source": "postgres_main"} names. */
+export function readSourceName(input: unknown): string {
+  const bad = (reason: string) => refuse('configuration', reason, 'Right is e.g. {"source": "postgres_main"}.');
+  if (!isObject(input)) throw bad('the input names no source');
+  expectKeys(input, ['source'], bad);
+  if (typeof input.source !== 'string' || !idPattern.test(input.source))
+    throw bad('`source` must be the id of a source');
+  return input.source;
+}
+
 /** An ExtractRequest with its defaults. */
 export function readExtractRequest(input: unknown): ExtractRequest {
   const bad = (reason: string) => refuse('configuration', reason, extractExample);

@@ -40,6 +40,7 @@ export const errorTable = {
     meaning: 'the source is another cluster or timeline than the copy was made from',
   },
   slot_lost: { transient: false, meaning: 'the replication slot is gone or was invalidated' },
+  log_kept: { transient: false, meaning: 'the source keeps much log for us' },
   slot_ahead: { transient: false, meaning: 'the slot was confirmed past the last recorded batch' },
   table_missing: { transient: false, meaning: 'the table is not in the source' },
   table_changed: { transient: false, meaning: 'the table is not the one that the copy was made from' },
@@ -51,6 +52,7 @@ export const errorTable = {
   },
   sink_damaged: { transient: false, meaning: 'ClickHouse detached broken parts: the copy may miss acknowledged rows' },
   conservation: { transient: false, meaning: 'ClickHouse confirmed another number of rows than were sent' },
+  copy_differs: { transient: false, meaning: 'rows of a copy were not as in the source' },
   unexpected: { transient: false, meaning: 'a case that nobody thought of: please report it' },
 } as const satisfies Record<string, ErrorRule>;
 

@@ -1,10 +1,12 @@
 /** Names of flows, their ids and messages: what the API, the CLI and people at Temporal UI call. */
+import type { LogSample, LogState } from './log.ts';
 import type { CaptureStatus, Finding } from './source.ts';
 
 export const catalogWorkflowId = 'catalog';
 export const captureWorkflowId = (source: string): string => `capture/${source}`;
 export const snapshotWorkflowId = (source: string, asset: string, generation: number): string =>
   `snapshot/${source}/${asset}/${generation}`;
+export const logWorkflowId = (source: string): string => `log/${source}`;
 export const verifyWorkflowId = (source: string): string => `verify/${source}`;
 
 /** Workflow types, as they are called in flows/. */
@@ -13,6 +15,7 @@ export const flowNames = {
   snapshotTable: 'snapshotTable',
   catalog: 'catalog',
   verifyCopy: 'verifyCopy',
+  watchLog: 'watchLog',
   extractAssets: 'extractAssets',
   backfill: 'backfill',
 } as const;
@@ -45,6 +48,15 @@ export const catalogMessages = {
   sources: 'sources',
   source: 'source',
 } as const;
+
+/** Messages of `watchLog`. Update: `look` → LogLook. */
+export const logMessages = { look: 'look' } as const;
+
+/** Answer of the update `look`: the source's log now, and what it looked like lately. */
+export interface LogLook {
+  state: LogState;
+  samples: LogSample[];
+}
 
 /** Answer of the update `connect`. */
 export interface ConnectAnswer {

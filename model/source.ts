@@ -1,6 +1,7 @@
 /** A source as flows, activities, REST and CLI speak of it. All of it is plain JSON. */
 import type { AssetEffects, BatchRecord } from './batch.ts';
 import type { ErrorReport } from './errors.ts';
+import type { LogFigures } from './log.ts';
 
 export type SourceType = 'postgresql';
 
@@ -77,6 +78,8 @@ export interface LeaseProgress {
   lag_seconds: number;
   /** Bytes of log that the source keeps for us; null until it was asked. */
   retained_bytes: number | null;
+  /** What that means; null until it was asked. */
+  log: LogFigures | null;
   /** ISO time of the last batch, or null. */
   last_batch_at: string | null;
 }

@@ -3,7 +3,7 @@
 import { type Client, WithStartWorkflowOperation } from '@temporalio/client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ErrorKind, SluiceError } from '../model/errors.ts';
-import { type ConnectAnswer, captureWorkflowId, flowNames } from '../model/messages.ts';
+import { type ConnectAnswer, captureWorkflowId, flowNames, type LogLook, logWorkflowId } from '../model/messages.ts';
 import type { CaptureConfig, CaptureStatus, ConnectRequest } from '../model/source.ts';
 import { createLog } from '../workers/log.ts';
 import { readSettings } from '../workers/settings.ts';
@@ -639,6 +639,42 @@ describe('continue as new', () => {
     expect(new Set(leases).size).toBe(leases.length);
     await update(flow, 'stop');
     recorded.set('continued', flow);
+  });
+});
+
+describe('the log of a source', () => {
+  it('is looked at after each question, by few looks for many questions', async () => {
+    const { id, script } = newSource();
+    const flow = logWorkflowId(id);
+    const start = () =>
+      new WithStartWorkflowOperation(flowNames.watchLog, {
+        workflowId: flow,
+        taskQueue,
+        args: [{ source: id }],
+        workflowIdConflictPolicy: 'USE_EXISTING',
+      });
+    const look = async () => {
+      const asked = Date.now();
+      const answer = await updateWithStart<LogLook>(client, start(), 'look', undefined);
+      expect(Date.parse(answer.state.at)).toBeGreaterThanOrEqual(asked);
+      return answer;
+    };
+    expect((await look()).state).toMatchObject({ position: '0/300', retained_bytes: 1000 });
+    await Promise.all(Array.from({ length: 30 }, look));
+    expect(capture.callsOf(id, 'lookAtLog').length).toBeLessThan(20);
+    script.failures.lookAtLog = [1, 2].map(() => new SluiceError('source_unreachable', 'away', 'Start it.'));
+    expect(await refusal(look())).toMatchObject({ kind: 'source_unreachable' });
+    script.retained = 5000;
+    const last = await look();
+    expect(last.state.retained_bytes).toBe(5000);
+    expect(last.samples.at(-1)).toEqual({ at: Date.parse(last.state.at), retained: 5000 });
+    recorded.set('watch_log', flow);
+    const wrong = client.workflow.execute(flowNames.watchLog, {
+      workflowId: 'log/other',
+      taskQueue,
+      args: [{ source: id }],
+    });
+    await expect(wrong).rejects.toMatchObject({ cause: { message: expect.stringContaining(`--workflow-id ${flow}`) } });
   });
 });
 

@@ -37,6 +37,8 @@ export interface Script {
   snapshotDone: string[];
   lastLease: number;
   start: string;
+  /** Bytes of log that the source keeps. */
+  retained: number;
   /** The slot was made anew: every table starts from `start` again. */
   newSlot: boolean;
 }
@@ -52,6 +54,7 @@ export function newScript(tables: string[]): Script {
     snapshotDone: [],
     lastLease: 0,
     start: '0/100',
+    retained: 1000,
     newSlot: false,
   };
 }
@@ -194,6 +197,15 @@ export class ScriptedCapture implements CaptureActivities {
 
   async verifySource({ source }: { source: string; table?: string }) {
     return this.#call('verifySource', source, {}, async () => ({ identical: true, tables: 2, id: 'v1' }));
+  }
+
+  async lookAtLog({ source }: { source: string }) {
+    return this.#call('lookAtLog', source, {}, async ({ retained }) => {
+      const at = new Date().toISOString();
+      await pause(50);
+      const kept = { retained_bytes: retained, limit_bytes: null, danger: null };
+      return { at, position: '0/300', acknowledged: '0/200', ...kept };
+    });
   }
 
   async recentBatches({ source }: { source: string; limit: number }) {

@@ -2,10 +2,11 @@
 import { isDeepStrictEqual } from 'node:util';
 import { Context } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
+import type { LogState } from '../../model/log.ts';
 import type { ConnectRequest } from '../../model/source.ts';
 import { verifySource } from '../check/verify_source.ts';
 import { lastRecord, readRecords } from '../load/batches.ts';
-import { CaptureContext, type CaptureSettings } from './context.ts';
+import { activityError, CaptureContext, type CaptureSettings } from './context.ts';
 import type { CaptureActivities, TableRef } from './contract.ts';
 import { Leases } from './lease.ts';
 import { prepareSource, releaseTables, removeSource } from './prepare.ts';
@@ -27,6 +28,7 @@ export function createCaptureActivities(options: {
     copyChunk: (input) => copyChunk(context, input),
     finishSnapshot: (input) => finishSnapshot(context, input),
     awaitPosition: (input) => awaitPosition(context, input),
+    lookAtLog: (input) => lookAtLog(context, input),
     releaseTables: (input) => releaseTables(context, input),
     removeSource: (input) => removeSource(context, input),
     verifySource: (input) => verifySource(context, input),
@@ -81,6 +83,16 @@ async function awaitPosition(
     }
     activity.heartbeat(record?.position_to);
     await activity.sleep(200);
+  }
+}
+
+async function lookAtLog(context: CaptureContext, { source: id }: { source: string }): Promise<LogState> {
+  const request = await context.request(id);
+  const source = await openSource(request.type);
+  try {
+    return await source.logState(context.connected(request));
+  } catch (error) {
+    throw activityError(error, { source: id });
   }
 }
 

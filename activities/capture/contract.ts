@@ -4,6 +4,7 @@
  * or beside a predecessor that nobody believes alive.
  */
 import type { BatchRecord } from '../../model/batch.ts';
+import type { LogState } from '../../model/log.ts';
 import type { CapturedTable, ConnectRequest, Finding, LeaseSummary } from '../../model/source.ts';
 
 /** A table as the flow names it to activities. */
@@ -75,6 +76,9 @@ export interface CaptureActivities {
    * recorded. Heartbeats; cancellable.
    */
   awaitPosition(input: { source: string; position: string; table?: TableRef }): Promise<void>;
+
+  /** Where the source's log stands now, and how much of it is kept for us. */
+  lookAtLog(input: { source: string }): Promise<LogState>;
 
   /** Takes tables out of the publication; their copies stay. */
   releaseTables(input: { request: ConnectRequest; tables: TableRef[] }): Promise<void>;

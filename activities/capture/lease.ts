@@ -2,6 +2,7 @@
 import { Context } from '@temporalio/activity';
 import { type AssetEffects, addEffects, noEffects } from '../../model/batch.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
+import { addSample, type LogFigures, type LogSample, logFigures } from '../../model/log.ts';
 import type { ConnectRequest, LeaseProgress, LeaseSummary } from '../../model/source.ts';
 import type { TableSchema } from '../../model/table.ts';
 import { headAt, loadSchemas, readRecords } from '../load/batches.ts';
@@ -16,7 +17,7 @@ import type { ChangeStream } from './stream.ts';
 /** How long a stream is kept open for the next lease: attaching anew reads the log again from the restart point. */
 const keepOpen = 30_000;
 /** How often the source is asked how much log it keeps. */
-const askRetained = 15_000;
+const askLog = 15_000;
 
 interface Attached {
   /** What the stream was opened for: another one is needed when it differs. */
@@ -55,6 +56,8 @@ export class Leases {
   readonly #context: CaptureContext;
   /** Streams between two leases, by source. */
   readonly #kept = new Map<string, Attached>();
+  /** How much log each source kept lately. */
+  readonly #samples = new Map<string, LogSample[]>();
   /** The lease that runs for a source in this process: a successor ends it and waits. */
   readonly #running = new Map<string, { abort: AbortController; ended: Promise<void> }>();
 
@@ -136,16 +139,20 @@ export class Leases {
       failed,
       checkTables: async () => (await this.#knownTables(source, connected, tables)).failed,
     });
-    let retained: number | null = null;
+    let log: LogFigures | null = null;
     const ask = () => {
-      source.retainedBytes(connected).then(
-        (bytes) => (retained = bytes),
-        () => (retained = null), // the loop itself will say what is wrong with the source
+      source.logState(connected).then(
+        (state) => {
+          const samples = addSample(this.#samples.get(request.id) ?? [], state);
+          this.#samples.set(request.id, samples);
+          log = logFigures(state, samples, true);
+        },
+        () => (log = null), // the loop itself will say what is wrong with the source
       );
     };
     ask();
-    const asking = setInterval(ask, askRetained);
-    live(() => loop.progress(retained));
+    const asking = setInterval(ask, askLog);
+    live(() => loop.progress(log));
     let ended: LeaseSummary['ended'] | undefined;
     try {
       ended = await loop.run();

@@ -5,6 +5,7 @@
 import { performance } from 'node:perf_hooks';
 import { type AssetEffects, addEffects, type BatchKind, type BatchRecord, noEffects } from '../../model/batch.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
+import type { LogFigures } from '../../model/log.ts';
 import type { LeaseProgress } from '../../model/source.ts';
 import { sealRecord } from '../load/batches.ts';
 import type { Sink } from '../load/sink.ts';
@@ -70,7 +71,7 @@ export class CaptureLoop {
   }
 
   /** Live figures for the heartbeat. */
-  progress(retained: number | null): LeaseProgress {
+  progress(log: LogFigures | null): LeaseProgress {
     const lag = this.#options.stream.lag();
     return {
       position: this.#safe,
@@ -78,7 +79,8 @@ export class CaptureLoop {
       batches: this.batches,
       lag_bytes: lag.bytes,
       lag_seconds: Math.round(lag.seconds * 1000) / 1000,
-      retained_bytes: retained,
+      retained_bytes: log?.retained_bytes ?? null,
+      log,
       last_batch_at: this.#lastBatchAt,
     };
   }

@@ -3,6 +3,7 @@
  * it in `sources` below; test/source_conformance.ts tries it. Positions are texts that only the source itself reads.
  * Everything here may be called again after a crash, by any worker.
  */
+import type { LogState } from '../../model/log.ts';
 import type { ConnectRequest, Finding, SourceType } from '../../model/source.ts';
 import type { TableSchema } from '../../model/table.ts';
 import type { Block } from '../load/block.ts';
@@ -76,8 +77,8 @@ export interface Source {
   claim(connected: Connected): Promise<void>;
   /** Sees that the log is whole from `position`. Errors: `slot_lost`, `slot_ahead`. */
   checkLog(connected: Connected, position: string): Promise<void>;
-  /** Bytes of log that the source keeps for us. */
-  retainedBytes(connected: Connected): Promise<number>;
+  /** Where the log stands now, and how much of it the source keeps for us. Never fails for a log that is lost. */
+  logState(connected: Connected): Promise<LogState>;
   /** Opens the stream of changes. */
   openStream(connected: Connected, task: StreamTask): Promise<ChangeStream>;
   /** Waits for what began before the start position, then cuts the table into chunks. */

@@ -48,10 +48,11 @@ function rename(problems: Problem[], kind: Problem['kind'], check: string): bool
 }
 
 function sourceProblems(source: SourceAnswer): Problem[] {
-  if (!isFailing(source)) return [];
   const check = `sources.${source.id}`;
+  const alarms = source.alarms.map((alarm) => ({ check, ...alarm }));
+  if (!isFailing(source)) return alarms;
   const tables = source.tables.flatMap((table) =>
     table.error ? [{ check: `${check}.${table.table}`, ...table.error }] : [],
   );
-  return source.last_error ? [{ check, ...source.last_error }, ...tables] : tables;
+  return [...(source.last_error ? [{ check, ...source.last_error }] : []), ...tables, ...alarms];
 }

@@ -1,7 +1,7 @@
 /** Prometheus metrics, computed when they are asked for: what no longer exists has no stale series. */
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { Control } from './control.ts';
-import { assetFigures, batchSeconds, leaseGlance } from './figures.ts';
+import { assetFigures, batchSeconds } from './figures.ts';
 import { listSources } from './sources.ts';
 import { requireWorker } from './temporal.ts';
 
@@ -49,9 +49,6 @@ async function recordMetrics(control: Control): Promise<string> {
 async function sourceMetrics(control: Control): Promise<string> {
   await requireWorker(control);
   const sources = await listSources(control);
-  const leases = await Promise.all(
-    sources.map(async ({ id }) => ({ id, glance: await leaseGlance(control, id).catch(() => undefined) })),
-  );
   const known = (value: number | null | undefined, source: string): Sample[] =>
     typeof value === 'number' ? [{ labels: { source }, value }] : [];
   const states = sources.map(({ id, status }) => ({ labels: { source: id, status }, value: 1 }));
@@ -60,11 +57,8 @@ async function sourceMetrics(control: Control): Promise<string> {
       table.rows === null ? [] : [{ labels: { source: id, asset: table.asset_id }, value: table.rows }],
     ),
   );
-  // A lease may say how much log its slot keeps back.
-  const retained = leases.flatMap(({ id, glance }) => {
-    const progress = glance?.progress as { retained_bytes?: number } | null | undefined;
-    return known(progress?.retained_bytes, id);
-  });
+  const ofLog = (name: 'retained_bytes' | 'limit_bytes' | 'limit_in_seconds') =>
+    sources.flatMap((one) => known(one.log?.[name], one.id));
   return [
     family('sluice_source_state', 'gauge', 'The state that each source is in', states),
     family(
@@ -79,9 +73,29 @@ async function sourceMetrics(control: Control): Promise<string> {
       'Log of the source not yet stored',
       sources.flatMap((one) => known(one.lag_bytes, one.id)),
     ),
-    family('sluice_slot_retained_bytes', 'gauge', 'Log that the slot keeps in the source', retained),
+    family('sluice_slot_retained_bytes', 'gauge', 'Log that the slot keeps in the source', ofLog('retained_bytes')),
+    family('sluice_slot_limit_bytes', 'gauge', 'Log that it may keep', ofLog('limit_bytes')),
+    family('sluice_slot_limit_seconds', 'gauge', 'When it keeps so much, as it grows now', ofLog('limit_in_seconds')),
+    family(
+      'sluice_alarms',
+      'gauge',
+      'What wants to be looked at, by kind',
+      sources.flatMap((one) =>
+        countKinds(
+          one.alarms.map(({ kind }) => kind),
+          one.id,
+        ),
+      ),
+    ),
     family('sluice_copy_rows', 'gauge', 'Rows of the copy', tables),
   ].join('\n');
+}
+
+function countKinds(kinds: string[], source: string): Sample[] {
+  return [...new Set(kinds)].map((kind) => ({
+    labels: { source, kind },
+    value: kinds.filter((other) => other === kind).length,
+  }));
 }
 
 /** One family in the text format; nothing without samples. */

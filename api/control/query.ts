@@ -1,8 +1,9 @@
 /** Statements of people against ClickHouse: read-only, bounded, exact. */
 import { SluiceError } from '../../model/errors.ts';
 import type { Control } from './control.ts';
-import type { QueryAnswer } from './shapes.ts';
-import { checkStatement, singleStatement } from './statement.ts';
+import type { QueryAnswer, QueryBody } from './shapes.ts';
+import { checkStatement, singleStatement, tablesRead } from './statement.ts';
+import { waitForTables } from './wait.ts';
 
 const maxRows = 10_000;
 const maxSeconds = 10;
@@ -21,18 +22,30 @@ const tableFunctions = new WeakMap<Control, Promise<string[]>>();
 
 /**
  * Answers one reading statement with at most 10,000 rows. Integers within ±2^53 are numbers, larger ones and decimals
- * texts. Errors: `configuration` (not allowed, or ClickHouse refuses it), `timeout` after 10 s, `sink_unreachable`.
+ * texts. With `wait_for` it is answered when the copies that it reads hold all that the source had there. Errors:
+ * `configuration` (not allowed, or ClickHouse refuses it), `timeout`, `conflict` (see `waitForCut`), `sink_unreachable`.
  */
-export async function runQuery(control: Control, sql: string): Promise<QueryAnswer> {
-  const statement = singleStatement(sql);
+export async function runQuery(control: Control, body: QueryBody): Promise<QueryAnswer> {
+  const statement = singleStatement(body.sql);
+  const tree = await bounded((signal) => checkedTree(control, statement, signal));
+  const reached = body.wait_for === undefined ? undefined : await waitForTables(control, body, tablesRead(tree));
+  const settings = { ...limits, database: control.settings.clickhouseDatabase };
+  const answer = await bounded((signal) => control.clickhouse.table(`${statement}\n`, { signal, settings }));
+  return { ...shape(answer.columns, answer.rows), ...(reached ? { reached } : {}) };
+}
+
+/** How ClickHouse reads the statement, when it is one of those that are allowed. */
+async function checkedTree(control: Control, statement: string, signal: AbortSignal): Promise<string> {
+  const functions = await knownTableFunctions(control);
+  const tree = await control.clickhouse.text(`EXPLAIN AST ${statement}\n`, { signal, settings: { readonly: 1 } });
+  checkStatement(tree, functions, control.settings.clickhouseDatabase);
+  return tree;
+}
+
+async function bounded<Answer>(ask: (signal: AbortSignal) => Promise<Answer>): Promise<Answer> {
   const signal = AbortSignal.timeout((maxSeconds + 1) * 1000);
   try {
-    const functions = await knownTableFunctions(control);
-    const tree = await control.clickhouse.text(`EXPLAIN AST ${statement}\n`, { signal, settings: { readonly: 1 } });
-    checkStatement(tree, functions, control.settings.clickhouseDatabase);
-    const settings = { ...limits, database: control.settings.clickhouseDatabase };
-    const answer = await control.clickhouse.table(`${statement}\n`, { signal, settings });
-    return shape(answer.columns, answer.rows);
+    return await ask(signal);
   } catch (error) {
     throw queryError(error, signal);
   }

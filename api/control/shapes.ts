@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { idPattern } from '../../model/asset.ts';
 import { type ErrorKind, errorTable } from '../../model/errors.ts';
+import { parseSize } from '../../model/log.ts';
 
 const name63 = z.string().min(1).max(63);
 
@@ -25,6 +26,12 @@ export const postgresqlOptions = z
       .record(z.string(), z.string().min(1).max(200))
       .optional()
       .describe('Asset id by table, where two would collide'),
+    failover: z.boolean().optional().describe('Standbys keep the slot too (PostgreSQL 17 or later)'),
+    log_budget: z
+      .string()
+      .refine((text) => parseSize(text) !== undefined, 'write a size, e.g. 20GB')
+      .optional()
+      .describe('Log that the source’s disk has room for: it is told in time when that will be reached'),
   })
   .describe('Options by type');
 
@@ -90,6 +97,17 @@ const sourceTable = z.object({
   error: errorReport.nullable(),
 });
 
+const logFigures = z.object({
+  retained_bytes: z.number(),
+  limit_bytes: z
+    .number()
+    .nullable()
+    .describe('The source gives up at so much, or its disk is full; null = no limit known'),
+  growth_bytes_per_second: z.number().nullable(),
+  limit_in_seconds: z.number().nullable().describe('When the limit is reached at this growth'),
+  warning: errorReport.nullable(),
+});
+
 export const sourceAnswer = z
   .object({
     id: sourceId,
@@ -104,6 +122,8 @@ export const sourceAnswer = z
     last_batch_at: z.string().nullable(),
     last_error: errorReport.nullable(),
     warning: z.string().nullable(),
+    log: logFigures.nullable().describe('Log that the source keeps for us; null when that is not known'),
+    alarms: z.array(errorReport).describe('What wants to be looked at, though the source may well move'),
     workflow: workflowRef,
   })
   .describe('A source and its tables');
@@ -125,14 +145,53 @@ export const healthAnswer = z.object({
 });
 export type HealthAnswer = z.infer<typeof healthAnswer>;
 
-export const queryBody = z.strictObject({ sql: z.string().min(1).max(100_000).describe('One statement that reads') });
+export const queryBody = z.strictObject({
+  sql: z.string().min(1).max(100_000).describe('One statement that reads'),
+  wait_for: z
+    .string()
+    .min(1)
+    .max(200)
+    .optional()
+    .describe('Answer only when the copies hold all that the source had: `now`, or at a position of its log'),
+  source: sourceId.optional().describe('Whose position it is; default: the source of the tables in the statement'),
+  timeout: z.number().positive().max(600).default(30).describe('Seconds to wait at most'),
+});
+export type QueryBody = z.input<typeof queryBody>;
 export const queryAnswer = z.object({
   columns: z.array(z.object({ name: z.string(), type: z.string() })),
   rows: z.array(z.array(z.unknown())),
   row_count: z.number(),
   truncated: z.boolean(),
+  reached: z
+    .array(z.object({ source: z.string(), position: z.string(), waited_ms: z.number() }))
+    .optional()
+    .describe('With wait_for: up to where the copies were complete before the statement ran'),
 });
 export type QueryAnswer = z.infer<typeof queryAnswer>;
+
+const instant = z.string().nullable();
+const positionText = z.string().nullable().describe('A position of the source’s log; null while never complete');
+export const cutAnswer = z
+  .object({
+    source: z.string(),
+    status: sourceAnswer.shape.status,
+    position: positionText.describe('Up to here every table is complete; null while there is no such position'),
+    committed_at: instant.describe('Commit time of the last change up to there'),
+    recorded_at: instant.describe('When that position was recorded'),
+    complete: z.boolean().describe('Every table is complete up to the last record of the stream'),
+    tables: z.array(
+      z.object({
+        asset_id: z.string(),
+        table: z.string(),
+        status: sourceTable.shape.status,
+        complete: z.boolean().describe('Up to the last record of the stream'),
+        position: positionText,
+        recorded_at: instant,
+      }),
+    ),
+  })
+  .describe('Up to where the copies of a source are complete');
+export type CutAnswer = z.infer<typeof cutAnswer>;
 
 export const verifyBody = z
   .strictObject({ table: z.string().min(1).optional().describe('Asset id, id of the copy, or table name; none = all') })

@@ -15,6 +15,7 @@ import { type Control, workflowUrl } from './control.ts';
 import { countRows } from './counts.ts';
 import { type AssetFigures, assetFigures, leaseGlance, type SourceFigures, sourceFigures } from './figures.ts';
 import { FindingsError } from './findings.ts';
+import { restingLog } from './log.ts';
 import type { ConnectBody, SourceAnswer } from './shapes.ts';
 import { refuseDeployment } from './shared_ids.ts';
 import { type Flow, query, requireWorker, update, updateOrStart } from './temporal.ts';
@@ -83,7 +84,8 @@ export async function registered(control: Control): Promise<ConnectRequest[]> {
   return await query<ConnectRequest[]>(control, catalogWorkflowId, catalogMessages.sources);
 }
 
-async function registeredSource(control: Control, id: string): Promise<ConnectRequest> {
+/** The request of one source, sealed. Errors: `not_found`. */
+export async function registeredSource(control: Control, id: string): Promise<ConnectRequest> {
   await requireWorker(control);
   const request = await query<ConnectRequest | null>(control, catalogWorkflowId, catalogMessages.source, id);
   if (request) return request;
@@ -109,6 +111,9 @@ async function describeSource(
     leaseGlance(control, request.id).catch(() => undefined),
   ]);
   const figure = figures?.get(request.id);
+  // Without a lease nobody tells how much log is kept, and then it grows.
+  const rests = status.status !== 'connected' && !lease?.progress;
+  const log = lease?.progress?.log ?? (rests ? await restingLog(control, request.id) : null);
   const rejected = new Map(assets.filter((one) => one.source === request.id).map((one) => [one.asset, one.rejected]));
   return {
     id: request.id,
@@ -123,6 +128,8 @@ async function describeSource(
     last_batch_at: figure?.last_batch_at ?? null,
     last_error: status.last_error ?? lease?.failing ?? null,
     warning: status.warning,
+    log,
+    alarms: log?.warning ? [log.warning] : [],
     workflow: {
       id: workflowId,
       run_id: lease?.run_id ?? null,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { checkStatement, singleStatement } from './statement.ts';
+import { checkStatement, singleStatement, tablesRead } from './statement.ts';
 
 const known = ['file', 'url', 'numbers', 'remote', 'view', 'viewExplain', 'format'];
 const check = (tree: string) => checkStatement(tree, known, 'sluice');
@@ -76,5 +76,26 @@ describe('a parsed statement', () => {
   it('cannot hide a line behind a forged one', () => {
     const alias = ['Literal UInt64_1 (alias a', 'SelectWithUnionQuery (children 1))', 'Function file (children 1)'];
     expect(() => check(select(...alias))).toThrow();
+  });
+});
+
+describe('the tables of a statement', () => {
+  it('are all that it names, also behind IN', () => {
+    const tree = select(
+      'TablesInSelectQuery (children 1)',
+      ' TableExpression (children 1)',
+      '  TableIdentifier sluice.shop_orders (alias o)',
+      'Function in (children 1)',
+      ' ExpressionList (children 2)',
+      '  Identifier account',
+      '  Identifier sluice.shop_accounts',
+      'Function notIn (children 1)',
+      ' ExpressionList (children 2)',
+      '  Identifier a.b',
+      '  Literal Tuple_(1, 2)',
+      'TableIdentifier sluice.shop_orders',
+    );
+    expect(tablesRead(tree)).toEqual(['sluice.shop_orders', 'sluice.shop_accounts']);
+    expect(tablesRead(select('Function count'))).toEqual([]);
   });
 });

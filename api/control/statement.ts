@@ -54,18 +54,36 @@ export function checkStatement(tree: string, tableFunctions: Iterable<string>, d
       const remedy = 'Read tables of Sluice; numbers(), values() and generateSeries() are allowed.';
       throw refused(`the function ${name} is not allowed here`, remedy);
     }
-    if (/^(global)?(not)?(null)?in(ignoreset)?$/.test(lower)) checkMembership(lines, index, database);
+    const member = membership.test(lower) ? memberTable(lines, index) : undefined;
+    if (member !== undefined) checkTable(member, database);
   }
 }
 
+/**
+ * Names of all tables that a statement reads, as they stand in it; names of its own WITH clauses too. `tree` as in
+ * `checkStatement`.
+ */
+export function tablesRead(tree: string): string[] {
+  const lines = tree.split('\n').filter((line) => line.trim() !== '');
+  const names = lines.flatMap((line, index) => {
+    const [node, name = ''] = line.trimStart().split(' ', 2);
+    if (node === 'TableIdentifier') return [name];
+    const member = node === 'Function' && membership.test(name) ? memberTable(lines, index) : undefined;
+    return member === undefined ? [] : [member];
+  });
+  return [...new Set(names)];
+}
+
+const membership = /^(global)?(not)?(null)?in(ignoreset)?$/i;
+
 /** `x IN db.table` names a table as a plain identifier: the second operand, two levels below the function. */
-function checkMembership(lines: string[], index: number, database: string): void {
+function memberTable(lines: string[], index: number): string | undefined {
   const depthOf = (line: string) => line.length - line.trimStart().length;
   const depth = depthOf(lines[index] ?? '');
   const end = lines.findIndex((line, at) => at > index && depthOf(line) <= depth);
   const operands = lines.slice(index + 1, end < 0 ? undefined : end).filter((line) => depthOf(line) === depth + 2);
   const [node, name = ''] = (operands[1] ?? '').trimStart().split(' ', 2);
-  if (node === 'Identifier') checkTable(name, database);
+  return node === 'Identifier' ? name : undefined;
 }
 
 function checkRoot(lines: string[], database: string): void {

@@ -1,5 +1,6 @@
 /** The options of a PostgreSQL source: names of slot and publication, and asset ids that differ from the usual ones. */
 import { SluiceError } from '../../../model/errors.ts';
+import { parseSize } from '../../../model/log.ts';
 import { isGlob } from './catalog.ts';
 
 export interface PostgresqlOptions {
@@ -7,9 +8,13 @@ export interface PostgresqlOptions {
   slot: string;
   /** By table name as people write it (`accounts`, `sales.orders`). */
   assetIds: Record<string, string>;
+  /** Bytes of log that the source's disk has room for; null = not known. */
+  logBudget: number | null;
+  /** The slot is kept through a failover of the source. */
+  failover: boolean;
 }
 
-const allowed = ['publication', 'slot', 'asset_ids'];
+const allowed = ['publication', 'slot', 'asset_ids', 'failover', 'log_budget', 'verify'];
 const slotPattern = /^[a-z0-9_]{1,63}$/;
 const assetPattern = /^[A-Za-z0-9_.$-]{1,128}$/;
 
@@ -43,5 +48,10 @@ export function readOptions(source: string, options: Record<string, unknown>): P
         `An asset id begins with ${source}_ and goes on with letters, digits or any of _ . $ -, 128 in all.`,
       );
   }
-  return { publication, slot, assetIds: assetIds as Record<string, string> };
+  const { failover = false, log_budget: budget = null } = options;
+  if (typeof failover !== 'boolean')
+    return refuse('options.failover is neither true nor false', 'Write failover: true.');
+  const logBudget = typeof budget === 'string' ? parseSize(budget) : budget === null ? null : undefined;
+  if (logBudget === undefined) return refuse('options.log_budget is no size', 'Write e.g. log_budget: 20GB.');
+  return { publication, slot, assetIds: assetIds as Record<string, string>, logBudget, failover };
 }

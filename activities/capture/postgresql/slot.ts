@@ -91,45 +91,69 @@ export async function unpublish(
 export interface Slot {
   confirmed: string;
   active_pid: number | null;
+  /** Why the slot is not one that Sluice could have made, or null. */
+  foreign: string | null;
   /** Why the server gave the slot up, or null. */
   invalid: string | null;
+  /** The log that the slot needs may be removed at any moment. */
+  unreserved: boolean;
   /** Bytes of log that the slot keeps. */
   retained: number;
+  /** Bytes of log that may be written before the slot is given up; null = no limit. */
+  room: number | null;
+  /** Standbys keep the slot too. */
+  failover: boolean;
 }
 
 /** The slot as the server has it, or undefined when there is none. */
 export async function readSlot(client: pg.Client, slot: string): Promise<Slot | undefined> {
-  const { rows } = await client.query<Record<string, string | number | null>>(
-    `SELECT confirmed_flush_lsn::text AS confirmed, active_pid, wal_status, pg_catalog.to_jsonb(s)->>'invalidation_reason' AS reason,
+  const { rows } = await client.query<Record<string, string | number | boolean | null>>(
+    `SELECT coalesce(confirmed_flush_lsn, '0/0')::text AS confirmed, active_pid, wal_status, slot_type, plugin, database, temporary,
+       database IS NOT DISTINCT FROM pg_catalog.current_database() AS here, safe_wal_size::float8 AS room,
+       pg_catalog.to_jsonb(s)->>'invalidation_reason' AS reason, pg_catalog.to_jsonb(s)->>'failover' AS failover,
        coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn), 0)::float8 AS retained
-     FROM pg_catalog.pg_replication_slots s WHERE slot_name = $1 AND slot_type = 'logical' AND database = pg_catalog.current_database()`,
+     FROM pg_catalog.pg_replication_slots s WHERE slot_name = $1`,
     [slot],
   );
   const row = rows[0];
   if (!row) return undefined;
-  const invalid = row.wal_status === 'lost' ? String(row.reason ?? 'its log is gone') : null;
+  const ours = row.slot_type === 'logical' && row.plugin === 'pgoutput' && row.here === true && row.temporary === false;
+  const what = `${row.slot_type}, ${row.plugin ?? 'no plugin'}, database ${row.database ?? 'none'}`;
   return {
     confirmed: String(row.confirmed),
     active_pid: row.active_pid as number | null,
-    invalid,
+    foreign: ours ? null : `${what}${row.temporary ? ', temporary' : ''}`,
+    invalid: row.wal_status === 'lost' ? String(row.reason ?? 'its log is gone') : null,
+    unreserved: row.wal_status === 'unreserved',
     retained: Number(row.retained),
+    room: row.room as number | null,
+    failover: row.failover === 'true',
   };
 }
 
 /** Makes the slot; answers where its stream begins. The publication must be there already: made later, rows are missing. */
-async function createSlot(client: pg.Client, slot: string): Promise<string> {
+async function createSlot(client: pg.Client, slot: string, failover: boolean): Promise<string> {
   const { rows } = await client.query<{ lsn: string }>(
-    `SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput', false)`,
+    `SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput', false${failover ? ', false, true' : ''})`,
     [slot],
   );
   return rows[0]!.lsn;
+}
+
+/** Has standbys keep the slot too, when it was made without. Nobody may read it meanwhile. */
+export async function keepThroughFailover(session: ConnectOptions, client: pg.Client, slot: string): Promise<void> {
+  if ((await readSlot(client, slot))?.failover !== false) return;
+  await freeSlot(client, slot);
+  await withConnection({ ...session, replication: true }, async (sender) => {
+    await sender.query(`ALTER_REPLICATION_SLOT ${quoteName(slot)} (FAILOVER true)`);
+  });
 }
 
 /** Ends whoever reads the slot: a lease's predecessor that still lives must not read, or acknowledge, any more. */
 export async function freeSlot(client: pg.Client, slot: string): Promise<void> {
   for (let tries = 0; tries < 100; tries++) {
     const found = await readSlot(client, slot);
-    if (!found?.active_pid) return;
+    if (!found?.active_pid || found.foreign) return;
     await client.query('SELECT pg_catalog.pg_terminate_backend($1)', [found.active_pid]);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
@@ -141,6 +165,10 @@ export function checkSlot(slot: Slot | undefined, name: string, source: string, 
   const remedy = `Make the copies anew: sluice sources resync ${source}`;
   const place = { source, position };
   if (!slot) throw new SluiceError('slot_lost', `the replication slot ${name} is gone`, remedy, place);
+  if (slot.foreign) {
+    const reason = `the replication slot ${name} is another's now (${slot.foreign})`;
+    throw new SluiceError('slot_lost', reason, `Drop it: SELECT pg_drop_replication_slot('${name}'). ${remedy}`, place);
+  }
   if (slot.invalid)
     throw new SluiceError('slot_lost', `the replication slot ${name} was invalidated: ${slot.invalid}`, remedy, place);
   if (compareLsn(slot.confirmed, position) > 0) {
@@ -153,28 +181,28 @@ export function checkSlot(slot: Slot | undefined, name: string, source: string, 
  * Makes the slot anew. One that is there begins before the publication that was just made, perhaps, and its reader may
  * be somebody else: it is replaced only when it is `ours`.
  */
-export async function makeSlot(client: pg.Client, slot: string, ours: boolean): Promise<string> {
-  if (await readSlot(client, slot)) {
-    if (!ours) {
+export async function makeSlot(client: pg.Client, slot: string, ours: boolean, failover: boolean): Promise<string> {
+  const found = await readSlot(client, slot);
+  if (found) {
+    if (!ours || found.foreign) {
       throw new SluiceError(
         'conflict',
-        `the replication slot ${slot} is there already, and Sluice did not make it`,
+        `the replication slot ${slot} is there already, and Sluice did not make it${found.foreign ? ` (${found.foreign})` : ''}`,
         `Name another one (options.slot), or drop it: SELECT pg_drop_replication_slot('${slot}')`,
       );
     }
     await freeSlot(client, slot);
     await client.query('SELECT pg_catalog.pg_drop_replication_slot($1)', [slot]);
   }
-  return createSlot(client, slot);
+  return createSlot(client, slot, failover);
 }
 
 /** Drops slot and publication; what is not there is no error. */
 export async function dropReplication(client: pg.Client, names: Names): Promise<void> {
   await freeSlot(client, names.slot);
-  await client.query(
-    'SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1',
-    [names.slot],
-  );
+  const slot = await readSlot(client, names.slot);
+  // Somebody else may have made one of this name since.
+  if (slot && !slot.foreign) await client.query('SELECT pg_catalog.pg_drop_replication_slot($1)', [names.slot]);
   await client.query(`DROP PUBLICATION IF EXISTS ${quoteName(names.publication)}`);
 }
 

@@ -1,5 +1,6 @@
 /** PostgreSQL as a source: the parts of this folder behind the interface of ../source.ts. */
 import pg from 'pg';
+import type { LogState } from '../../../model/log.ts';
 import { behindPageHeader, parseLsn } from '../../../model/position.ts';
 import type { Finding } from '../../../model/source.ts';
 import { type TableSchema, tableName } from '../../../model/table.ts';
@@ -11,6 +12,7 @@ import { waitForOpenTransactions } from './barrier.ts';
 import { byTableName, readTables } from './catalog.ts';
 import { type ConnectOptions, withConnection } from './connection.ts';
 import { durablePosition } from './durable.ts';
+import { logState } from './log_state.ts';
 import { MissingValues } from './missing_values.ts';
 import { readOptions } from './options.ts';
 import { PostgresStream } from './postgres_stream.ts';
@@ -21,6 +23,7 @@ import {
   dropReplication,
   flushPosition,
   freeSlot,
+  keepThroughFailover,
   makeSlot,
   publish,
   readSlot,
@@ -66,12 +69,14 @@ export class PostgresSource implements Source {
   }
 
   prepare(connected: Connected, tables: TableSchema[], resume: string | undefined, known: boolean): Promise<string> {
-    const { slot, publication } = names(connected);
+    const { slot, publication, failover } = names(connected);
     return withConnection(session(connected), async (client) => {
       // The publication first: a slot made before it would bring rows in which it does not exist yet.
       await publish(client, publication, tables);
-      if (resume === undefined) return makeSlot(client, slot, known || slot === `sluice_${connected.request.id}`);
+      if (resume === undefined)
+        return makeSlot(client, slot, known || slot === `sluice_${connected.request.id}`, failover);
       checkSlot(await readSlot(client, slot), slot, connected.request.id, resume);
+      if (failover) await keepThroughFailover(session(connected), client, slot);
       return resume;
     });
   }
@@ -99,9 +104,9 @@ export class PostgresSource implements Source {
     );
   }
 
-  retainedBytes(connected: Connected): Promise<number> {
-    const { slot } = names(connected);
-    return withConnection(session(connected), async (client) => (await readSlot(client, slot))?.retained ?? 0);
+  logState(connected: Connected): Promise<LogState> {
+    const { slot, logBudget } = names(connected);
+    return withConnection(session(connected), (client) => logState(client, slot, logBudget));
   }
 
   async openStream(connected: Connected, task: StreamTask): Promise<ChangeStream> {

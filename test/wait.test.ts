@@ -1,0 +1,168 @@
+/** Reading one's own writes: cuts and queries that wait for them, by REST and command line, on real parts. */
+import { spawn } from 'node:child_process';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { withConnection } from '../activities/capture/postgresql/connection.ts';
+import type { CutAnswer, QueryAnswer, SourceAnswer } from '../api/control/shapes.ts';
+import type { Problem } from '../api/problems.ts';
+import { projectFolder } from '../workers/settings.ts';
+import { type ControlStack, startControlStack, until } from './control_stack.ts';
+
+let stack: ControlStack;
+
+beforeAll(async () => {
+  stack = await startControlStack();
+  await sql(`CREATE TABLE public.accounts (id int PRIMARY KEY, name text);
+    CREATE TABLE public.orders (id int PRIMARY KEY, note int);
+    INSERT INTO public.accounts SELECT i, 'name ' || i FROM generate_series(1, 50) i`);
+  const config = { tables: ['accounts', 'orders'], poll_interval: 0.2 };
+  const body = { id: 'shop', type: 'postgresql', connection_string: '${DATABASE_URL}', config };
+  expect((await call('POST', '/api/v1/sources/connect', body)).status).toBe(201);
+  expect((await call('POST', '/api/v1/sources/shop/start')).status).toBe(202);
+}, 120_000);
+
+afterAll(async () => {
+  await stack?.[Symbol.asyncDispose]();
+}, 60_000);
+
+async function sql(text: string): Promise<{ rows: Record<string, string>[] }> {
+  const options = { connectionString: stack.parts.postgres.url, applicationName: 'test' };
+  return await withConnection(options, async (client) => await client.query(text));
+}
+
+async function call<Body = unknown>(
+  method: string,
+  url: string,
+  body?: unknown,
+): Promise<{ status: number; body: Body }> {
+  const sent =
+    body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } };
+  const answer = await fetch(`${stack.api}${url}`, { method, ...sent });
+  return { status: answer.status, body: (await answer.json()) as Body };
+}
+
+const ask = (statement: string, more: object = {}) =>
+  call<QueryAnswer & Problem>('POST', '/api/v1/query', { sql: statement, ...more });
+const cut = async () => (await call<CutAnswer>('GET', '/api/v1/cuts/shop')).body;
+const source = async () => (await call<SourceAnswer>('GET', '/api/v1/sources/shop')).body;
+const position = async () => (await sql('SELECT pg_current_wal_insert_lsn()::text AS lsn')).rows[0]!.lsn!;
+
+function sluice(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+  const file = path.join(projectFolder, 'cli', 'main.ts');
+  const options = { cwd: projectFolder, env: stack.environment };
+  const child = spawn(process.execPath, ['--import', 'tsx', file, ...args], options);
+  const ran = { code: null as number | null, out: '', err: '' };
+  child.stdout.on('data', (bytes) => {
+    ran.out += bytes;
+  });
+  child.stderr.on('data', (bytes) => {
+    ran.err += bytes;
+  });
+  return new Promise((resolve) => child.once('close', (code) => resolve({ ...ran, code })));
+}
+
+describe('a query that waits', () => {
+  it('sees what was there before it, from the very first moment on', async () => {
+    // The snapshot may not even have begun.
+    const { status, body } = await ask('SELECT count() FROM shop_accounts', { wait_for: 'now', timeout: 60 });
+    expect([status, body.rows]).toEqual([200, [[50]]]);
+    expect(body.reached).toMatchObject([{ source: 'shop', position: expect.stringMatching(/^[0-9A-F]+\/[0-9A-F]+$/) }]);
+  }, 90_000);
+
+  it('sees its own writes, every time', async () => {
+    for (let id = 1000; id < 1030; id += 1) {
+      await sql(`INSERT INTO public.accounts VALUES (${id}, 'mine'); UPDATE public.orders SET note = note`);
+      const { body } = await ask(`SELECT count() FROM shop_accounts_current WHERE id = ${id}`, { wait_for: 'now' });
+      expect(body.rows, `account ${id}: ${JSON.stringify(body)}`).toEqual([[1]]);
+    }
+  }, 120_000);
+
+  it('is answered by an idle source too, and when only other tables are written', async () => {
+    await sql('CREATE TABLE public.unpublished (id int)');
+    await sql('INSERT INTO public.unpublished SELECT generate_series(1, 1000)');
+    const at = await position();
+    expect((await ask('SELECT 1 FROM shop_accounts LIMIT 1', { wait_for: at })).status).toBe(200);
+    const { body } = await ask('SELECT 1', { wait_for: 'now' });
+    expect(body.reached?.[0]?.waited_ms).toBeLessThan(10_000);
+  }, 60_000);
+
+  it('that cannot be answered in time says how far the copies are', async () => {
+    const { status, body } = await ask('SELECT count() FROM shop_orders', { wait_for: 'FFFF/0', timeout: 1 });
+    expect([status, body.kind]).toEqual([504, 'timeout']);
+    expect(body.detail).toMatch(/reach FFFF\/0; its stream stands at \S+, and shop_orders is complete up to \S+$/);
+    expect(body.remedy).toContain('--timeout');
+  }, 30_000);
+
+  it('is refused for what is no position, no source, and more than one', async () => {
+    const problem = async (more: object) => {
+      const { status, body } = await ask('SELECT count() FROM shop_orders', more);
+      return [status, body.kind];
+    };
+    expect(await problem({ wait_for: 'yesterday' })).toEqual([422, 'configuration']);
+    expect(await problem({ wait_for: 'now', source: 'nobody' })).toEqual([404, 'not_found']);
+    expect(await problem({ wait_for: 'now', timeout: 0 })).toEqual([422, 'configuration']);
+    expect((await call<Problem>('GET', '/api/v1/cuts/nobody')).status).toBe(404);
+  }, 30_000);
+
+  it('is asked for by the command line too', async () => {
+    await sql(`INSERT INTO public.orders VALUES (1, 1)`);
+    const right = await sluice('query', '--wait-for', 'now', 'SELECT count() AS n FROM shop_orders');
+    expect(right).toMatchObject({ code: 0, out: 'n\n1\n(1 row)\n' });
+    const late = await sluice('query', '--wait-for', 'FFFF/0', '--timeout', '0.5', 'SELECT count() FROM shop_orders');
+    expect(late).toMatchObject({ code: 1, out: '' });
+    expect(late.err).toContain('its stream stands at');
+    expect((await sluice('query', '--wait-for', 'now', '--timeout', 'x', 'SELECT 1')).code).toBe(2);
+    const shown = await sluice('cuts', 'shop');
+    expect(shown.out).toMatch(/^accounts +streaming +complete +[0-9A-F]+\/[0-9A-F]+$/m);
+    expect(shown.out).toContain('shop: all is complete up to ');
+  }, 60_000);
+});
+
+describe('a cut', () => {
+  it('is told by table, and follows', async () => {
+    const before = await cut();
+    expect(before).toMatchObject({ source: 'shop', complete: true, status: 'streaming' });
+    expect(before.tables.map(({ asset_id, complete }) => [asset_id, complete])).toEqual([
+      ['shop_accounts', true],
+      ['shop_orders', true],
+    ]);
+    await sql(`INSERT INTO public.orders VALUES (2, 2)`);
+    await ask('SELECT 1', { wait_for: 'now' });
+    const after = await cut();
+    expect(after.position).not.toBe(before.position);
+    expect(Date.parse(after.committed_at!)).toBeGreaterThan(Date.parse(before.committed_at!));
+    const paths = (await call<{ paths: object }>('GET', '/openapi.json')).body.paths;
+    expect(Object.keys(paths)).toContain('/api/v1/cuts/{source}');
+  }, 30_000);
+
+  it('ends where a table failed; its neighbours are still answered', async () => {
+    await sql(`ALTER TABLE public.orders DROP CONSTRAINT orders_pkey; INSERT INTO public.orders VALUES (3, 3)`);
+    await until(source, (one) => one.tables.some((table) => table.status === 'failed'));
+    await sql(`INSERT INTO public.accounts VALUES (5000, 'after')`);
+    const neighbour = await ask('SELECT count() FROM shop_accounts WHERE id = 5000', { wait_for: 'now' });
+    expect([neighbour.status, neighbour.body.rows]).toEqual([200, [[1]]]);
+    const failed = await ask('SELECT count() FROM shop_orders', { wait_for: 'now' });
+    expect([failed.status, failed.body.kind]).toEqual([409, 'conflict']);
+    expect(failed.body.detail).toContain('the table orders has failed');
+    const now = await cut();
+    expect(now.complete).toBe(false);
+    expect(now.tables.map(({ table, complete }) => [table, complete])).toEqual([
+      ['accounts', true],
+      ['orders', false],
+    ]);
+    expect(now.position).toBe(now.tables[1]!.position);
+    expect(now.position).not.toBe(now.tables[0]!.position);
+  }, 60_000);
+
+  it('stays while the source is paused, and nobody waits in vain', async () => {
+    expect((await call('POST', '/api/v1/sources/shop/pause')).status).toBe(202);
+    const { status, body } = await ask('SELECT count() FROM shop_accounts', { wait_for: 'now' });
+    expect([status, body.kind]).toEqual([409, 'conflict']);
+    expect(body.remedy).toContain('sluice sources start shop');
+    // The log is watched while nobody reads it, and the slot keeps it.
+    const paused = await until(source, (one) => one.log !== null);
+    expect(paused.log!.retained_bytes).toBeGreaterThanOrEqual(0);
+    const metrics = await (await fetch(`${stack.api}/metrics`)).text();
+    expect(metrics).toMatch(/^sluice_slot_retained_bytes\{source="shop"\} \d+$/m);
+  }, 60_000);
+});
