@@ -2,7 +2,9 @@
 import {
   Client,
   Connection,
+  defaultGrpcRetryOptions,
   isGrpcServiceError,
+  makeGrpcRetryInterceptor,
   QueryNotRegisteredError,
   QueryRejectedError,
   type WithStartWorkflowOperation,
@@ -20,11 +22,30 @@ export const deadlines = { connect: 5_000, query: 2_000, update: 10_000, call: 5
 
 export type TemporalSettings = Pick<Settings, 'temporalAddress' | 'temporalNamespace'>;
 
+/** Of gRPC. */
+const resourceExhausted = 8;
+
+/**
+ * How calls are tried again. A server takes one query at a time of a flow that has work to do
+ * (`history.MaxBufferedQueryCount`), and calls the second one's case exhausted resources: with the usual pause of one
+ * to two seconds, that is all of a query's deadline.
+ */
+export const retries = [
+  makeGrpcRetryInterceptor(
+    defaultGrpcRetryOptions({
+      initialIntervalMs: ({ code, details }) => {
+        if (code !== resourceExhausted) return 100;
+        return /query buffer/.test(details) ? 20 : 1_000;
+      },
+    }),
+  ),
+];
+
 /** A client; close it by `client.connection.close()`. Errors: `temporal_unreachable`. */
 export async function connectTemporal(settings: TemporalSettings): Promise<Client> {
   const { temporalAddress: address, temporalNamespace: namespace } = settings;
   try {
-    const connection = await Connection.connect({ address, connectTimeout: deadlines.connect });
+    const connection = await Connection.connect({ address, connectTimeout: deadlines.connect, interceptors: retries });
     return new Client({ connection, namespace });
   } catch (error) {
     throw unreachable(`Temporal does not answer at ${address}`, error);

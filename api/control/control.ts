@@ -5,6 +5,7 @@
 import { Client, Connection } from '@temporalio/client';
 import { ClickHouse } from '../../activities/load/clickhouse.ts';
 import { readSettings, type Settings } from '../../workers/settings.ts';
+import { retries } from '../../workers/temporal_client.ts';
 
 export interface Control extends AsyncDisposable {
   settings: Settings;
@@ -15,7 +16,11 @@ export interface Control extends AsyncDisposable {
 
 /** Makes the clients. Connects at first use, so it works while the other side is still away. */
 export function openControl(settings: Settings = readSettings()): Control {
-  const connection = Connection.lazy({ address: settings.temporalAddress, connectTimeout: 2_000 });
+  const connection = Connection.lazy({
+    address: settings.temporalAddress,
+    connectTimeout: 2_000,
+    interceptors: retries,
+  });
   const temporal = new Client({ connection, namespace: settings.temporalNamespace });
   const clickhouse = new ClickHouse({
     url: settings.clickhouseUrl,

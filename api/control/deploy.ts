@@ -7,15 +7,7 @@ import type { DeploymentFile } from '../../workers/deployment_files.ts';
 import { createLog } from '../../workers/log.ts';
 import { registerSearchAttributes } from '../../workers/namespace.ts';
 import type { Control } from './control.ts';
-import {
-  differencesOf,
-  isOurs,
-  markOf,
-  stateDifferences,
-  stateOf,
-  wantedSchedule,
-  wantedState,
-} from './deployment_schedule.ts';
+import { differencesOf, isOurs, markOf, stateOf, wantedSchedule, wantedState } from './deployment_schedule.ts';
 import type { Difference } from './deployment_shapes.ts';
 import { call, checkTimes, findSchedule, listSchedules } from './schedules.ts';
 import { registered } from './sources.ts';
@@ -104,9 +96,7 @@ function stepFor(control: Control, file: DeploymentFile, current: ScheduleDescri
     return { change, apply: async () => void (await call(control, name, create)) };
   }
   if (!isOurs(current)) throw foreign(file);
-  const now = stateOf(current);
-  const state = wantedState(deployment, now);
-  change.differences = [...differencesOf(current, wanted), ...stateDifferences(now, state)];
+  change.differences = differencesOf(current, wanted, wantedState(deployment, stateOf(current)));
   if (change.differences.length === 0) return { change };
   change.action = 'update';
   // The state is read again: what people paused while this went on stays paused.

@@ -11,9 +11,9 @@ import { SluiceError } from '../../model/errors.ts';
 import { formatInstant, parseInstant } from '../../model/instant.ts';
 import { flowNames } from '../../model/messages.ts';
 import { type Control, workflowUrl } from './control.ts';
-import { attributesOf, inputOf, memoOf, summaryOf } from './deployment_schedule.ts';
+import { attributesOf, definitionOf, inputOf, memoOf, summaryOf } from './deployment_schedule.ts';
 import type { BackfillBody, DeploymentAnswer, StartedAnswer } from './deployment_shapes.ts';
-import { definitionOf, getDeployment, ownSchedule } from './deployments.ts';
+import { getDeployment, ownSchedule } from './deployments.ts';
 import { call } from './schedules.ts';
 import { getSource } from './sources.ts';
 import { bounded, type Flow, requireWorker, startFlow } from './temporal.ts';
@@ -66,13 +66,15 @@ export async function backfillDeployment(control: Control, name: string, body: B
     throw new SluiceError('configuration', reason, `Run it once: npx sluice run ${name}`);
   }
   const { from, to } = readStretch(body);
-  await Promise.all([requireWorker(control), requireWorkerOf(control, deployment)]);
+  await requireWorkerOf(control, deployment);
   const input: BackfillRequest = { deployment: name, from, to, only_missing: body.only_missing };
   return await startRun(control, name, {
     type: flowNames.backfill,
     id: `${backfillWorkflowId(name)}/${from}_${to}`,
     input,
     summary: `Backfill of ${name} [${from}, ${to})`,
+    // Its runs are its children, and are run where it is.
+    taskQueue: deployment.task_queue,
   });
 }
 

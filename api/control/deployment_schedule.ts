@@ -20,6 +20,8 @@ import {
   type Deployment,
   type DeploymentSchedule,
   deployableFlow,
+  type OverlapPolicy,
+  overlapPolicies,
   scheduledWorkflowId,
 } from '../../model/deployment.ts';
 import { formatDuration, parseDuration } from '../../model/duration.ts';
@@ -118,6 +120,26 @@ export function definitionIn(schedule: Pick<ScheduleDescription, 'action'>): Dep
   return definitionShape.safeParse(schedule.action.memo?.[memoKey]).data;
 }
 
+/** What was deployed; where somebody has taken that out, what the schedule itself says. */
+export function definitionOf(schedule: ScheduleDescription): Deployment {
+  const known = definitionIn(schedule);
+  if (known !== undefined) return known;
+  const { scheduleId: name, action, policies, spec } = schedule;
+  const { deployment: _, ...parameters } = (action.args?.[0] ?? {}) as Record<string, unknown>;
+  const overlap = policies.overlap?.toLowerCase() as OverlapPolicy;
+  return {
+    name,
+    description: '',
+    flow: action.workflowType,
+    schedule: scheduleIn(spec),
+    parameters,
+    tags: [],
+    task_queue: action.taskQueue,
+    overlap: overlapPolicies.includes(overlap) ? overlap : 'buffer_all',
+    catchup_window: formatDuration(policies.catchupWindow / 1000),
+  };
+}
+
 /**
  * Whether the schedule is to be paused: what the file says; without a word in the file as it is now. A schedule without
  * times is always paused, and what only was for that reason is resumed when it gets some.
@@ -131,14 +153,14 @@ export function wantedState(deployment: Deployment, current?: ScheduleState): Sc
   return isFree ? { paused: false, note: current?.paused === false ? current.note : '' } : current;
 }
 
-/** What `wantedState` would change. */
-export function stateDifferences(now: ScheduleState, wanted: ScheduleState): Difference[] {
-  if (now.paused !== wanted.paused) return [{ field: 'paused', from: now.paused, to: wanted.paused }];
-  return now.note === wanted.note ? [] : [{ field: 'note', from: now.note, to: wanted.note }];
-}
-
 export function stateOf({ state }: Pick<ScheduleDescription, 'state'>): ScheduleState {
   return { paused: state.paused, note: state.note ?? '' };
+}
+
+function scheduleIn(spec: ScheduleDescription['spec']): DeploymentSchedule[] {
+  const intervals = (spec.intervals ?? []).map(({ every }) => ({ interval: formatDuration(every / 1000) }));
+  const timezone = spec.timezone || 'UTC';
+  return [...intervals, ...(spec.calendars ?? []).map((calendar) => ({ cron: calendarText(calendar), timezone }))];
 }
 
 function specOf(schedule: DeploymentSchedule[]): ScheduleDescription['spec'] {
@@ -179,14 +201,31 @@ type Comparable = Pick<ScheduleDescription, 'spec' | 'action' | 'policies'> & {
 };
 
 /** What differs, field by field, between a schedule as it is and as it is wanted. */
-export function differencesOf(current: ScheduleDescription, wanted: WantedSchedule): Difference[] {
-  const { typedSearchAttributes, state, ...rest } = current;
-  const pairs = typedSearchAttributes.getAll();
-  const before = factsOf({ ...rest, typedSearchAttributes: pairs, remainingActions: state.remainingActions });
-  const found = compare(before, factsOf(wanted));
+export function differencesOf(
+  current: ScheduleDescription,
+  wanted: WantedSchedule,
+  state: ScheduleState,
+): Difference[] {
+  const { typedSearchAttributes, state: currentState, ...rest } = current;
+  const { remainingActions } = currentState;
+  const before = factsOf({ ...rest, typedSearchAttributes: typedSearchAttributes.getAll(), remainingActions });
+  const found = [...compare(before, factsOf(wanted)), ...stateDifferences(stateOf(current), state)];
   if (found.length > 0) return found;
-  // The same runs at the same times, in other words: `60m` for `1h`, or another description.
+  // The same runs at the same times, in other words: `60m` for `1h`.
   return compare((current.action.memo?.[memoKey] ?? {}) as Facts, wanted.action.memo?.[memoKey] as Facts);
+}
+
+/** What somebody has changed since it was deployed. `taskQueue` is the one of this installation. */
+export function driftOf(schedule: ScheduleDescription, taskQueue: string): Difference[] {
+  const deployment = definitionIn(schedule);
+  if (deployment === undefined) return [{ field: 'definition', from: null, to: 'as in its file' }];
+  const state = wantedState(deployment, stateOf(schedule));
+  return differencesOf(schedule, wantedSchedule(deployment, taskQueue), state);
+}
+
+function stateDifferences(now: ScheduleState, wanted: ScheduleState): Difference[] {
+  if (now.paused !== wanted.paused) return [{ field: 'paused', from: now.paused, to: wanted.paused }];
+  return now.note === wanted.note ? [] : [{ field: 'note', from: now.note, to: wanted.note }];
 }
 
 function compare(before: Facts, after: Facts): Difference[] {

@@ -4,19 +4,9 @@ import { type ScheduleDescription, type WorkflowExecutionInfo, WorkflowFailedErr
 import { defineSearchAttributeKey } from '@temporalio/common';
 import { searchAttributes } from '../../flows/searchAttributes.ts';
 import { type Deployment, deployableFlow } from '../../model/deployment.ts';
-import { formatDuration } from '../../model/duration.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import { type Control, scheduleUrl, workflowUrl } from './control.ts';
-import {
-  definitionIn,
-  differencesOf,
-  isOurs,
-  notes,
-  stateDifferences,
-  stateOf,
-  wantedSchedule,
-  wantedState,
-} from './deployment_schedule.ts';
+import { definitionOf, driftOf, isOurs, notes, stateOf } from './deployment_schedule.ts';
 import type { DeploymentAnswer, DeploymentRun } from './deployment_shapes.ts';
 import { call, findSchedule, listSchedules, timesBetween } from './schedules.ts';
 import { bounded, failureOf } from './temporal.ts';
@@ -94,34 +84,12 @@ export async function startDeployment(control: Control, name: string): Promise<v
   await call(control, name, (handle) => handle.unpause(notes.pipelineAgain));
 }
 
-/** What was deployed, or what can be told from the schedule where somebody has taken that out. */
-export function definitionOf(schedule: ScheduleDescription): Deployment {
-  const known = definitionIn(schedule);
-  if (known !== undefined) return known;
-  const [input] = (schedule.action.args ?? []) as [Record<string, unknown>?];
-  const { deployment: _, ...parameters } = input ?? {};
-  return {
-    name: schedule.scheduleId,
-    description: '',
-    flow: schedule.action.workflowType,
-    schedule: [],
-    parameters,
-    tags: [],
-    overlap: 'buffer_all',
-    catchup_window: formatDuration(schedule.policies.catchupWindow / 1000),
-  };
-}
-
 async function describeDeployment(control: Control, schedule: ScheduleDescription): Promise<DeploymentAnswer> {
   const { settings } = control;
   const deployment = definitionOf(schedule);
   const [runs, missed] = await Promise.all([runsOf(control, deployment), missedRuns(control, schedule, deployment)]);
   const state = stateOf(schedule);
   const { paused: _, ...definition } = deployment;
-  const drift = [
-    ...differencesOf(schedule, wantedSchedule(deployment, settings.taskQueue)),
-    ...stateDifferences(state, wantedState(deployment, state)),
-  ];
   return {
     ...definition,
     task_queue: schedule.action.taskQueue,
@@ -132,7 +100,7 @@ async function describeDeployment(control: Control, schedule: ScheduleDescriptio
     last_runs: runs.slice(0, shownRuns),
     last_error: await lastError(control, deployment, runs),
     missed,
-    drift,
+    drift: driftOf(schedule, settings.taskQueue),
     position: null,
     url: scheduleUrl(settings, deployment.name),
   };
@@ -200,15 +168,16 @@ async function missedRuns(
 }
 
 /**
- * From the run before the first missing one to the last missing one. Temporal counts them and remembers only the last
- * ten that it made: what was missed before those lies anywhere since the schedule was made.
+ * From the run before the first missing one to the last missing one. Temporal counts them, and remembers only the last
+ * ten that it made: what is not missing between those lies anywhere since the schedule was made.
  */
 async function missedStretch(control: Control, { scheduleId, info }: ScheduleDescription): Promise<[Date, Date]> {
   const made = info.recentActions.map((action) => action.scheduledAt.getTime()).sort((a, b) => a - b);
-  const now = new Date();
-  const due = made[0] === undefined ? [] : await timesBetween(control, scheduleId, new Date(made[0]), now);
+  const [first, last] = [made[0], made.at(-1)];
+  if (first === undefined || last === undefined) return [info.createdAt, new Date()];
+  const due = await timesBetween(control, scheduleId, new Date(first), new Date(last));
   const missing = due.map((time) => time.getTime()).filter((time) => !made.includes(time));
-  const [first, last] = [missing[0], missing.at(-1)];
-  if (first === undefined || last === undefined) return [info.createdAt, now];
-  return [new Date(made.findLast((time) => time < first) ?? info.createdAt), new Date(last)];
+  if (missing.length === 0) return [info.createdAt, new Date()];
+  const before = made.findLast((time) => time < missing[0]!) ?? first;
+  return [new Date(before), new Date(missing.at(-1)!)];
 }

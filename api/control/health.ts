@@ -2,7 +2,9 @@
 import { loadavg } from 'node:os';
 import { asSluiceError } from '../../model/errors.ts';
 import type { Control } from './control.ts';
-import { isFailing } from './pipeline.ts';
+import type { DeploymentAnswer } from './deployment_shapes.ts';
+import { listDeployments } from './deployments.ts';
+import { isFailing, isFailingDeployment } from './pipeline.ts';
 import type { HealthAnswer, SourceAnswer } from './shapes.ts';
 import { listSources } from './sources.ts';
 import { requireWorker } from './temporal.ts';
@@ -21,9 +23,11 @@ export async function checkHealth(control: Control): Promise<HealthAnswer> {
     requireWorker(control).then(() => true, note('worker')),
   ]);
   const sources = answers ? (await listSources(control).catch(note('sources'))) || [] : [];
+  const deployments = answers ? (await listDeployments(control).catch(note('deployments'))) || [] : [];
   const temporal = !rename(problems, 'temporal_unreachable', 'temporal');
   const worker = temporal && answers && !rename(problems, 'no_worker', 'worker');
   for (const source of sources) problems.push(...sourceProblems(source));
+  for (const deployment of deployments) problems.push(...deploymentProblems(deployment));
   const down = !clickhouse || !worker;
   return {
     status: down ? 'down' : problems.length > 0 ? 'degraded' : 'ok',
@@ -55,4 +59,9 @@ function sourceProblems(source: SourceAnswer): Problem[] {
     table.error ? [{ check: `${check}.${table.table}`, ...table.error }] : [],
   );
   return [...(source.last_error ? [{ check, ...source.last_error }] : []), ...tables, ...alarms];
+}
+
+function deploymentProblems(deployment: DeploymentAnswer): Problem[] {
+  const { name, last_error: error } = deployment;
+  return error && isFailingDeployment(deployment) ? [{ check: `deployments.${name}`, ...error }] : [];
 }

@@ -11,17 +11,28 @@ import { searchAttributes } from '../../flows/searchAttributes.ts';
 import type { DeploymentSchedule } from '../../model/deployment.ts';
 import { parseDuration } from '../../model/duration.ts';
 import { SluiceError } from '../../model/errors.ts';
+import { deadlines } from '../../workers/temporal_client.ts';
 import type { Control } from './control.ts';
 import { bounded } from './temporal.ts';
 
+/**
+ * Milliseconds for each look at a schedule. One of some hundred gets lost inside Temporal, which notices after five
+ * seconds; the next one is answered at once.
+ */
+const looks = [1_000, 2_000, deadlines.update];
+
 /** A schedule as it is; undefined when there is none of that id. */
 export async function findSchedule(control: Control, id: string): Promise<ScheduleDescription | undefined> {
-  try {
-    return await call(control, id, (handle) => handle.describe());
-  } catch (error) {
-    if (error instanceof SluiceError && error.kind === 'not_found') return undefined;
-    throw error;
+  for (const [index, deadline] of looks.entries()) {
+    try {
+      return await call(control, id, (handle) => handle.describe(), deadline);
+    } catch (error) {
+      const kind = error instanceof SluiceError ? error.kind : 'unexpected';
+      if (kind === 'not_found') return undefined;
+      if (kind !== 'timeout' || index === looks.length - 1) throw error;
+    }
   }
+  return undefined;
 }
 
 /** Does something with one schedule. Errors: `not_found`, `conflict`, `configuration`, `temporal_unreachable`. */
@@ -29,14 +40,16 @@ export async function call<Answer>(
   control: Control,
   id: string,
   use: (handle: ScheduleHandle) => Promise<Answer>,
+  deadline: number = deadlines.update,
 ): Promise<Answer> {
-  return await bounded(control, `the schedule ${id}`, async () => {
+  const safely = async () => {
     try {
       return await use(control.temporal.schedule.getHandle(id));
     } catch (error) {
       throw scheduleError(error, id);
     }
-  });
+  };
+  return await bounded(control, `the schedule ${id}`, safely, deadline);
 }
 
 /**

@@ -83,11 +83,16 @@ function startOptions(control: Control, flow: Flow) {
   };
 }
 
-/** A call to Temporal itself, under the deadline of queries. */
-export async function bounded<Answer>(control: Control, what: string, call: () => Promise<Answer>): Promise<Answer> {
+/** A call to Temporal itself, under the deadline of queries unless told otherwise. */
+export async function bounded<Answer>(
+  control: Control,
+  what: string,
+  call: () => Promise<Answer>,
+  deadline: number = deadlines.query,
+): Promise<Answer> {
   return await explained(control, async () => {
     try {
-      return await control.temporal.withDeadline(Date.now() + deadlines.query, call);
+      return await control.temporal.withDeadline(Date.now() + deadline, call);
     } catch (error) {
       throw flowError(error, what);
     }
