@@ -35,7 +35,7 @@ export function addRuns(program: Command, done: Done): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  $ npx sluice backfill assets --from 2026-01-01 --to 2026-02-01 --only-missing\n  $ npx sluice backfill postgres_main --table accounts --table transactions',
+      '\nExamples:\n  $ npx sluice backfill assets --from 2026-01-01 --to 2026-01-02 --only-missing\n  $ npx sluice backfill postgres_main --table accounts --table transactions',
     )
     .action(async (name: string, options: BackfillFlags, command: Command) => {
       const start = backfillOf(name, options);
@@ -58,7 +58,7 @@ function backfillOf(name: string, { from, to, onlyMissing, table }: BackfillFlag
     const body = { from, to, only_missing: Boolean(onlyMissing) };
     return (control: Control) => backfillDeployment(control, name, body);
   }
-  const remedy = `Write \`sluice backfill ${name} --from 2026-01-01 --to 2026-02-01\` for a deployment, or \`--table accounts\` for a source.`;
+  const remedy = `Write \`sluice backfill ${name} --from 2026-01-01 --to 2026-01-02\` for a deployment, or \`--table accounts\` for a source.`;
   throw new SluiceError('configuration', 'a backfill needs --from and --to, or --table', remedy);
 }
 

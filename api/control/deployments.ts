@@ -2,6 +2,7 @@
 
 import { type ScheduleDescription, type WorkflowExecutionInfo, WorkflowFailedError } from '@temporalio/client';
 import { defineSearchAttributeKey } from '@temporalio/common';
+import { keptPosition } from '../../activities/extract/records.ts';
 import { searchAttributes } from '../../flows/searchAttributes.ts';
 import { type Deployment, deployableFlow } from '../../model/deployment.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
@@ -87,7 +88,11 @@ export async function startDeployment(control: Control, name: string): Promise<v
 async function describeDeployment(control: Control, schedule: ScheduleDescription): Promise<DeploymentAnswer> {
   const { settings } = control;
   const deployment = definitionOf(schedule);
-  const [runs, missed] = await Promise.all([runsOf(control, deployment), missedRuns(control, schedule, deployment)]);
+  const [runs, missed, position] = await Promise.all([
+    runsOf(control, deployment),
+    missedRuns(control, schedule, deployment),
+    positionOf(control, deployment),
+  ]);
   const state = stateOf(schedule);
   const { paused: _, ...definition } = deployment;
   return {
@@ -101,7 +106,7 @@ async function describeDeployment(control: Control, schedule: ScheduleDescriptio
     last_error: await lastError(control, deployment, runs),
     missed,
     drift: driftOf(schedule, settings.taskQueue),
-    position: null,
+    position,
     url: scheduleUrl(settings, deployment.name),
   };
 }
@@ -136,6 +141,13 @@ function runShape(control: Control, name: string, info: WorkflowExecutionInfo): 
     started_at: startTime.toISOString(),
     closed_at: closeTime?.toISOString() ?? null,
   };
+}
+
+/** Where the next scheduled run begins; null before the first, and while ClickHouse cannot be asked. */
+async function positionOf({ clickhouse }: Control, { name, flow }: Deployment): Promise<string | null> {
+  if (!deployableFlow(flow)?.intervals) return null;
+  const kept = await keptPosition(clickhouse, name).catch(() => undefined);
+  return kept?.position || null;
 }
 
 /** Why the newest run that has ended did not end well. */
