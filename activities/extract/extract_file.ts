@@ -3,19 +3,22 @@ import path from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { Context } from '@temporalio/activity';
 import { noEffects } from '../../model/batch.ts';
+import type { ExtractRequest } from '../../model/extract.ts';
 import { formatInstant, parseInstant } from '../../model/instant.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
 import { createOwnTables, saveSchema } from '../load/batches.ts';
+import type { ClickHouse } from '../load/clickhouse.ts';
+import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { AssetApi } from './asset_api.ts';
 import { assetTable, assetVersion, makeAssetCopy } from './asset_copy.ts';
 import { csvColumns, csvLine, fieldsOf, findFault } from './asset_row.ts';
 import { AssetWalk, type Found } from './asset_walk.ts';
-import type { ExtractActivities, ExtractedFile, ExtractRun } from './contract.ts';
+import type { ExtractActivities, ExtractedFile, ExtractPlan } from './contract.ts';
 import { CsvFile, type CsvSummary, removeDrafts } from './csv_file.ts';
 import { loadCsv } from './load_csv.ts';
 import { fileBase, fileName, noteFile } from './manifest.ts';
 import { readReference, resolveOutgoing } from './outgoing.ts';
-import { keptPosition, recordExtract } from './records.ts';
+import { type ExtractRecord, keptPosition, recordExtract } from './records.ts';
 
 /** Rows after which a file ends, at the end of an instant. */
 const fileRows = 200_000;
@@ -30,63 +33,75 @@ type Input = Parameters<ExtractActivities['extractFile']>[0];
 
 /** See ExtractActivities.extractFile. */
 export async function extractFile(context: CaptureContext, assetData: string, input: Input): Promise<ExtractedFile> {
-  const { deployment, api_url, token, page_size } = input.request;
   const activity = Context.current();
-  const folder = path.join(assetData, deployment);
   const progress = { stage: 'asks', requests: 0, rows: 0 };
   const beat = setInterval(() => activity.heartbeat({ ...progress }), 1000);
-  const api = new AssetApi({
-    url: resolveOutgoing(api_url),
-    token: token === undefined ? undefined : readReference(token),
-    pageSize: page_size,
-    signal: activity.cancellationSignal,
-    onWait: (text) => {
-      progress.stage = text;
-    },
-  });
-  const walk = new AssetWalk(api, {
-    since: instantOf(input.since),
-    until: instantOf(input.plan.to),
-    pageSize: page_size,
-    ...(input.number === 1 && input.plan.etag !== '' ? { etag: input.plan.etag } : {}),
-  });
-  await removeDrafts(folder, fileBase(input));
-  if (input.plan.kind === 'rows' && input.number === 1) {
-    const early = Number(instantOf(input.plan.to) / 1_000_000n) + settling - Date.now();
-    if (early > 0) await activity.sleep(Math.min(early, settling));
+  try {
+    const folder = path.join(assetData, input.request.deployment);
+    await removeDrafts(folder, fileBase(input));
+    await settle(activity, input);
+    return await extract(context, activity, input, folder, progress);
+  } catch (error) {
+    throw activityError(error, { source: input.request.deployment });
+  } finally {
+    clearInterval(beat);
   }
+}
+
+async function settle(activity: Context, { plan, number }: Input): Promise<void> {
+  if (plan.kind !== 'rows' || number !== 1) return;
+  const early = Number(instantOf(plan.to) / 1_000_000n) + settling - Date.now();
+  if (early > 0) await activity.sleep(Math.min(early, settling));
+}
+
+interface Progress {
+  stage: string;
+  requests: number;
+  rows: number;
+}
+
+async function extract(
+  context: CaptureContext,
+  activity: Context,
+  input: Input,
+  folder: string,
+  progress: Progress,
+): Promise<ExtractedFile> {
+  const api = openApi(activity, input.request, (text) => {
+    progress.stage = text;
+  });
   let file: CsvFile | undefined;
   const begun = performance.now();
   try {
-    const pulled = await pull(
-      walk,
-      async () => {
-        file ??= await CsvFile.create(folder, fileName(input, input.number));
-        return file;
-      },
-      (at, row) => assetVersion(at < 0n ? 0n : at, input.started, (input.number - 1) * fileRows + row),
-      () => {
-        Object.assign(progress, { stage: 'pulls', requests: api.requests, rows: file?.rows ?? 0 });
-      },
-    );
+    const walk = new AssetWalk(api, {
+      since: instantOf(input.since),
+      until: instantOf(input.plan.to),
+      pageSize: input.request.page_size,
+      ...(input.number === 1 && input.plan.etag !== '' ? { etag: input.plan.etag } : {}),
+    });
+    const next = await pull(walk, input, async () => {
+      Object.assign(progress, { stage: 'pulls', requests: api.requests, rows: file?.rows ?? 0 });
+      file ??= await CsvFile.create(folder, fileName(input, input.number));
+      return file;
+    });
     const summary = await file?.finish();
     progress.stage = 'loads';
-    return await load(context, input, {
-      folder,
-      file,
-      summary,
-      walk,
-      pulled,
-      requests: api.requests,
-      fill: performance.now() - begun,
-    });
-  } catch (error) {
-    throw activityError(error, { source: deployment });
+    const pulled = { file, summary, walk, next, milliseconds: Math.round(performance.now() - begun) };
+    return { ...(await loadAndRecord(context, activity, input, folder, pulled)), requests: api.requests };
   } finally {
-    clearInterval(beat);
     await file?.close();
     await api.close();
   }
+}
+
+function openApi(activity: Context, request: ExtractRequest, onWait: (text: string) => void): AssetApi {
+  return new AssetApi({
+    url: resolveOutgoing(request.api_url),
+    token: request.token === undefined ? undefined : readReference(request.token),
+    pageSize: request.page_size,
+    signal: activity.cancellationSignal,
+    onWait,
+  });
 }
 
 function instantOf(text: string): bigint {
@@ -97,12 +112,8 @@ function instantOf(text: string): bigint {
  * Writes what the walk hands out, until the interval ends or the file is full. Answers where the next file begins, or
  * undefined. A file ends between two instants, so that the next one can begin there without knowing this one.
  */
-async function pull(
-  walk: AssetWalk,
-  open: () => Promise<CsvFile>,
-  versionOf: (at: bigint, row: number) => bigint,
-  onPage: () => void,
-): Promise<bigint | undefined> {
+async function pull(walk: AssetWalk, input: Input, open: () => Promise<CsvFile>): Promise<bigint | undefined> {
+  const rowsBefore = (input.number - 1) * fileRows;
   let held: Found[] = [];
   for (;;) {
     const found = await walk.next();
@@ -111,61 +122,62 @@ async function pull(
     if (certain.length > 0) {
       const file = await open();
       for (const one of certain) {
-        const fields = fieldsOf(one, versionOf(one.at ?? 0n, file.rows));
+        const version = assetVersion(
+          one.at !== undefined && one.at > 0n ? one.at : 0n,
+          input.started,
+          rowsBefore + file.rows,
+        );
+        const fields = fieldsOf(one, version);
         await file.writeRow(csvLine(fields), findFault(fields) !== undefined);
       }
       held = found ? held.filter(({ at }) => at !== undefined && at >= walk.reached) : [];
       if (found && file.rows >= fileRows) return walk.reached;
     }
-    onPage();
     if (!found) return undefined;
   }
 }
 
 interface Pulled {
-  folder: string;
   file: CsvFile | undefined;
   summary: CsvSummary | undefined;
   walk: AssetWalk;
   /** Where the next file begins; undefined at the end of the interval. */
-  pulled: bigint | undefined;
-  requests: number;
-  /** Milliseconds that pulling took. */
-  fill: number;
+  next: bigint | undefined;
+  milliseconds: number;
 }
 
 /** Loads the file and records it; at the end of the interval that too. */
-async function load(context: CaptureContext, input: Input, done: Pulled): Promise<ExtractedFile> {
-  const { request, number, started } = input;
-  const { file, summary, pulled } = done;
-  const activity = Context.current();
-  const table = assetTable(request.deployment);
+async function loadAndRecord(
+  context: CaptureContext,
+  activity: Context,
+  input: Input,
+  folder: string,
+  pulled: Pulled,
+): Promise<Omit<ExtractedFile, 'requests'>> {
+  const { request, number, plan } = input;
+  const { file, summary, next } = pulled;
   const sink = context.sink('snapshot');
-  if (number === 1) await makeCopy(context, input);
+  if (number === 1) await makeCopy(sink, request.deployment);
   const begun = performance.now();
-  let effects = noEffects();
-  if (file && summary) {
-    const id = `${request.deployment}/${started}/${number}/${activity.info.attempt}`;
-    effects = await loadCsv({ sink, table, file, summary, id });
-  }
-  const complete = pulled === undefined;
-  const workflow = {
-    id: activity.info.workflowExecution?.workflowId ?? '',
-    run_id: activity.info.workflowExecution?.runId ?? '',
-  };
-  const { kind, from, to } = input.plan;
+  const id = `${request.deployment}/${input.started}/${number}/${activity.info.attempt}`;
+  const table = assetTable(request.deployment);
+  const effects = file && summary ? await loadCsv({ sink, table, file, summary, id }) : noEffects();
+  const { workflowId = '', runId = '' } = activity.info.workflowExecution ?? {};
+  const { kind, from, to } = plan;
+  const workflow = { id: workflowId, run_id: runId };
   const manifest = { deployment: request.deployment, kind, from, to, workflow, columns: csvColumns };
-  await noteFile(done.folder, manifest, fileBase(input), summary, complete);
-  const durations = { fill: Math.round(done.fill), resolve: 0, write: Math.round(performance.now() - begun) };
-  const records = await record(context, input, { ...done, effects, durations });
+  await noteFile(folder, manifest, fileBase(input), summary, next === undefined);
+  const durations = { fill: pulled.milliseconds, resolve: 0, write: Math.round(performance.now() - begun) };
+  const hash = await record(sink.clickhouse, activity, input, pulled, { effects, durations });
+  const { position } = await keptPosition(sink.clickhouse, request.deployment);
   return {
     file: summary?.file ?? '',
     rows: summary?.rows ?? 0,
     rejected: effects.rejected,
     bytes: summary?.bytes ?? 0,
-    requests: done.requests,
-    next: pulled === undefined ? '' : formatInstant(pulled),
-    ...records,
+    next: next === undefined ? '' : formatInstant(next),
+    position,
+    hash,
   };
 }
 
@@ -173,10 +185,8 @@ async function load(context: CaptureContext, input: Input, done: Pulled): Promis
 const copiesSeen = new Map<string, number>();
 const lookAgain = 10_000;
 
-async function makeCopy(context: CaptureContext, { request }: Input): Promise<void> {
-  const { deployment } = request;
+async function makeCopy(sink: ClickHouseSink, deployment: string): Promise<void> {
   if (performance.now() - (copiesSeen.get(deployment) ?? -lookAgain) < lookAgain) return;
-  const sink = context.sink('snapshot');
   const table = assetTable(deployment);
   await createOwnTables(sink.clickhouse);
   await makeAssetCopy(sink, table);
@@ -184,58 +194,52 @@ async function makeCopy(context: CaptureContext, { request }: Input): Promise<vo
   copiesSeen.set(deployment, performance.now());
 }
 
+/** Records the file, and the interval when it is done. Answers the head of the run's chain. */
 async function record(
-  context: CaptureContext,
-  input: Input,
-  done: Pulled & { effects: ReturnType<typeof noEffects>; durations: { fill: number; resolve: number; write: number } },
-): Promise<{ position: string; hash: string }> {
-  const { plan, request, number, started } = input;
-  const { clickhouse } = context.sink('snapshot');
-  const activity = Context.current();
-  const { effects, durations, walk } = done;
-  const reached = done.pulled ?? endOf(input, walk);
-  const at = formatInstant(reached);
-  const common = { deployment: request.deployment, started, effects, durations };
-  // Asked again from there, an API that says "unchanged" spares everybody the rest.
-  const inner = walk.etag === undefined ? '' : JSON.stringify({ since: input.since, etag: walk.etag });
+  clickhouse: ClickHouse,
+  activity: Context,
+  { plan, request, number, started, since, previous_hash }: Input,
+  { walk, next }: Pulled,
+  done: Pick<ExtractRecord, 'effects' | 'durations'>,
+): Promise<string> {
+  const reached = next ?? endOf(plan, walk);
   const moves = plan.kind === 'rows' && reached > instantOf(plan.from);
-  let hash = input.previous_hash;
-  if (moves || effects.effects > 0) {
-    const kind = plan.kind === 'backfill' ? 'backfill' : effects.effects > 0 ? 'rows' : 'idle';
-    const from = number === 1 ? plan.from : input.since;
+  const common = { deployment: request.deployment, started };
+  let hash = previous_hash;
+  if (moves || done.effects.effects > 0) {
     hash = await recordExtract(clickhouse, activity, {
       ...common,
-      kind,
+      ...done,
+      kind: plan.kind === 'rows' && done.effects.effects === 0 ? 'idle' : plan.kind,
       name: String(number),
       seq: number,
-      from,
-      to: moves || plan.kind === 'backfill' ? at : plan.from,
-      inner,
+      from: number === 1 ? plan.from : since,
+      to: moves || plan.kind === 'backfill' ? formatInstant(reached) : plan.from,
+      // Asked again from there, an API that says "unchanged" spares everybody the rest.
+      inner: walk.etag === undefined ? '' : JSON.stringify({ since, etag: walk.etag }),
       previousHash: hash,
     });
   }
-  if (done.pulled === undefined) {
-    const whole = { effects: noEffects(), durations: { fill: 0, resolve: 0, write: 0 }, inner: '' };
-    const end = {
-      ...common,
-      ...whole,
-      kind: 'extract',
-      name: 'end',
-      seq: number + 1,
-      from: plan.from,
-      to: at,
-    } as const;
-    hash = await recordExtract(clickhouse, activity, { ...end, previousHash: hash });
-  }
-  const { position } = await keptPosition(clickhouse, request.deployment);
-  return { position, hash };
+  if (next !== undefined) return hash;
+  return await recordExtract(clickhouse, activity, {
+    ...common,
+    effects: noEffects(),
+    durations: { fill: 0, resolve: 0, write: 0 },
+    kind: 'extract',
+    name: 'end',
+    seq: number + 1,
+    from: plan.from,
+    to: formatInstant(reached),
+    inner: '',
+    previousHash: hash,
+  });
 }
 
 /**
  * Up to where the interval was really read: an API whose clock is behind has not shown the rest yet, and those assets
  * will bear times of before.
  */
-function endOf({ plan }: ExtractRun, walk: AssetWalk): bigint {
+function endOf(plan: ExtractPlan, walk: AssetWalk): bigint {
   const to = instantOf(plan.to);
   const from = instantOf(plan.from);
   const shown = walk.apiTime ?? to;
