@@ -22,8 +22,14 @@ export async function checkHealth(control: Control): Promise<HealthAnswer> {
     control.clickhouse.rows('SELECT 1', { signal: AbortSignal.timeout(2_000) }).then(() => true, note('clickhouse')),
     requireWorker(control).then(() => true, note('worker')),
   ]);
-  const sources = answers ? (await listSources(control).catch(note('sources'))) || [] : [];
-  const deployments = answers ? (await listDeployments(control).catch(note('deployments'))) || [] : [];
+  const [listed, deployed] = answers
+    ? await Promise.all([
+        listSources(control).catch(note('sources')),
+        listDeployments(control).catch(note('deployments')),
+      ])
+    : [];
+  const sources = listed || [];
+  const deployments = deployed || [];
   const temporal = !rename(problems, 'temporal_unreachable', 'temporal');
   const worker = temporal && answers && !rename(problems, 'no_worker', 'worker');
   for (const source of sources) problems.push(...sourceProblems(source));

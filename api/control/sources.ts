@@ -34,6 +34,7 @@ export interface Connected {
  */
 export async function connectSource(control: Control, body: ConnectBody): Promise<Connected> {
   const request = sealed(control, body);
+  await requireWorker(control);
   await refuseDeployment(control, body.id);
   const answer = await updateOrStart<ConnectAnswer>(control, captureFlow(request), captureMessages.connect, request);
   if (answer.outcome === 'refused') throw new FindingsError(answer.findings, body.id);
