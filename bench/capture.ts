@@ -28,6 +28,15 @@ import { readSettings } from '../workers/settings.ts';
 const usage = 'sluice bench capture [--changes 1000000] [--per-transaction 1000 (0 = all in one)] [--rounds 1]';
 const source = 'bench';
 
+/** The table that benchmarks write to: 8 columns of mixed types. */
+export const benchTable =
+  'CREATE TABLE public.bench (id bigint PRIMARY KEY, n integer, note text, at timestamptz, amount numeric(18,4), rate double precision, ok boolean, ref uuid)';
+
+/** The SELECT of the rows with the keys from `from` to `to`: the same values at every run. */
+export function benchRows(from: number, to: number): string {
+  return `SELECT i, i % 1000, 'a note of some length on row ' || i, timestamptz '2026-01-01 00:00:00Z' + i * interval '1.000001 s', i * 1.25, i / 3.0, i % 2 = 0, md5(i::text)::uuid FROM generate_series(${from}, ${to}) i`;
+}
+
 /** Runs the benchmark; answers the exit code. */
 export async function run(args: string[]): Promise<number> {
   const { values } = parseArgs({
@@ -63,9 +72,7 @@ export async function run(args: string[]): Promise<number> {
   const control = openControl(readSettings(environment));
   const client = await connect({ connectionString: parts.postgres.url, applicationName: 'sluice bench' });
   try {
-    await client.query(
-      'CREATE TABLE public.bench (id bigint PRIMARY KEY, n integer, note text, at timestamptz, amount numeric(18,4), rate double precision, ok boolean, ref uuid)',
-    );
+    await client.query(benchTable);
     await startSource(control);
     const rounds = [];
     for (let round = 0; round < Number(values.rounds); round++) {
@@ -87,7 +94,8 @@ export async function run(args: string[]): Promise<number> {
   }
 }
 
-async function startSource(control: Control): Promise<void> {
+/** Connects the source of the benchmark, starts it and pauses it again. */
+export async function startSource(control: Control): Promise<void> {
   await connectSource(control, {
     id: source,
     type: 'postgresql',
@@ -131,31 +139,32 @@ async function measure(
   };
 }
 
-/** Half inserts, then updates and deletes of them: on 8 columns of mixed types. */
 async function makeChanges(client: pg.Client, changes: number, perTransaction: number): Promise<void> {
+  const statements = changeStatements(changes, perTransaction);
+  await client.query('TRUNCATE public.bench');
+  if (perTransaction >= changes) await client.query(`BEGIN; ${statements.join('; ')}; COMMIT`);
+  else for (const statement of statements) await client.query(statement);
+}
+
+/** Statements of `perTransaction` changes each on an empty table: half inserts, then updates and deletes of these rows. */
+export function changeStatements(changes: number, perTransaction: number): string[] {
   const rows = Math.floor(changes / 2);
   const deleted = Math.floor(rows / 5);
-  const single = perTransaction >= changes;
+  const step = Math.min(perTransaction, rows);
   const statements: string[] = [];
-  const step = single ? rows : perTransaction;
   for (let from = 0; from < rows; from += step) {
-    const to = Math.min(from + step, rows);
-    statements.push(
-      `INSERT INTO public.bench SELECT i, i % 1000, 'a note of some length on row ' || i, now(), i * 1.25, i / 3.0, i % 2 = 0, gen_random_uuid() FROM generate_series(${from + 1}, ${to}) i`,
-    );
+    statements.push(`INSERT INTO public.bench ${benchRows(from + 1, Math.min(from + step, rows))}`);
   }
   for (let from = 0; from < rows - deleted; from += step) {
     const to = Math.min(from + step, rows - deleted);
     statements.push(
-      `UPDATE public.bench SET n = n + 1, note = note || '!', at = now() WHERE id > ${from} AND id <= ${to}`,
+      `UPDATE public.bench SET n = n + 1, note = note || '!', at = at + interval '1 hour' WHERE id > ${from} AND id <= ${to}`,
     );
   }
   for (let from = rows - deleted; from < rows; from += step) {
     statements.push(`DELETE FROM public.bench WHERE id > ${from} AND id <= ${Math.min(from + step, rows)}`);
   }
-  await client.query('TRUNCATE public.bench');
-  if (single) await client.query(`BEGIN; ${statements.join('; ')}; COMMIT`);
-  else for (const statement of statements) await client.query(statement);
+  return statements;
 }
 
 /** Seconds in which the source sends all changes to a reader that only looks at each frame's kind. */
@@ -215,8 +224,8 @@ async function findTool(): Promise<string | undefined> {
   return undefined;
 }
 
-/** Seconds from resume until everything up to `end` is recorded. */
-async function drainProduct(control: Control, end: string): Promise<number> {
+/** Seconds from resume until everything up to `end` is recorded; the source is paused again then. */
+export async function drainProduct(control: Control, end: string): Promise<number> {
   const started = performance.now();
   await orderSource(control, source, 'resume');
   for (;;) {
