@@ -49,6 +49,54 @@ describe('statements', () => {
     expect(hex.toString()).toBe('FF00FE\n780979\n');
   });
 
+  it('takes data as data, whatever SQL they look like', async () => {
+    const texts = [
+      '',
+      '\t',
+      "*/ '",
+      '/* "',
+      '-- `',
+      '$$ ;',
+      'FORMAT TSV',
+      '); DROP TABLE sluice.looks',
+      '\\',
+      '*/',
+      '\r',
+    ];
+    const rows = texts.map((text, i) => [text, String(i)] as const);
+    const field = (text: string) => text.replaceAll('\\', '\\\\').replaceAll('\t', '\\t').replaceAll('\r', '\\r');
+    const quoted = (text: string) => `"${text.replaceAll('"', '""')}"`;
+    const tsv = rows.map(([text, i]) => `${field(text)}\t${i}\n`).join('');
+    const csv = rows.map(([text, i]) => `${quoted(text)},${i}\r\n`).join('');
+    const wanted = rows.map(([text, i]) => `${Buffer.from(text).toString('hex').toUpperCase()}\t${i}\n`).join('');
+    for (const [insert, data, more] of [
+      ['FORMAT TabSeparated', tsv, ''],
+      ['FORMAT tsv', `left out\n${tsv}`, '&input_format_tsv_skip_first_lines=1'],
+      ['SETTINGS input_format_tsv_skip_first_lines = 2 FORMAT TSV', `left\nout\n${tsv}`, ''],
+      ['FORMAT CSV', csv, ''],
+      ['FORMAT CSV', `left out\n${csv}`, '&input_format_csv_skip_first_lines=1'],
+      ['FORMAT TSVWithNames', `s\ti\n${tsv}`, ''],
+    ] as const) {
+      await write.command('CREATE OR REPLACE TABLE sluice.looks (s String, i Int32) ENGINE = MergeTree ORDER BY i');
+      const sent = await post(`INSERT INTO sluice.looks ${insert}`, data, {}, more);
+      expect(sent.status, sent.text).toBe(200);
+      expect((await read.tsv('SELECT hex(s), i FROM sluice.looks ORDER BY i')).toString(), insert).toBe(wanted);
+    }
+  });
+
+  it('takes more data than one thread reads, each row once', async () => {
+    await write.command('CREATE TABLE sluice.large (i Int64, s String) ENGINE = MergeTree ORDER BY i');
+    const rows = Array.from(
+      { length: 300_000 },
+      (_, i) => `${i}\tsome "text" of row ${i}, as long as texts are /* */\n`,
+    );
+    const bytes = Buffer.from(rows.join(''));
+    expect(bytes.length).toBeGreaterThan(15_000_000);
+    expect(await write.insertTsv('large', ['i', 's'], [bytes], 'large')).toBe(rows.length);
+    const sums = await read.tsv('SELECT count(), uniqExact(i), sum(i), uniqExact(length(s)) FROM sluice.large');
+    expect(sums.toString()).toBe(`300000\t300000\t${(300_000 * 299_999) / 2}\t6\n`);
+  });
+
   it('binds parameters of every kind, and forgets them', async () => {
     const params = {
       n: null,

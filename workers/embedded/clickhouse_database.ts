@@ -70,6 +70,31 @@ export interface EngineRequest {
   params: Record<string, string>;
 }
 
+/**
+ * The engine reads an INSERT's data as SQL tokens before it reads them as rows: up to half of all its time (2.5 µs for a
+ * row of 200 bytes, 1.3 without). The opening of a comment before them, in a line that the format skips, spares most of it.
+ */
+const commentLine = '\n/*';
+const skippedLines: Record<string, string> = {
+  TABSEPARATED: 'input_format_tsv_skip_first_lines',
+  TSV: 'input_format_tsv_skip_first_lines',
+  CSV: 'input_format_csv_skip_first_lines',
+};
+
+/** The request with its data behind such a line, where the format has one. */
+function behindComment(request: EngineRequest): EngineRequest {
+  const { statement, settings } = request;
+  if (statement.kind !== 'insert' || request.data.length === 0) return request;
+  const setting = skippedLines[statement.format.toUpperCase()];
+  // What the statement sets itself would count from the wrong line.
+  if (setting === undefined || statement.prefix.includes(setting)) return request;
+  return {
+    ...request,
+    statement: { ...statement, prefix: statement.prefix + commentLine },
+    settings: { ...settings, [setting]: String(Number(settings[setting] ?? 0) + 1) },
+  };
+}
+
 export interface EngineAnswer {
   bytes: Uint8Array;
   readRows: number;
@@ -165,11 +190,12 @@ export class ClickHouseDatabase {
   }
 
   async #execute(request: EngineRequest): Promise<EngineAnswer> {
+    const executed = behindComment(request);
     try {
       return await this.#onConnection(async (connection) => {
-        await this.#prepare(connection, request);
+        await this.#prepare(connection, executed);
         if (this.#running.get(request.queryId)?.cancelled) throw cancelled();
-        return await this.#dispatch(connection, request);
+        return await this.#dispatch(connection, executed);
       });
     } catch (error) {
       throw engineError(error);
