@@ -84,6 +84,7 @@ export function newTable(found: Pick<CapturedTable, 'asset_id' | 'schema' | 'tab
     table: found.table,
     status: 'pending',
     error: null,
+    notice: null,
     start_position: '',
     generation: 1,
     chunks_done: 0,

@@ -23,6 +23,7 @@ export const flowNames = {
 /**
  * Messages of `captureSource`. Updates: `connect` (ConnectRequest → ConnectAnswer), `start` ({tables?} → CaptureStatus),
  * `pause`, `resume`, `stop` (→ CaptureStatus), `addTables`, `removeTables`, `resync` ({tables} → CaptureStatus),
+ * `approveSchema` ({tables?} → CaptureStatus: tables that wait because of a schema change are copied as they are now),
  * `remove` ({drop_copies, force} → the flow drops slot and publication and completes). Query: `status` → CaptureStatus.
  */
 export const captureMessages = {
@@ -34,6 +35,7 @@ export const captureMessages = {
   addTables: 'addTables',
   removeTables: 'removeTables',
   resync: 'resync',
+  approveSchema: 'approveSchema',
   remove: 'remove',
   status: 'status',
 } as const;

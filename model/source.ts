@@ -5,7 +5,25 @@ import type { LogFigures } from './log.ts';
 
 export type SourceType = 'postgresql';
 
-/** How schema changes of the source are treated. */
+/**
+ * What follows when a table's definition changes. `evolve`: the copy follows by itself · `approve`: the table waits for
+ * somebody to agree · `ignore`: as evolve, but new columns are left out · `stop`: the table waits for a re-sync.
+ */
+export const schemaPolicies = ['evolve', 'approve', 'ignore', 'stop'] as const;
+export type SchemaPolicy = (typeof schemaPolicies)[number];
+
+/** The policy that a source's configuration means: `options.schema_changes`. */
+export function schemaPolicy(config: Pick<CaptureConfig, 'options'>): SchemaPolicy {
+  const named = config.options.schema_changes as SchemaPolicy | undefined;
+  return named !== undefined && schemaPolicies.includes(named) ? named : 'evolve';
+}
+
+/** True when a table whose copy does not fit any more is copied anew without anybody asking. */
+export function healsItself(config: Pick<CaptureConfig, 'options'>): boolean {
+  const policy = schemaPolicy(config);
+  return policy === 'evolve' || policy === 'ignore';
+}
+
 export type CopyMode = 'copy' | 'log' | 'both';
 
 /** The part of a connect request that says what to capture and how. */
@@ -17,7 +35,7 @@ export interface CaptureConfig {
   mode: CopyMode;
   /** By table: columns that are stored nowhere. */
   exclude_columns: Record<string, string[]>;
-  /** By type; for postgresql `publication` and `slot`. */
+  /** By type; for postgresql `publication`, `slot`, `asset_ids` and `schema_changes`. */
   options: Record<string, unknown>;
 }
 
@@ -43,6 +61,8 @@ export interface CapturedTable {
   table: string;
   status: TableState;
   error: ErrorReport | null;
+  /** Why the table is copied anew without anybody having asked for it, or null. */
+  notice: string | null;
   /** Where this table's stream begins: the version of its snapshot rows. Empty until it is known. */
   start_position: string;
   /** Counts snapshots of this table. */
@@ -86,7 +106,7 @@ export interface LeaseProgress {
 
 /** What a lease returns into the history (at most 128 KB): sums, not records. */
 export interface LeaseSummary {
-  ended: 'time' | 'cancelled' | 'table_failed' | 'summary_full';
+  ended: 'time' | 'cancelled' | 'table_failed' | 'table_returned' | 'summary_full';
   lease: number;
   position_from: string;
   position_to: string;
@@ -98,6 +118,8 @@ export interface LeaseSummary {
   /** Head of the hash chain. */
   hash: string;
   failed: Record<string, ErrorReport>;
+  /** Assets whose tables were gone, and are there again. */
+  returned?: string[];
 }
 
 /** One thing that preflight found; a blocking one stops connect. */

@@ -28,7 +28,19 @@ export interface Column {
   changedBy?: string;
   /** What values of an enum (by oid) or composite type are called: renaming changes all rows' texts, and sends nothing. */
   labels?: string[];
+  /** Of a column that the copy got later: what rows from before have in it, as a TSV field (bytes as latin1); absent = NULL. */
+  initial?: string;
 }
+
+/** A column that is not copied, and why: by configuration, because the source computes it, or by policy. */
+export interface LeftOut {
+  attnum: number;
+  name: string;
+  why: 'excluded' | 'generated' | 'ignored';
+}
+
+/** A column as it was before it was altered or dropped. */
+export type FormerColumn = Pick<Column, 'attnum' | 'name' | 'typeOid' | 'typmod'>;
 
 export interface TableSchema {
   asset_id: string;
@@ -39,8 +51,35 @@ export interface TableSchema {
   relfilenode: number;
   /** What UPDATE and DELETE carry of the old row. */
   identity: 'default' | 'index' | 'full';
-  /** In attnum order; generated virtual and excluded columns are left out. */
+  /** In attnum order; generated and excluded columns are left out. */
   columns: Column[];
+  leftOut?: LeftOut[];
+  /** Highest attnum that was ever given when this was read: a column with a higher one is new. */
+  lastAttnum?: number;
+  /** Columns that this copy had, as they were. Rows from before may come again; their names are not used for others. */
+  former?: FormerColumn[];
+  /** Commit position of the change that altered the copy last; rows up to it may come again in the shape of before. */
+  alteredAt?: string;
+  /**
+   * Of a copy that was made beside an old one: its table, which bears the asset's id once it has taken that one's place,
+   * and the lowest version that its rows may have. One object for all schemas of a copy, so that all move at once.
+   */
+  copy?: { name: string; from: string };
+}
+
+/** The table in ClickHouse that rows go into. */
+export function copyName(table: Pick<TableSchema, 'asset_id' | 'copy'>): string {
+  return table.copy?.name ?? table.asset_id;
+}
+
+/** True while the copy is made anew, and readers still see the old one. */
+export function isBeside(table: Pick<TableSchema, 'asset_id' | 'copy'>): boolean {
+  return copyName(table) !== table.asset_id;
+}
+
+/** Name of a copy that is made beside the old one. No asset's id begins so. */
+export function sideCopyName(assetId: string, generation: number): string {
+  return `_next_${assetId}_${generation}`;
 }
 
 /** The names of the key's columns, in table order. */

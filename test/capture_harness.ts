@@ -12,10 +12,11 @@ import { Leases } from '../activities/capture/lease.ts';
 import { durablePosition } from '../activities/capture/postgresql/durable.ts';
 import { prepareSource } from '../activities/capture/prepare.ts';
 import { copyChunk, finishSnapshot, planSnapshot } from '../activities/capture/snapshots.ts';
-import { lastRecord, readRecords } from '../activities/load/batches.ts';
+import { lastRecord, loadSchemas, readRecords } from '../activities/load/batches.ts';
 import { tableAssetId } from '../model/asset.ts';
 import { behindPageHeader, parseLsn } from '../model/position.ts';
 import type { ConnectRequest, LeaseSummary } from '../model/source.ts';
+import { isBeside } from '../model/table.ts';
 
 export interface HarnessOptions {
   postgres: string;
@@ -24,6 +25,9 @@ export interface HarnessOptions {
   /** Names in schema public. */
   tables: string[];
   bufferSize?: number;
+  /** `config.options` of the source. */
+  sourceOptions?: Record<string, unknown>;
+  excludeColumns?: Record<string, string[]>;
 }
 
 export class CaptureHarness {
@@ -33,7 +37,7 @@ export class CaptureHarness {
   readonly request: ConnectRequest;
   #tables: TableRef[];
   #lease = 0;
-  #running: { environment: MockActivityEnvironment; ended: Promise<LeaseSummary> } | undefined;
+  #running: { environment: MockActivityEnvironment; ended: Promise<LeaseSummary>; over: unknown } | undefined;
 
   constructor(options: HarnessOptions) {
     this.options = options;
@@ -52,7 +56,13 @@ export class CaptureHarness {
       id: options.source,
       type: 'postgresql',
       connection_string: '${SLUICE_TEST_DATABASE_URL}',
-      config: { tables: options.tables, poll_interval: 1, mode: 'copy', exclude_columns: {}, options: {} },
+      config: {
+        tables: options.tables,
+        poll_interval: 1,
+        mode: 'copy',
+        exclude_columns: options.excludeColumns ?? {},
+        options: options.sourceOptions ?? {},
+      },
     };
     this.#tables = options.tables.map((table) => this.#ref(table));
   }
@@ -79,11 +89,19 @@ export class CaptureHarness {
     return prepared;
   }
 
-  /** Adds a table, or starts one over; no lease may run. */
-  async addTable(table: string, generation = 1): Promise<void> {
+  /** Adds a table, or starts one over; no lease may run. `automatic`: nobody asked for it. */
+  async addTable(table: string, generation = 1, automatic = false): Promise<void> {
     this.#tables = this.#tables.filter((known) => known.table !== table);
-    this.#tables.push({ ...this.#ref(table), generation });
+    this.#tables.push({ ...this.#ref(table), generation, ...(automatic && { automatic }) });
     await this.prepare();
+  }
+
+  /** A re-sync as the flow does it by itself, once a lease has ended because of this table; the next lease then runs. */
+  async resync(table: string, automatic = true): Promise<void> {
+    const { generation } = this.#tables.find((known) => known.table === table) ?? { generation: 1 };
+    await this.addTable(table, generation + 1, automatic);
+    this.startLease();
+    await this.snapshot(table);
   }
 
   #input(table: string): { request: ConnectRequest; table: TableRef } {
@@ -138,7 +156,7 @@ export class CaptureHarness {
 
   /** Records of the stream in the order of leases. */
   records(): ReturnType<typeof readRecords> {
-    const where = `source = {source:String} AND kind IN ('begin', 'rows', 'truncate', 'idle')`;
+    const where = `source = {source:String} AND kind IN ('begin', 'rows', 'truncate', 'schema', 'idle')`;
     return readRecords(this.context.clickhouse('read'), where, { source: this.options.source }, 'lease, seq');
   }
 
@@ -149,13 +167,19 @@ export class CaptureHarness {
   }
 
   /** Starts the next lease; `stop` ends it as a pause does. */
-  startLease(seconds = 600, attempt = 1): void {
+  startLease(seconds = 600, attempt = 1, absent: string[] = []): void {
     if (attempt === 1) this.#lease++;
     const environment = new MockActivityEnvironment({ attempt }, { logger: new DefaultLogger('ERROR') });
-    const input = { request: this.request, lease: this.#lease, tables: this.#tables, seconds };
+    const refs = absent.map((table) => this.#ref(table));
+    const input = { request: this.request, lease: this.#lease, tables: this.#tables, absent: refs, seconds };
     const ended = environment.run(() => this.leases.run(input)) as Promise<LeaseSummary>;
-    ended.catch(() => {});
-    this.#running = { environment, ended };
+    const running = { environment, ended, over: undefined as unknown };
+    // Whoever waits for the copy learns that nobody writes it any more.
+    ended.then(
+      (summary) => (running.over = new Error(`the lease has ended: ${JSON.stringify(summary)}`)),
+      (error) => (running.over = error),
+    );
+    this.#running = running;
   }
 
   /** Waits for the running lease to end by itself. */
@@ -180,10 +204,21 @@ export class CaptureHarness {
     const until = Date.now() + milliseconds;
     for (;;) {
       const record = await lastRecord(this.context.clickhouse('read'), this.options.source);
-      if (record && behindPageHeader(parseLsn(record.position_to)) >= target) return;
+      const passed = record && behindPageHeader(parseLsn(record.position_to)) >= target;
+      if (passed && !(await this.#hasSideCopies())) return;
+      if (this.#running?.over) throw this.#running.over;
       if (Date.now() > until) throw new Error(`stuck at ${record?.position_to}, wanted ${wanted}`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
+  }
+
+  /** True while the lease has a new copy to put in the place of an old one. */
+  async #hasSideCopies(): Promise<boolean> {
+    const schemas = await loadSchemas(this.context.clickhouse('read'), this.options.source);
+    return this.#tables.some((table) => {
+      const schema = schemas.get(table.asset_id);
+      return schema !== undefined && isBeside(schema);
+    });
   }
 
   async close(): Promise<void> {

@@ -4,8 +4,9 @@ import { Context } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
 import type { LogState } from '../../model/log.ts';
 import type { ConnectRequest } from '../../model/source.ts';
+import { isBeside } from '../../model/table.ts';
 import { verifySource } from '../check/verify_source.ts';
-import { lastRecord, readRecords } from '../load/batches.ts';
+import { lastRecord, loadSchemas, readRecords } from '../load/batches.ts';
 import { activityError, CaptureContext, type CaptureSettings } from './context.ts';
 import type { CaptureActivities, TableRef } from './contract.ts';
 import { Leases } from './lease.ts';
@@ -77,13 +78,20 @@ async function awaitPosition(
   const source = await openSource(type);
   for (;;) {
     const record = await lastRecord(context.clickhouse('read'), id);
-    if (record && source.passed(record.position_to, position)) {
+    if (record && source.passed(record.position_to, position) && !(await isStillBeside(context, id, table))) {
       if (table) await recordComplete(context.clickhouse('snapshot'), id, table, record);
       return;
     }
     activity.heartbeat(record?.position_to);
     await activity.sleep(200);
   }
+}
+
+/** True while readers do not see the new copy of a table yet. */
+async function isStillBeside(context: CaptureContext, source: string, table: TableRef | undefined): Promise<boolean> {
+  if (!table) return false;
+  const schema = (await loadSchemas(context.clickhouse('read'), source)).get(table.asset_id);
+  return schema !== undefined && isBeside(schema);
 }
 
 async function lookAtLog(context: CaptureContext, { source: id }: { source: string }): Promise<LogState> {

@@ -8,7 +8,10 @@ import type { LogState } from '../../model/log.ts';
 import type { CapturedTable, ConnectRequest, Finding, LeaseSummary } from '../../model/source.ts';
 
 /** A table as the flow names it to activities. */
-export type TableRef = Pick<CapturedTable, 'asset_id' | 'schema' | 'table' | 'start_position' | 'generation'>;
+export type TableRef = Pick<CapturedTable, 'asset_id' | 'schema' | 'table' | 'start_position' | 'generation'> & {
+  /** True when it is copied anew because its definition changed, and nobody asked for it. */
+  automatic?: boolean;
+};
 
 export interface PreflightAnswer {
   findings: Finding[];
@@ -39,19 +42,22 @@ export interface CaptureActivities {
 
   /**
    * Makes copies, publication and slot what the tables need, in the order that loses nothing (publication before slot,
-   * start position after the publication). Tables with a `start_position` keep it, unless the slot is new. No lease may
-   * run meanwhile.
+   * start position after the publication). Tables with a `start_position` keep it, unless the slot is new. A table that
+   * has a copy gets another one beside it, under a higher generation. No lease may run meanwhile.
    */
   prepareSource(input: { request: ConnectRequest; tables: TableRef[] }): Promise<PreparedSource>;
 
   /**
    * The data plane: streams all `tables` until `seconds` have passed (at a transaction's end, after progress), it is
-   * cancelled, or a table fails. Heartbeats LeaseProgress. Cancelled = answers its summary, after the running batch.
+   * cancelled, a table fails, or one of `absent` is there again. Heartbeats LeaseProgress. Cancelled = answers its
+   * summary, after the running batch.
    */
   captureLease(input: {
     request: ConnectRequest;
     lease: number;
     tables: TableRef[];
+    /** Tables that are gone from the source, and are looked for. */
+    absent?: TableRef[];
     seconds: number;
   }): Promise<LeaseSummary>;
 
@@ -72,8 +78,8 @@ export interface CaptureActivities {
   finishSnapshot(input: { request: ConnectRequest; table: TableRef }): Promise<{ complete_at: string; rows: number }>;
 
   /**
-   * Returns when a batch is recorded at or past `position`: with `table`, its snapshot is complete then, and that is
-   * recorded. Heartbeats; cancellable.
+   * Returns when a batch is recorded at or past `position`. With `table`, its copy is complete then, has taken the place of
+   * an old one beside which it was made, and a record says so. Heartbeats; cancellable.
    */
   awaitPosition(input: { source: string; position: string; table?: TableRef }): Promise<void>;
 

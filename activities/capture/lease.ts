@@ -4,13 +4,14 @@ import { type AssetEffects, addEffects, noEffects } from '../../model/batch.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import { addSample, type LogFigures, type LogSample, logFigures } from '../../model/log.ts';
 import type { ConnectRequest, LeaseProgress, LeaseSummary } from '../../model/source.ts';
-import type { TableSchema } from '../../model/table.ts';
-import { headAt, loadSchemas, readRecords } from '../load/batches.ts';
+import { isBeside } from '../../model/table.ts';
+import { headAt, readRecords } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { activityError, type CaptureContext } from './context.ts';
 import type { TableRef } from './contract.ts';
 import { CaptureLoop } from './loop.ts';
 import { attemptsLimit, checkIdentity } from './prepare.ts';
+import { SchemaKeeper } from './schema_keeper.ts';
 import { type Connected, openSource, type Source } from './source.ts';
 import type { ChangeStream } from './stream.ts';
 
@@ -34,7 +35,7 @@ interface Wanted {
   connected: Connected;
   sink: ClickHouseSink;
   tables: TableRef[];
-  schemas: TableSchema[];
+  keeper: SchemaKeeper;
 }
 
 /** A stream, and the end of the records that it goes on from. */
@@ -49,6 +50,8 @@ export interface LeaseInput {
   request: ConnectRequest;
   lease: number;
   tables: TableRef[];
+  /** Tables that are gone from the source, and are looked for. */
+  absent?: TableRef[];
   seconds: number;
 }
 
@@ -114,8 +117,11 @@ export class Leases {
       request.id,
       tables.map((table) => table.asset_id),
     );
-    const { schemas, failed } = await this.#knownTables(source, connected, tables);
-    const { attached, position, previous } = await this.#attach({ source, connected, sink, tables, schemas });
+    const { keeper, found } = await SchemaKeeper.open({ source, connected, sink, tables, absent: input.absent ?? [] });
+    const { failed } = found;
+    const { attached, position, previous } = await this.#attach({ source, connected, sink, tables, keeper });
+    // A predecessor alters no copy any more.
+    Object.assign(failed, await keeper.mend());
     // Only now: nobody else reads the log any more, so that a predecessor's last record is among them.
     const predecessors = await this.#predecessors(request.id, input.lease, lease);
     for (const record of predecessors) Object.assign(failed, ofTables(record.failed, tables));
@@ -128,7 +134,7 @@ export class Leases {
       epoch: attached.epoch,
       position,
       previous,
-      assets: schemas.map((schema) => schema.asset_id).filter((asset) => !(asset in failed)),
+      assets: keeper.tables.map((table) => table.asset_id).filter((asset) => !(asset in failed)),
       workflow: {
         id: activity.info.workflowExecution?.workflowId ?? '',
         runId: activity.info.workflowExecution?.runId ?? '',
@@ -137,8 +143,9 @@ export class Leases {
       signal: abort.signal,
       duration: input.seconds * 1000,
       failed,
-      checkTables: async () => (await this.#knownTables(source, connected, tables)).failed,
+      schemas: keeper,
     });
+    loop.returned.push(...found.returned);
     let log: LogFigures | null = null;
     const ask = () => {
       source.logState(connected).then(
@@ -159,7 +166,8 @@ export class Leases {
     } finally {
       clearInterval(asking);
       // A stream that a lease left in order waits for the next one; any other may hold what nobody will write.
-      if (ended === 'time' || ended === 'summary_full') this.#keep(request.id, attached);
+      if (ended === 'time' || ended === 'summary_full')
+        this.#keep(request.id, { ...attached, key: keyOf(keeper, request) });
       else attached.stream.close();
     }
     return summarize(ended, input.lease, loop, predecessors, position);
@@ -175,19 +183,21 @@ export class Leases {
 
   /** The kept stream when it goes on exactly where the records end, else a new one. */
   async #attach(wanted: Wanted): Promise<Beginning> {
-    const { connected, sink, schemas } = wanted;
+    const { connected, sink, keeper } = wanted;
     const { request } = connected;
-    const key = JSON.stringify([schemas, request]);
+    const key = keyOf(keeper, request);
     const kept = this.#take(request.id);
     const record = await sink.lastRecord(request.id);
     if (!record) throw noBeginning(request.id);
-    if (kept?.key === key && kept.stream.continuesAt(record.position_to))
+    // A copy beside an old one is about to move: its place is known to the stream and its keeper together only.
+    const moving = keeper.tables.some(isBeside);
+    if (kept?.key === key && !moving && kept.stream.continuesAt(record.position_to))
       return { attached: kept, position: record.position_to, previous: headAt(record) };
     kept?.stream.close();
     return this.#open(wanted, key);
   }
 
-  async #open({ source, connected, sink, tables, schemas }: Wanted, key: string): Promise<Beginning> {
+  async #open({ source, connected, sink, tables, keeper }: Wanted, key: string): Promise<Beginning> {
     const { id } = connected.request;
     const identity = await source.identity(connected);
     // Once nobody else reads the log, nobody else can add a record that counts.
@@ -200,7 +210,7 @@ export class Leases {
     const stream = await source.openStream(connected, {
       position,
       epoch,
-      tables: schemas,
+      tables: keeper.tables,
       maxRows: this.#context.settings.bufferSize,
       floors: Object.fromEntries(
         tables.map((table) => [table.asset_id, source.snapshotVersion(epoch, table.start_position)]),
@@ -208,32 +218,6 @@ export class Leases {
       newestRows: (table, keys) => sink.newestRows(table, keys),
     });
     return { attached: { key, stream, cluster, epoch, expires: undefined }, position, previous: headAt(record) };
-  }
-
-  /** Schemas that the copies were made from; a table that is another one by now has failed. */
-  async #knownTables(
-    source: Source,
-    connected: Connected,
-    tables: TableRef[],
-  ): Promise<{ schemas: TableSchema[]; failed: Record<string, ErrorReport> }> {
-    const { id } = connected.request;
-    const saved = await loadSchemas(this.#context.clickhouse('write'), id);
-    const current = new Map((await source.readTables(connected, tables)).map((table) => [table.asset_id, table]));
-    const unsent = await source.unsent?.(connected, [...current.values()]);
-    const schemas: TableSchema[] = [];
-    const failed: Record<string, ErrorReport> = {};
-    for (const { asset_id, table } of tables) {
-      const schema = saved.get(asset_id);
-      const reason = schema
-        ? (tableDifference(schema, current.get(asset_id)) ?? unsent?.get(asset_id))
-        : 'what its copy was made from is not stored';
-      if (schema && reason === undefined) schemas.push(schema);
-      else {
-        const remedy = `Make its copy anew: sluice sources resync ${id} ${table}`;
-        failed[asset_id] = { kind: 'table_changed', reason: `the table was changed in the source: ${reason}`, remedy };
-      }
-    }
-    return { schemas, failed };
   }
 
   async #endPredecessor(source: string): Promise<void> {
@@ -268,29 +252,9 @@ function noBeginning(source: string): SluiceError {
   return new SluiceError('slot_lost', 'there is no record of where the stream begins', remedy, { source });
 }
 
-/** How a table differs from what its copy was made from, or undefined. */
-export function tableDifference(known: TableSchema, now: TableSchema | undefined): string | undefined {
-  if (!now) return 'it is gone, or has no usable key any more';
-  if (now.oid !== known.oid) return 'it was dropped and made again';
-  if (now.identity !== known.identity) return `its replica identity was ${known.identity} and is ${now.identity}`;
-  const columns = new Map(now.columns.map((column) => [column.attnum, column]));
-  for (const column of known.columns) {
-    const found = columns.get(column.attnum);
-    if (!found) return `column ${column.name} is gone`;
-    if (found.name !== column.name) return `column ${column.name} is called ${found.name}`;
-    if (found.typeOid !== column.typeOid || found.typmod !== column.typmod)
-      return `column ${column.name} was ${column.type} and is ${found.type}`;
-    if (found.key !== column.key) return `its key is another (${column.name})`;
-    // VACUUM FULL and TRUNCATE rewrite too, but leave definitions alone; ALTER COLUMN … TYPE … USING changes both.
-    const redefined = column.changedBy !== undefined && found.changedBy !== column.changedBy;
-    if (redefined && now.relfilenode !== known.relfilenode)
-      return `it was rewritten after column ${column.name} was altered`;
-    if (column.labels?.some((label) => !found.labels?.includes(label)))
-      return `values of the type of column ${column.name} are called otherwise`;
-    columns.delete(column.attnum);
-  }
-  for (const column of columns.values()) return `column ${column.name} is new`;
-  return undefined;
+/** What a stream is opened for. */
+function keyOf(keeper: SchemaKeeper, request: ConnectRequest): string {
+  return JSON.stringify([keeper.tables, request]);
 }
 
 /** The failures that concern these tables. */
@@ -345,5 +309,6 @@ function summarize(
       : null,
     hash: loop.hash,
     failed,
+    ...(loop.returned.length > 0 && { returned: loop.returned }),
   };
 }

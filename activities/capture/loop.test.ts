@@ -4,7 +4,7 @@ import { type BatchRecord, noEffects } from '../../model/batch.ts';
 import type { TableSchema } from '../../model/table.ts';
 import { Block } from '../load/block.ts';
 import type { Sink } from '../load/sink.ts';
-import { CaptureLoop } from './loop.ts';
+import { CaptureLoop, type LoopSchemas } from './loop.ts';
 import type { ChangeBatch, ChangeStream } from './stream.ts';
 
 const table = {
@@ -35,16 +35,26 @@ function batchOf(n: number): ChangeBatch {
     changes: 1,
     tables: changes,
     truncated: {},
-    failed: {},
   };
 }
+
+/** Tables that nobody alters. */
+const unchanged: LoopSchemas = {
+  decide: async () => ({ altered: {}, failed: {} }),
+  observe: async () => undefined,
+  replaceComplete: async () => {},
+  confirmPlaces: async () => {},
+  isOutdated: async () => false,
+  changed: (_asset, reason) => ({ kind: 'table_changed', reason, remedy: '' }),
+};
 
 /** A loop over an endless stream and a sink that only keeps a log of calls. */
 function loopOver(log: string[], sink: Partial<Sink> = {}, duration = 60_000): CaptureLoop {
   let n = 0;
   const stream: ChangeStream = {
     next: async () => batchOf(++n),
-    fill: async () => {},
+    fill: async () => ({}),
+    redefine: () => {},
     acknowledge: (position) => log.push(`acknowledge ${position}`),
     recycle: () => {},
     lag: () => ({ bytes: 0, seconds: 0 }),
@@ -77,7 +87,7 @@ function loopOver(log: string[], sink: Partial<Sink> = {}, duration = 60_000): C
     signal: new AbortController().signal,
     duration,
     failed: {},
-    checkTables: async () => ({}),
+    schemas: unchanged,
   });
 }
 

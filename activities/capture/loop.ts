@@ -6,10 +6,18 @@ import { performance } from 'node:perf_hooks';
 import { type AssetEffects, addEffects, type BatchKind, type BatchRecord, noEffects } from '../../model/batch.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import type { LogFigures } from '../../model/log.ts';
-import type { LeaseProgress } from '../../model/source.ts';
+import type { LeaseProgress, LeaseSummary } from '../../model/source.ts';
+import { tableName } from '../../model/table.ts';
 import { sealRecord } from '../load/batches.ts';
 import type { Sink } from '../load/sink.ts';
-import type { ChangeBatch, ChangeStream, TableChanges } from './stream.ts';
+import type { SchemaKeeper } from './schema_keeper.ts';
+import type { Alteration, ChangeBatch, ChangeStream, TableChanges } from './stream.ts';
+
+/** What of the keeper of schemas the loop uses. */
+export type LoopSchemas = Pick<
+  SchemaKeeper,
+  'decide' | 'observe' | 'replaceComplete' | 'confirmPlaces' | 'isOutdated' | 'changed'
+>;
 
 export interface LoopOptions {
   source: string;
@@ -32,16 +40,14 @@ export interface LoopOptions {
   duration: number;
   /** Tables that failed before the loop began: they stand in its first record. */
   failed: Record<string, ErrorReport>;
-  /** Looks whether the tables are still what their copies were made from; answers those that are not. */
-  checkTables: () => Promise<Record<string, ErrorReport>>;
+  /** What the copies are made from, and what becomes of them when tables are defined otherwise. */
+  schemas: LoopSchemas;
   /** For tests of crashes: called between the steps of a batch. */
   onStep?: (step: 'written' | 'recorded' | 'acknowledged', batch: ChangeBatch) => Promise<void> | void;
 }
 
 /** A summary is cut when the failed tables and sums of a lease could grow past what the history should hold. */
 const summaryLimit = 400;
-/** Milliseconds between two looks at the definitions of tables. */
-const lookEvery = 5_000;
 /** Milliseconds for which a lease may believe that it is the last: shorter than its heartbeat timeout. */
 const fenceEvery = 5_000;
 
@@ -54,13 +60,13 @@ export class CaptureLoop {
   #from = '';
   #safe: string;
   #lastBatchAt: string | null = null;
-  #doubt = false;
   #fencedAt = performance.now();
-  #lookedAt = Number.NEGATIVE_INFINITY;
   batches = 0;
   changes = 0;
   readonly assets: Record<string, AssetEffects> = {};
   readonly failed: Record<string, ErrorReport> = {};
+  /** Assets whose tables were gone and are there again. */
+  readonly returned: string[] = [];
   first: BatchRecord | undefined;
   last: BatchRecord | undefined;
 
@@ -94,25 +100,28 @@ export class CaptureLoop {
     return this.#hash;
   }
 
-  /** Runs until time is up, the signal is given, or a table fails; answers which. */
-  async run(): Promise<'time' | 'cancelled' | 'table_failed' | 'summary_full'> {
+  /** Runs until time is up, the signal is given, or a table fails or comes back; answers which. */
+  async run(): Promise<LeaseSummary['ended']> {
     const { stream, signal, duration, failed } = this.#options;
     const end = performance.now() + duration;
     const streamed = Object.fromEntries(this.#options.assets.map((asset) => [asset, noEffects()]));
     // The fence: when this is written, no insert of a predecessor is still under way.
-    await this.#record('begin', undefined, streamed, failed, { fill: 0, resolve: 0, write: 0 });
+    await this.#record('begin', undefined, streamed, failed, untimed);
     if (Object.keys(failed).length > 0) return 'table_failed';
+    if (this.returned.length > 0) return 'table_returned';
     let atTransactionEnd = true;
     for (;;) {
       if (signal.aborted) return 'cancelled';
       if (atTransactionEnd && performance.now() >= end) return 'time';
       const batch = await stream.next(1000, signal);
-      if (!batch) continue;
-      await this.#lookForSuccessor();
-      await this.#lookAtTables(batch);
-      await this.#process(batch);
-      atTransactionEnd = batch.inner === '';
+      if (batch) {
+        await this.#lookForSuccessor(fenceEvery);
+        await (batch.alteration ? this.#alter(batch, batch.alteration) : this.#process(batch));
+        atTransactionEnd = batch.inner === '' && !batch.alteration;
+      }
+      if (atTransactionEnd) await this.#observe();
       if (Object.keys(this.failed).length > 0) return 'table_failed';
+      if (this.returned.length > 0) return 'table_returned';
       if (Object.keys(this.assets).length >= summaryLimit) return 'summary_full';
     }
   }
@@ -121,8 +130,8 @@ export class CaptureLoop {
    * A lease that Temporal has given up, but that does not know, stops writing: its successor's first record says so. The
    * slot alone would only stop it from reading.
    */
-  async #lookForSuccessor(): Promise<void> {
-    if (performance.now() - this.#fencedAt < fenceEvery) return;
+  async #lookForSuccessor(every: number): Promise<void> {
+    if (performance.now() - this.#fencedAt < every) return;
     const { sink, source, lease } = this.#options;
     const last = await sink.lastRecord(source);
     if (last && last.lease > lease) {
@@ -136,26 +145,39 @@ export class CaptureLoop {
     this.#fencedAt = performance.now();
   }
 
-  /** Tables that the source announced again are looked at, at most every few seconds: any maintenance announces them. */
-  async #lookAtTables(batch: ChangeBatch): Promise<void> {
-    this.#doubt = this.#options.stream.takeDoubt() || this.#doubt;
-    if (!this.#doubt || performance.now() - this.#lookedAt < lookEvery) return;
-    this.#doubt = false;
-    this.#lookedAt = performance.now();
-    const failed = await this.#options.checkTables();
-    Object.assign(batch.failed, failed);
-    batch.tables = batch.tables.filter((changes) => !(changes.table.asset_id in failed));
+  /** Another definition of a table travels alone: what was before is recorded, what comes behind is not read yet. */
+  async #alter(batch: ChangeBatch, alteration: Alteration): Promise<void> {
+    const { stream, schemas, onStep } = this.#options;
+    const { altered, failed } = await schemas.decide(alteration, () => this.#lookForSuccessor(0));
+    await onStep?.('written', batch);
+    await this.#record('schema', batch, {}, failed, untimed, altered);
+    await onStep?.('recorded', batch);
+    stream.acknowledge(batch.to);
+  }
+
+  /** What the catalog shows that the stream does not; at a transaction's end only, where nothing is half written. */
+  async #observe(): Promise<void> {
+    const { stream, schemas } = this.#options;
+    const fence = () => this.#lookForSuccessor(0);
+    await schemas.replaceComplete(this.#safe, fence);
+    const found = await schemas.observe(stream, this.#safe, fence);
+    if (!found) return;
+    const { altered, failed, returned } = found;
+    this.returned.push(...returned);
+    if (Object.keys(altered).length + Object.keys(failed).length === 0) return;
+    await fence();
+    await this.#record('schema', undefined, {}, failed, untimed, altered);
   }
 
   async #process(batch: ChangeBatch): Promise<void> {
-    const { stream, onStep } = this.#options;
+    const { stream, schemas, onStep } = this.#options;
     const startedAt = performance.now();
-    if (batch.tables.some((changes) => changes.hollow.length > 0)) await stream.fill(batch);
+    const failed = await this.#fill(batch);
     const filledAt = performance.now();
     const id = this.#id(this.#seq);
     const assets: Record<string, AssetEffects> = {};
-    const failed = { ...batch.failed };
     await Promise.all(batch.tables.map((changes) => this.#write(batch, changes, id, assets, failed)));
+    await schemas.confirmPlaces();
     await onStep?.('written', batch);
     const durations = {
       fill: batch.cutAt - batch.openedAt,
@@ -169,6 +191,17 @@ export class CaptureLoop {
     stream.recycle(batch);
   }
 
+  /** Fills what the source left out; a table that was altered meanwhile cannot be asked, and is left out. */
+  async #fill(batch: ChangeBatch): Promise<Record<string, ErrorReport>> {
+    const { stream, schemas } = this.#options;
+    const failed: Record<string, ErrorReport> = {};
+    if (!batch.tables.some((changes) => changes.hollow.length > 0)) return failed;
+    for (const [asset, reason] of Object.entries(await stream.fill(batch)))
+      failed[asset] = schemas.changed(asset, reason);
+    batch.tables = batch.tables.filter((changes) => !(changes.table.asset_id in failed));
+    return failed;
+  }
+
   /** Writes one table's part. A refusal of its rows stops this table alone. */
   async #write(
     batch: ChangeBatch,
@@ -177,7 +210,7 @@ export class CaptureLoop {
     assets: Record<string, AssetEffects>,
     failed: Record<string, ErrorReport>,
   ): Promise<void> {
-    const { sink } = this.#options;
+    const { sink, schemas, source } = this.#options;
     const { table, block, effects, rejects } = changes;
     try {
       const version = batch.truncated[table.asset_id];
@@ -199,10 +232,12 @@ export class CaptureLoop {
       // Only what speaks of these rows stops the table alone; all else stops the lease before anything is acknowledged.
       const own = error instanceof SluiceError && (error.kind === 'rows_refused' || error.kind === 'conservation');
       if (!own) throw error;
-      failed[table.asset_id] = {
-        ...error.report(),
-        remedy: `${error.remedy} Then: sluice sources resync ${this.#options.source} ${table.table}`,
-      };
+      if (await schemas.isOutdated(table.asset_id)) {
+        const reason = `another lease has altered the copy ${table.asset_id}`;
+        throw new SluiceError('slot_in_use', reason, 'It is tried again.', { source }, error);
+      }
+      const remedy = `${error.remedy} Then: sluice sources resync ${source} ${tableName(table)}`;
+      failed[table.asset_id] = { ...error.report(), remedy };
     }
   }
 
@@ -212,6 +247,7 @@ export class CaptureLoop {
     assets: Record<string, AssetEffects>,
     failed: Record<string, ErrorReport>,
     durations: BatchRecord['durations'],
+    altered?: Record<string, string[]>,
   ): Promise<void> {
     const { source, sink, lease, cluster, epoch, workflow } = this.#options;
     // An idle record only moves the position: it takes the place of the idle one before.
@@ -235,6 +271,7 @@ export class CaptureLoop {
       changes: batch?.changes ?? 0,
       assets,
       truncated: batch?.truncated ?? {},
+      ...(altered && { altered }),
       failed,
       rules: 0,
       durations: round(durations),
@@ -270,6 +307,8 @@ export class CaptureLoop {
     return `${this.#options.source}/${this.#options.lease}/${seq}`;
   }
 }
+
+const untimed = { fill: 0, resolve: 0, write: 0 };
 
 function lostRows(asset: string, sent: number, written: number): SluiceError {
   return new SluiceError(

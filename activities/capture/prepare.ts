@@ -1,9 +1,10 @@
 /** Making a source ready: copies, log, start positions; and taking it apart again. */
 import { asSluiceError, SluiceError } from '../../model/errors.ts';
 import type { ConnectRequest } from '../../model/source.ts';
-import { type TableSchema, tableName } from '../../model/table.ts';
-import { chainHead, headAt, lastRecordEver, readRecords, saveSchema, sealRecord } from '../load/batches.ts';
+import type { TableSchema } from '../../model/table.ts';
+import { chainHead, headAt, lastRecordEver, readRecords, sealRecord } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
+import { beginTables, definitionsOf } from './beginnings.ts';
 import type { CaptureContext } from './context.ts';
 import type { PreparedSource, TableRef } from './contract.ts';
 import { type Connected, openSource, type Source } from './source.ts';
@@ -23,44 +24,24 @@ export async function prepareSource(
   const connected = context.connected(request);
   try {
     await sink.createOwnTables();
-    const schemas = await schemasOf(source, connected, tables);
+    const before = await definitionsOf(source, connected, tables);
     const known = await recordedSnapshots(clickhouse, request.id, tables);
-    const isNew = (table: TableRef) => table.start_position === '' && !known.has(table.asset_id);
-    for (const table of tables) {
-      if (isNew(table)) await sink.createCopy(schemas.get(table.asset_id)!, table.generation > 1);
-    }
-    const begun = await beginStream(context, source, connected, tables, [...schemas.values()]);
+    const log = await beginStream(context, source, connected, tables, [...before.values()]);
     const prepared: PreparedSource['tables'] = [];
+    const fresh: TableRef[] = [];
     for (const table of tables) {
-      const done = begun.fresh ? undefined : known.get(table.asset_id);
+      const done = log.fresh ? undefined : known.get(table.asset_id);
       if (done) prepared.push({ ...table, ...done });
-      else if (table.start_position !== '' && !begun.fresh) prepared.push({ ...table, snapshot_done: false });
-      else {
-        await saveSchema(clickhouse, request.id, schemas.get(table.asset_id)!, table.generation);
-        const start = begun.fresh ? begun.position : await source.startPosition(connected);
-        prepared.push({ ...table, start_position: start, snapshot_done: false });
-      }
+      else if (table.start_position !== '' && !log.fresh) prepared.push({ ...table, snapshot_done: false });
+      else fresh.push(table);
     }
-    return { position: begun.position, last_lease: begun.lastLease, tables: prepared };
+    const position = log.fresh ? log.position : undefined;
+    const begun = await beginTables(fresh, { source, connected, sink, epoch: log.epoch, before, position });
+    for (const table of begun) prepared.push({ ...table, snapshot_done: false });
+    return { position: log.position, last_lease: log.lastLease, tables: prepared };
   } catch (error) {
     throw asSluiceError(error, { source: request.id });
   }
-}
-
-/** Schemas by asset id. Errors: `table_missing`. */
-async function schemasOf(source: Source, connected: Connected, tables: TableRef[]): Promise<Map<string, TableSchema>> {
-  const { id } = connected.request;
-  const schemas = new Map((await source.readTables(connected, tables)).map((schema) => [schema.asset_id, schema]));
-  for (const table of tables) {
-    if (schemas.has(table.asset_id)) continue;
-    throw new SluiceError(
-      'table_missing',
-      `the table ${tableName(table)} is not in the source, or has no usable key any more`,
-      `Take it out: sluice sources remove-tables ${id} ${tableName(table)}`,
-      { source: id, table: tableName(table) },
-    );
-  }
-  return schemas;
 }
 
 type RecordedSnapshot = Pick<PreparedSource['tables'][number], 'start_position' | 'generation' | 'snapshot_done'>;
@@ -106,7 +87,7 @@ async function beginStream(
   connected: Connected,
   tables: TableRef[],
   schemas: TableSchema[],
-): Promise<{ fresh: boolean; position: string; lastLease: number }> {
+): Promise<{ fresh: boolean; position: string; lastLease: number; epoch: number }> {
   const sink = context.sink('write');
   const { id } = connected.request;
   const identity = await source.identity(connected);
@@ -116,7 +97,8 @@ async function beginStream(
     if (record) {
       checkIdentity(identity, record.cluster, id);
       const position = await source.prepare(connected, schemas, record.position_to, true);
-      return { fresh: false, position, lastLease: Math.floor(record.lease / attemptsLimit) };
+      const lastLease = Math.floor(record.lease / attemptsLimit);
+      return { fresh: false, position, lastLease, epoch: record.epoch };
     }
   } catch (error) {
     const lost = error instanceof SluiceError && ['slot_lost', 'slot_ahead', 'source_replaced'].includes(error.kind);
@@ -129,7 +111,7 @@ async function beginStream(
   const previous = await chainHead(sink.clickhouse, id);
   const at = { lease: lastLease * attemptsLimit, position, cluster: identity, epoch, previous };
   await sink.record(markRecord('begin', id, at));
-  return { fresh: true, position, lastLease };
+  return { fresh: true, position, lastLease, epoch };
 }
 
 /** Refuses to go on at a position of another database. Errors: `source_replaced`. */
@@ -225,5 +207,8 @@ export async function removeSource(
     const previous = await chainHead(sink.clickhouse, request.id);
     await sink.record(markRecord('removed', request.id, { lease, position, cluster, epoch, previous }));
   }
-  if (drop_copies) for (const table of tables) await sink.dropCopy(table.asset_id);
+  for (const table of tables) {
+    if (drop_copies) await sink.dropCopy(table.asset_id);
+    else await sink.dropSideCopies(table.asset_id);
+  }
 }

@@ -5,7 +5,7 @@ import { Context } from '@temporalio/activity';
 import { type BatchRecord, noEffects } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
 import type { ConnectRequest } from '../../model/source.ts';
-import type { TableSchema } from '../../model/table.ts';
+import { isBeside, type TableSchema } from '../../model/table.ts';
 import { chunksDigest, lastRecord, loadSchemas, readRecords, sealRecord, writeRecord } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { timeText } from '../load/time_text.ts';
@@ -134,10 +134,28 @@ export async function copyChunk(
     );
     return { rows, bytes };
   } catch (error) {
-    throw activityError(error, { source: request.id, table: table.table });
+    const cause = (await isOutdated(clickhouse, request.id, schema, error)) ? alteredMeanwhile(table, error) : error;
+    throw activityError(cause, { source: request.id, table: table.table });
   } finally {
     clearInterval(heartbeat);
   }
+}
+
+/** True when rows were refused because the stream has altered the copy since this schema of it was read. */
+async function isOutdated(
+  clickhouse: ClickHouse,
+  source: string,
+  schema: TableSchema,
+  error: unknown,
+): Promise<boolean> {
+  if (!(error instanceof SluiceError) || error.kind !== 'rows_refused') return false;
+  const now = (await loadSchemas(clickhouse, source)).get(schema.asset_id);
+  return JSON.stringify(now) !== JSON.stringify(schema);
+}
+
+function alteredMeanwhile(table: TableRef, cause: unknown): SluiceError {
+  const reason = `the copy ${table.asset_id} was altered while a chunk was written`;
+  return new SluiceError('sink_unreachable', reason, 'It is tried again.', {}, cause);
 }
 
 async function streamRecord(clickhouse: ClickHouse, source: string) {
@@ -234,8 +252,9 @@ export async function finishSnapshot(
     const { epoch } = await streamRecord(clickhouse, request.id);
     const start = source.snapshotVersion(epoch, table.start_position);
     const now = timeText(Date.now() * 1000);
-    // What an earlier copy had and the source does not any more.
-    await sink.sweepBelow(schema, start, now, `${id}/sweep`);
+    // What an earlier copy had and the source does not any more. One that was made beside it never had it.
+    if (!isBeside(schema)) await sink.sweepBelow(schema, start, now, `${id}/sweep`);
+    await sink.discardRejects(table.asset_id, start);
     // Chunks may have been written after a TRUNCATE that the stream brought meanwhile.
     const truncate = await lastTruncate(clickhouse, request.id, table.asset_id);
     if (truncate > BigInt(start)) await sink.sweepBelow(schema, String(truncate), now, `${id}/sweep`);

@@ -3,6 +3,7 @@
  * it in `sources` below; test/source_conformance.ts tries it. Positions are texts that only the source itself reads.
  * Everything here may be called again after a crash, by any worker.
  */
+import type { ErrorReport } from '../../model/errors.ts';
 import type { LogState } from '../../model/log.ts';
 import type { ConnectRequest, Finding, SourceType } from '../../model/source.ts';
 import type { TableSchema } from '../../model/table.ts';
@@ -10,6 +11,9 @@ import type { Block } from '../load/block.ts';
 import type { Sink } from '../load/sink.ts';
 import type { TableRef } from './contract.ts';
 import type { ChangeStream, Reject } from './stream.ts';
+
+/** A table to be looked at; `oid` tells it from another one of its name. */
+export type NamedTable = Pick<TableSchema, 'asset_id' | 'schema' | 'table'> & { oid?: number };
 
 /** A source as it was connected, with its connection string in the open: never logged, thrown or returned. */
 export interface Connected {
@@ -48,6 +52,25 @@ export interface StreamTask {
   newestRows: Sink['newestRows'];
 }
 
+/**
+ * What another definition of a table means for its copy: nothing · it is altered, to be made from `next` (`what`, for people,
+ * is empty when the copy stays as it is) · it must be made anew · its table cannot go on before somebody acts.
+ */
+export type TableChange =
+  | { do: 'nothing' }
+  | { do: 'alter'; next: TableSchema; what: string[] }
+  | { do: 'resync'; reason: string }
+  | { do: 'stop'; report: ErrorReport };
+
+/** Definitions of tables at one moment. */
+export interface Look {
+  /** Behind that moment: a stream that has passed it has announced all that it ever will of these definitions. */
+  position: string;
+  /** True when the table of this asset is there and can be copied. */
+  usable(asset: string): boolean;
+  compare(known: TableSchema): TableChange;
+}
+
 export interface Source {
   /** Whether two connection strings lead to the same place, whoever logs in. */
   samePlace(a: string, b: string): boolean;
@@ -55,8 +78,8 @@ export interface Source {
   preflight(connected: Connected): Promise<{ findings: Finding[]; tables: TableSchema[] }>;
   /** The tables as they are now; those that are gone or have no usable key are left out. */
   readTables(connected: Connected, tables: TableRef[]): Promise<TableSchema[]>;
-  /** Of these tables, by asset id, why changes (some of them) do not reach the log any more. Absent: that cannot be. */
-  unsent?(connected: Connected, tables: TableSchema[]): Promise<Map<string, string>>;
+  /** Looks how tables are defined now. Cheap: this is done every few seconds. */
+  look(connected: Connected, tables: NamedTable[]): Promise<Look>;
   /** Which database this is: positions mean nothing in another one. */
   identity(connected: Connected): Promise<string>;
 

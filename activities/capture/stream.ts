@@ -3,9 +3,9 @@
  * never decides when to acknowledge. A newcomer adds a source by writing this interface once.
  */
 import type { AssetEffects } from '../../model/batch.ts';
-import type { ErrorReport } from '../../model/errors.ts';
 import type { TableSchema } from '../../model/table.ts';
 import type { Block } from '../load/block.ts';
+import type { TableChange } from './source.ts';
 
 /** A value that the source did not send (unchanged and stored out of line), to be filled in before the row is written. */
 export interface Hole {
@@ -49,9 +49,21 @@ export interface TableChanges {
   rejects: Reject[];
 }
 
+/** A table that is announced otherwise than it is known. The stream stands still until it is settled. */
+export interface Alteration {
+  asset: string;
+  /** What follows for the copy, given what that is made from now. */
+  resolve(known: TableSchema): Promise<TableChange>;
+  /**
+   * Lets the stream go on, with rows of `next`; undefined: without the table. False when what was announced is no form of
+   * `next`: then nothing goes on.
+   */
+  settle(next: TableSchema | undefined): boolean;
+}
+
 /** Changes that are written and acknowledged together. */
 export interface ChangeBatch {
-  kind: 'rows' | 'truncate' | 'idle';
+  kind: 'rows' | 'truncate' | 'schema' | 'idle';
   /** Resume points before and after: only positions where a whole transaction ended. */
   from: string;
   to: string;
@@ -64,8 +76,8 @@ export interface ChangeBatch {
   tables: TableChanges[];
   /** For `truncate`: version per asset id, decimal text. */
   truncated: Record<string, string>;
-  /** Tables whose changes cannot be copied from here on. */
-  failed: Record<string, ErrorReport>;
+  /** Of kind `schema`, which has no changes. */
+  alteration?: Alteration;
   /** performance.now() when its first change arrived and when it was cut. */
   openedAt: number;
   cutAt: number;
@@ -78,8 +90,11 @@ export interface ChangeStream {
    * Throws SluiceError when the stream has ended.
    */
   next(patience: number, signal: AbortSignal): Promise<ChangeBatch | undefined>;
-  /** Fills the holes of a batch. Called after the batch before has been written; may drop rows that are overtaken. */
-  fill(batch: ChangeBatch): Promise<void>;
+  /**
+   * Fills the holes of a batch. Called after the batch before has been written; may drop rows that are overtaken. Answers,
+   * by asset, why the rows of a table could not be filled: it was altered since.
+   */
+  fill(batch: ChangeBatch): Promise<Record<string, string>>;
   /** Tells the source that everything up to `position` is durable. Never called before the record is. */
   acknowledge(position: string): void;
   /** Gives a written batch's memory back for the next one. */
@@ -88,6 +103,8 @@ export interface ChangeStream {
   lag(): { bytes: number; seconds: number };
   /** True once after the source announced tables again, which happens when they may have been altered. */
   takeDoubt(): boolean;
+  /** A table is known by another definition from now on; nothing of it that came before is still under way. */
+  redefine(table: TableSchema): void;
   /** True while the stream can go on from a recorded position without anything read again. */
   continuesAt(position: string): boolean;
   /** Ends the session; the slot and its position stay. */

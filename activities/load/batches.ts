@@ -13,7 +13,7 @@ const tables: Record<string, string> = {
     source LowCardinality(String), lease UInt64, seq UInt64, id String, kind LowCardinality(String),
     position_from String, position_to String, inner String, cluster String, epoch UInt16,
     committed_first Nullable(DateTime64(6, 'UTC')), committed_last Nullable(DateTime64(6, 'UTC')),
-    changes UInt64, assets String, truncated String, failed String, rules UInt64,
+    changes UInt64, assets String, truncated String, altered String, failed String, rules UInt64,
     fill_ms Float64, resolve_ms Float64, write_ms Float64,
     workflow_id String, run_id String, attempt UInt32, previous_hash String, hash String,
     recorded_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
@@ -24,7 +24,7 @@ const tables: Record<string, string> = {
     changed_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
   ) ENGINE = ReplacingMergeTree(changed_at) ORDER BY (asset, key, version, \`check\`)`,
   _schemas: `(
-    asset LowCardinality(String), source LowCardinality(String), generation UInt32, body String,
+    asset LowCardinality(String), source LowCardinality(String), generation UInt32, since String, body String,
     recorded_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
   ) ENGINE = ReplacingMergeTree(recorded_at) ORDER BY (asset, generation)`,
   // Plans of snapshots; of several for one start the first counts: bounds of its chunks as JSON arrays of the key's texts ('' = open).
@@ -40,8 +40,18 @@ export async function createOwnTables(clickhouse: ClickHouse): Promise<void> {
   for (const [name, definition] of Object.entries(tables)) {
     await clickhouse.command(`CREATE TABLE IF NOT EXISTS ${clickhouse.name(name)} ${definition} SETTINGS ${durable}`);
   }
+  for (const column of laterColumns)
+    await clickhouse.command(
+      `ALTER TABLE ${clickhouse.name(column.table)} ADD COLUMN IF NOT EXISTS ${column.definition}`,
+    );
   await createCutViews(clickhouse);
 }
+
+/** Columns that tables made by earlier versions do not have. */
+const laterColumns = [
+  { table: '_batches', definition: 'altered String AFTER truncated' },
+  { table: '_schemas', definition: 'since String AFTER generation' },
+];
 
 /** What a hash covers, in this order. */
 const sealed = [
@@ -72,7 +82,7 @@ export function chunksDigest(chunks: Pick<BatchRecord, 'hash'>[]): string {
 
 /** Writes a record; when this returns, the batch has happened. */
 export async function writeRecord(clickhouse: ClickHouse, record: BatchRecord): Promise<void> {
-  const { durations, assets, truncated, failed, ...rest } = record;
+  const { durations, assets, truncated, altered, failed, ...rest } = record;
   await clickhouse.insertObjects(
     '_batches',
     [
@@ -80,6 +90,7 @@ export async function writeRecord(clickhouse: ClickHouse, record: BatchRecord): 
         ...rest,
         assets: JSON.stringify(assets),
         truncated: JSON.stringify(truncated),
+        altered: altered ? JSON.stringify(altered) : '',
         failed: JSON.stringify(failed),
         fill_ms: durations.fill,
         resolve_ms: durations.resolve,
@@ -90,9 +101,10 @@ export async function writeRecord(clickhouse: ClickHouse, record: BatchRecord): 
   );
 }
 
-type Row = Omit<BatchRecord, 'durations' | 'assets' | 'truncated' | 'failed'> & {
+type Row = Omit<BatchRecord, 'durations' | 'assets' | 'truncated' | 'altered' | 'failed'> & {
   assets: string;
   truncated: string;
+  altered: string;
   failed: string;
   fill_ms: number;
   resolve_ms: number;
@@ -112,7 +124,7 @@ export async function readRecords(
     `SELECT * FROM ${clickhouse.name('_batches')} FINAL WHERE ${where} ORDER BY ${order} LIMIT ${limit}`,
     { params },
   );
-  return rows.map(({ fill_ms, resolve_ms, write_ms, assets, truncated, failed, ...rest }) => ({
+  return rows.map(({ fill_ms, resolve_ms, write_ms, assets, truncated, altered, failed, ...rest }) => ({
     ...rest,
     lease: Number(rest.lease),
     seq: Number(rest.seq),
@@ -125,6 +137,7 @@ export async function readRecords(
     recorded_at: isoText(rest.recorded_at)!,
     assets: JSON.parse(assets),
     truncated: JSON.parse(truncated),
+    ...(altered !== '' && { altered: JSON.parse(altered) }),
     failed: JSON.parse(failed),
     durations: { fill: fill_ms, resolve: resolve_ms, write: write_ms },
   }));
@@ -137,10 +150,10 @@ function isoText(time: string | null): string | null {
 
 /** The last record of a source's stream since it was connected, or undefined when there is none. */
 export async function lastRecord(clickhouse: ClickHouse, source: string): Promise<BatchRecord | undefined> {
-  const kinds = `kind IN ('removed', 'begin', 'rows', 'truncate', 'idle')`;
+  const kinds = ['removed', ...streamKinds].map((kind) => `'${kind}'`).join(', ');
   const [record] = await readRecords(
     clickhouse,
-    `${ofLastLease(clickhouse)} AND ${kinds}`,
+    `${ofLastLease(clickhouse)} AND kind IN (${kinds})`,
     { source },
     'lease DESC, seq DESC',
     1,
@@ -207,23 +220,47 @@ export async function discardRejects(clickhouse: ClickHouse, asset: string, vers
   );
 }
 
-/** Stores what the copy of a table was made from. */
+/** Stores what the copy of a table is made from. */
 export async function saveSchema(
   clickhouse: ClickHouse,
   source: string,
   table: TableSchema,
   generation: number,
 ): Promise<void> {
+  const since = table.alteredAt ?? '';
   await clickhouse.insertObjects('_schemas', [
-    { asset: table.asset_id, source, generation, body: JSON.stringify(table) },
+    { asset: table.asset_id, source, generation, since, body: JSON.stringify(table) },
   ]);
 }
 
-/** The tables of a source as their copies were made, by asset id. */
+/** What the copies of a source are made from, by asset id. */
 export async function loadSchemas(clickhouse: ClickHouse, source: string): Promise<Map<string, TableSchema>> {
-  const rows = await clickhouse.rows<{ asset: string; body: string }>(
-    `SELECT asset, body FROM ${clickhouse.name('_schemas')} FINAL WHERE source = {source:String} ORDER BY recorded_at DESC LIMIT 1 BY asset`,
+  const saved = await loadSaved(clickhouse, source);
+  return new Map([...saved].map(([asset, { schema }]) => [asset, schema]));
+}
+
+/** What the copies of a source are made from, with their generations, by asset id. */
+export async function loadSaved(
+  clickhouse: ClickHouse,
+  source: string,
+): Promise<Map<string, { schema: TableSchema; generation: number }>> {
+  const rows = await clickhouse.rows<{ asset: string; generation: number; body: string }>(
+    `SELECT asset, generation, body FROM ${clickhouse.name('_schemas')} FINAL
+     WHERE source = {source:String} ORDER BY generation DESC LIMIT 1 BY asset`,
     { params: { source } },
   );
-  return new Map(rows.map((row) => [row.asset, JSON.parse(row.body) as TableSchema]));
+  return new Map(
+    rows.map(({ asset, generation, body }) => {
+      return [asset, { schema: JSON.parse(body) as TableSchema, generation: Number(generation) }];
+    }),
+  );
+}
+
+/** The highest generation that was ever begun of each copy of a source. */
+export async function savedGenerations(clickhouse: ClickHouse, source: string): Promise<Map<string, number>> {
+  const rows = await clickhouse.rows<{ asset: string; generation: number }>(
+    `SELECT asset, max(generation) AS generation FROM ${clickhouse.name('_schemas')} WHERE source = {source:String} GROUP BY asset`,
+    { params: { source } },
+  );
+  return new Map(rows.map((row) => [row.asset, Number(row.generation)]));
 }

@@ -1,14 +1,23 @@
 /** ClickHouse as a sink: statements of tables.ts and batches.ts over one connection, behind the interface of sink.ts. */
 import type { BatchRecord } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
-import type { TableSchema } from '../../model/table.ts';
+import { copyName, isBeside, type TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
 import { createOwnTables, discardRejects, lastRecord, writeRecord, writeRejects } from './batches.ts';
 import type { Block } from './block.ts';
 import type { ClickHouse } from './clickhouse.ts';
 import { newestRows } from './newest_rows.ts';
 import type { NewestRow, Sink } from './sink.ts';
-import { copyColumns, copyDifference, createCopy, dropCopy, sweepBelow } from './tables.ts';
+import {
+  alterCopy,
+  copyColumns,
+  createCopy,
+  dropCopy,
+  dropSideCopies,
+  replaceCopy,
+  sideCopies,
+  sweepBelow,
+} from './tables.ts';
 
 export class ClickHouseSink implements Sink {
   readonly clickhouse: ClickHouse;
@@ -22,19 +31,31 @@ export class ClickHouseSink implements Sink {
     return createOwnTables(this.clickhouse);
   }
 
-  async createCopy(table: TableSchema, anew: boolean): Promise<void> {
-    if (
-      anew &&
-      (await this.#exists(table.asset_id)) &&
-      (await copyDifference(this.clickhouse, table, true)) !== undefined
-    ) {
-      await dropCopy(this.clickhouse, table.asset_id);
-    }
-    await createCopy(this.clickhouse, table);
+  createCopy(table: TableSchema): Promise<void> {
+    return createCopy(this.clickhouse, table);
+  }
+
+  alterCopy(table: TableSchema): Promise<void> {
+    return alterCopy(this.clickhouse, table);
+  }
+
+  async replaceCopy(table: TableSchema): Promise<void> {
+    const { asset_id, copy } = table;
+    if (!copy || !isBeside(table)) return;
+    await replaceCopy(this.clickhouse, { ...table, copy: { ...copy, name: asset_id } }, copy.name);
+    copy.name = asset_id;
+  }
+
+  sideCopies(tables: TableSchema[]): Promise<Set<string>> {
+    return sideCopies(this.clickhouse, tables);
   }
 
   dropCopy(assetId: string): Promise<void> {
     return dropCopy(this.clickhouse, assetId);
+  }
+
+  dropSideCopies(assetId: string, below?: number): Promise<void> {
+    return dropSideCopies(this.clickhouse, assetId, below);
   }
 
   async endInserts(prefix: string, below?: number): Promise<void> {
@@ -66,7 +87,7 @@ export class ClickHouseSink implements Sink {
   }
 
   write(table: TableSchema, block: Block, id: string): Promise<number> {
-    return this.clickhouse.insertTsv(table.asset_id, copyColumns(table), [block.content()], id);
+    return this.clickhouse.insertTsv(copyName(table), copyColumns(table), [block.content()], id);
   }
 
   sweepBelow(table: TableSchema, version: string, committedAt: string, id: string): Promise<void> {
@@ -91,13 +112,5 @@ export class ClickHouseSink implements Sink {
 
   lastRecord(source: string): Promise<BatchRecord | undefined> {
     return lastRecord(this.clickhouse, source);
-  }
-
-  async #exists(table: string): Promise<boolean> {
-    const there = await this.clickhouse.rows(
-      'SELECT 1 FROM system.tables WHERE database = {database:String} AND name = {table:String}',
-      { params: { database: this.clickhouse.database, table } },
-    );
-    return there.length > 0;
   }
 }

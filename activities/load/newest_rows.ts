@@ -1,5 +1,5 @@
 /** Looking up rows of a copy by key. */
-import { keyColumns, type TableSchema } from '../../model/table.ts';
+import { copyName, keyColumns, type TableSchema } from '../../model/table.ts';
 import { type ClickHouse, quoteName } from './clickhouse.ts';
 import type { NewestRow } from './sink.ts';
 import { keyOf, unescapeField } from './tsv.ts';
@@ -21,7 +21,7 @@ export async function newestRows(
     const list = keys.slice(from, from + keysAtOnce).map((one) => keyLiteral(table, one));
     // Not FINAL: that would leave tombstones out.
     const answer = await clickhouse.tsv(
-      `SELECT ${columns.join(', ')}, _version, _deleted FROM ${clickhouse.name(table.asset_id)}
+      `SELECT ${columns.join(', ')}, _version, _deleted FROM ${clickhouse.name(copyName(table))}
        WHERE (${key.join(', ')}) IN (${list.join(', ')}) ORDER BY _version DESC LIMIT 1 BY ${key.join(', ')}
        SETTINGS output_format_decimal_trailing_zeros = 1`,
     );

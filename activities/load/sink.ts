@@ -18,9 +18,24 @@ export interface NewestRow {
 export interface Sink {
   /** Makes what Sluice itself keeps there. */
   createOwnTables(): Promise<void>;
-  /** Makes the copy of a table, or sees that the one that is there fits. `anew`: one that does not fit is replaced. */
-  createCopy(table: TableSchema, anew: boolean): Promise<void>;
+  /**
+   * Makes the copy of a table, or sees that the one that is there fits. One that is to be made beside an old one
+   * (`table.copy`) refuses rows of lower versions than it begins with.
+   */
+  createCopy(table: TableSchema): Promise<void>;
+  /** Gives the copy the columns that the table has now; rows from before show the initial values of new ones. */
+  alterCopy(table: TableSchema): Promise<void>;
+  /**
+   * Puts a copy that was made beside the old one in its place: readers see the one or the other, and each complete. Then
+   * `table`, and all that shares its `copy`, means the table of the asset's own name.
+   */
+  replaceCopy(table: TableSchema): Promise<void>;
+  /** Of copies that are made beside old ones, the assets of those that still are where `table.copy` says. */
+  sideCopies(tables: TableSchema[]): Promise<Set<string>>;
+  /** Drops the copy, and what was made beside it. */
   dropCopy(assetId: string): Promise<void>;
+  /** Drops copies that were made beside the asset's and never took its place; `below`: of lower generations only. */
+  dropSideCopies(assetId: string, below?: number): Promise<void>;
 
   /**
    * When this returns, no insert that was sent before under an id with this prefix is still under way. `below`: only

@@ -1,7 +1,8 @@
 /** The copy's table in ClickHouse, made from the source table's schema. */
 import { SluiceError } from '../../model/errors.ts';
-import { keyColumns, type TableSchema } from '../../model/table.ts';
-import { type ClickHouse, quoteName } from './clickhouse.ts';
+import { type Column, copyName, isBeside, keyColumns, sideCopyName, type TableSchema } from '../../model/table.ts';
+import { type ClickHouse, quoteName, quoteText } from './clickhouse.ts';
+import { unescapeField } from './tsv.ts';
 
 /** Columns of Sluice's own behind the source's. */
 export const ownColumns = ['_version', '_deleted', '_committed_at'] as const;
@@ -18,50 +19,63 @@ export function copyColumns(table: TableSchema): string[] {
   return [...table.columns.map((column) => column.name), ...ownColumns];
 }
 
+/** One column as ClickHouse declares it; rows from before it came show its initial value. */
+function declare(column: Column): string {
+  const initial = column.initial === undefined ? '' : ` DEFAULT ${literal(column.initial, column.clickhouse)}`;
+  return `${quoteName(column.name)} ${column.clickhouse}${initial}`;
+}
+
+/** A TSV field as a literal of a type, whatever bytes it holds. */
+function literal(field: string, type: string): string {
+  return `CAST(unhex('${unescapeField(field).toString('hex')}') AS ${type})`;
+}
+
 function definition(clickhouse: ClickHouse, table: TableSchema): string {
-  const columns = table.columns.map((column) => `  ${quoteName(column.name)} ${column.clickhouse}`);
+  const columns = table.columns.map((column) => `  ${declare(column)}`);
   columns.push('  `_version` UInt128', '  `_deleted` UInt8', "  `_committed_at` DateTime64(6, 'UTC')");
+  // A late row of the copy before must not come into this one: nothing in it would overtake that row.
+  const { from } = table.copy ?? {};
+  if (from !== undefined) columns.push(`  CONSTRAINT since_start CHECK _version >= toUInt128('${BigInt(from)}')`);
   const key = keyColumns(table).map((column) => quoteName(column.name));
   return (
-    `CREATE TABLE IF NOT EXISTS ${clickhouse.name(table.asset_id)} (\n${columns.join(',\n')}\n)\n` +
-    `ENGINE = ReplacingMergeTree(_version, _deleted)\nORDER BY (${key.join(', ')})\nSETTINGS ${durable}`
+    `CREATE TABLE IF NOT EXISTS ${clickhouse.name(copyName(table))} (\n${columns.join(',\n')}\n)\n` +
+    `ENGINE = ReplacingMergeTree(_version, _deleted)\nORDER BY (${key.join(', ')})\nSETTINGS ${durable}` +
+    (from === undefined ? '' : `\nCOMMENT ${quoteText(mark(from))}`)
   );
 }
 
+/** Comment of a copy that was made beside an old one: tells, after a crash, whether it has taken that one's place. */
+function mark(from: string): string {
+  return `rows from version ${from} on`;
+}
+
 /**
- * Makes the copy's table and its view without tombstones, when they are not there. One that is there must fit.
- * Errors: `table_changed` when it has other columns.
+ * Makes the copy's table and its view without tombstones, when they are not there. One that is there must fit; a copy
+ * beside the old one has no view before it takes that one's place. Errors: `table_changed` when it has other columns.
  */
 export async function createCopy(clickhouse: ClickHouse, table: TableSchema): Promise<void> {
   await clickhouse.command(definition(clickhouse, table));
   const different = await copyDifference(clickhouse, table);
   if (different !== undefined) {
+    const name = copyName(table);
     throw new SluiceError(
       'table_changed',
-      `the copy ${table.asset_id} in ClickHouse does not fit the table: ${different}`,
-      `Rename or drop ${clickhouse.database}.${table.asset_id}, then re-sync the table.`,
+      `the copy ${name} in ClickHouse does not fit the table: ${different}`,
+      `Rename or drop ${clickhouse.database}.${name}, then re-sync the table.`,
       { table: table.asset_id },
     );
   }
-  const names = table.columns.map((column) => quoteName(column.name)).join(', ');
-  await clickhouse.command(
-    `CREATE VIEW IF NOT EXISTS ${clickhouse.name(`${table.asset_id}_current`)} AS SELECT ${names} FROM ${clickhouse.name(table.asset_id)} FINAL`,
-  );
+  if (!isBeside(table)) await clickhouse.command(`CREATE VIEW IF NOT EXISTS ${view(clickhouse, table)}`);
 }
 
-/**
- * What about the copy's columns or key is not as the table needs it; undefined when all fits. `exactly`: columns that the
- * table has no more are a difference too.
- */
-export async function copyDifference(
-  clickhouse: ClickHouse,
-  table: TableSchema,
-  exactly = false,
-): Promise<string | undefined> {
-  const found = await clickhouse.rows<{ name: string; type: string; is_in_sorting_key: number; default_kind: string }>(
-    'SELECT name, type, is_in_sorting_key, default_kind FROM system.columns WHERE database = {database:String} AND table = {table:String} ORDER BY position',
-    { params: { database: clickhouse.database, table: table.asset_id } },
-  );
+function view(clickhouse: ClickHouse, table: TableSchema): string {
+  const names = table.columns.map((column) => quoteName(column.name)).join(', ');
+  return `${clickhouse.name(`${table.asset_id}_current`)} AS SELECT ${names} FROM ${clickhouse.name(table.asset_id)} FINAL`;
+}
+
+/** What about the copy's columns or key is not as the table needs it; undefined when all fits. */
+async function copyDifference(clickhouse: ClickHouse, table: TableSchema): Promise<string | undefined> {
+  const found = await columnsOf(clickhouse, copyName(table));
   const types = new Map(found.map((column) => [column.name, column]));
   for (const column of table.columns) {
     const there = types.get(column.name);
@@ -69,22 +83,133 @@ export async function copyDifference(
     if (squeeze(there.type) !== squeeze(column.clickhouse))
       return `${column.name} is ${there.type} there, and ${column.clickhouse} is needed`;
     if (Boolean(Number(there.is_in_sorting_key)) !== column.key) return `the key is another (${column.name})`;
-    types.delete(column.name);
   }
-  for (const own of ownColumns) types.delete(own);
-  for (const { name, default_kind } of exactly ? types.values() : [])
-    if (default_kind === '') return `its column ${name} is not in the table`;
   return undefined;
+}
+
+interface CopyColumn {
+  name: string;
+  type: string;
+  is_in_sorting_key: number;
+}
+
+function columnsOf(clickhouse: ClickHouse, table: string): Promise<CopyColumn[]> {
+  return clickhouse.rows<CopyColumn>(
+    'SELECT name, type, is_in_sorting_key FROM system.columns WHERE database = {database:String} AND table = {table:String} ORDER BY position',
+    { params: { database: clickhouse.database, table } },
+  );
+}
+
+/**
+ * Alters the copy's table and view to have the columns of the table: renames by what columns were called before, adds with
+ * the value that rows from before show, drops what the table had and has no more, widens types. What is done already
+ * is left out, so that it may run again after a crash. Parts are rewritten later; readers see it at once.
+ */
+export async function alterCopy(clickhouse: ClickHouse, table: TableSchema): Promise<void> {
+  const name = copyName(table);
+  const commands = alterations(table, await columnsOf(clickhouse, name));
+  if (commands.length > 0) {
+    await clickhouse.command(
+      `ALTER TABLE ${clickhouse.name(name)} ${commands.join(', ')} SETTINGS alter_sync = 0, mutations_sync = 0`,
+    );
+  }
+  if (!isBeside(table)) await clickhouse.command(`CREATE OR REPLACE VIEW ${view(clickhouse, table)}`);
+}
+
+function alterations(table: TableSchema, found: CopyColumn[]): string[] {
+  const types = new Map(found.map((column) => [column.name, column.type]));
+  const former = table.former ?? [];
+  const commands: string[] = [];
+  for (const column of table.columns) {
+    const before = former.find(
+      ({ attnum, name }) => attnum === column.attnum && name !== column.name && types.has(name),
+    );
+    if (!types.has(column.name) && before) {
+      commands.push(`RENAME COLUMN ${quoteName(before.name)} TO ${quoteName(column.name)}`);
+      types.set(column.name, types.get(before.name)!);
+    }
+    const type = types.get(column.name);
+    if (type === undefined) commands.push(`ADD COLUMN IF NOT EXISTS ${declare(column)}`);
+    else if (squeeze(type) !== squeeze(column.clickhouse))
+      commands.push(`MODIFY COLUMN ${quoteName(column.name)} ${column.clickhouse}`);
+  }
+  const kept = new Set(table.columns.map((column) => column.attnum));
+  const gone = new Set(former.filter((column) => !kept.has(column.attnum)).map((column) => column.name));
+  for (const name of gone) if (types.has(name)) commands.push(`DROP COLUMN IF EXISTS ${quoteName(name)}`);
+  return commands;
+}
+
+/**
+ * Puts the copy that was made as table `side` in the old one's place, for all readers at once, and drops the old one. May
+ * run again after a crash.
+ */
+export async function replaceCopy(clickhouse: ClickHouse, table: TableSchema, side: string): Promise<void> {
+  const [here, there] = [clickhouse.name(table.asset_id), clickhouse.name(side)];
+  const comment = await commentOf(clickhouse, table.asset_id);
+  if (comment === undefined) await clickhouse.command(`RENAME TABLE ${there} TO ${here}`);
+  else if (comment !== mark(table.copy!.from)) await exchange(clickhouse, here, there, clickhouse.name(`${side}_old`));
+  await clickhouse.command(`CREATE OR REPLACE VIEW ${view(clickhouse, table)}`);
+  await clickhouse.command(`DROP TABLE IF EXISTS ${there} SYNC`);
+  await clickhouse.command(`DROP TABLE IF EXISTS ${clickhouse.name(`${side}_old`)} SYNC`);
+}
+
+/** Databases of some kinds cannot exchange (48): there the name is nobody's for a moment. */
+async function exchange(clickhouse: ClickHouse, here: string, there: string, away: string): Promise<void> {
+  try {
+    await clickhouse.command(`EXCHANGE TABLES ${here} AND ${there}`);
+  } catch (error) {
+    if ((error as { cause?: { code?: unknown } }).cause?.code !== '48') throw error;
+    await clickhouse.command(`RENAME TABLE ${here} TO ${away}, ${there} TO ${here}`);
+  }
+}
+
+/** Of these copies, the assets of those that are still where they are made beside the old ones. */
+export async function sideCopies(clickhouse: ClickHouse, tables: TableSchema[]): Promise<Set<string>> {
+  const found = await clickhouse.rows<{ name: string; comment: string }>(
+    'SELECT name, comment FROM system.tables WHERE database = {database:String} AND name IN {names:Array(String)}',
+    { params: { database: clickhouse.database, names: tables.map(copyName) } },
+  );
+  const comments = new Map(found.map(({ name, comment }) => [name, comment]));
+  const there = tables.filter((table) => comments.get(copyName(table)) === mark(table.copy!.from));
+  return new Set(there.map((table) => table.asset_id));
+}
+
+/** The comment of a table; undefined when it is not there. */
+async function commentOf(clickhouse: ClickHouse, table: string): Promise<string | undefined> {
+  const [found] = await clickhouse.rows<{ comment: string }>(
+    'SELECT comment FROM system.tables WHERE database = {database:String} AND name = {table:String}',
+    { params: { database: clickhouse.database, table } },
+  );
+  return found?.comment;
 }
 
 function squeeze(type: string): string {
   return type.replaceAll(' ', '');
 }
 
-/** Drops the copy and its view. */
+/** Drops the copy and its view, and what was made beside it. */
 export async function dropCopy(clickhouse: ClickHouse, assetId: string): Promise<void> {
   await clickhouse.command(`DROP VIEW IF EXISTS ${clickhouse.name(`${assetId}_current`)}`);
   await clickhouse.command(`DROP TABLE IF EXISTS ${clickhouse.name(assetId)} SYNC`);
+  await dropSideCopies(clickhouse, assetId);
+}
+
+/** Drops copies that were made beside this asset's and never took its place; `below`: those of earlier generations. */
+export async function dropSideCopies(
+  clickhouse: ClickHouse,
+  assetId: string,
+  below = Number.POSITIVE_INFINITY,
+): Promise<void> {
+  const prefix = sideCopyName(assetId, 0).slice(0, -1);
+  const found = await clickhouse.rows<{ name: string }>(
+    'SELECT name FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String})',
+    { params: { database: clickhouse.database, prefix } },
+  );
+  for (const { name } of found) {
+    const generation = name.slice(prefix.length);
+    if (/^\d+$/.test(generation) && Number(generation) < below)
+      await clickhouse.command(`DROP TABLE IF EXISTS ${clickhouse.name(name)} SYNC`);
+  }
 }
 
 /**
@@ -99,7 +224,7 @@ export async function sweepBelow(
   queryId: string,
 ): Promise<void> {
   const key = keyColumns(table).map((column) => quoteName(column.name));
-  const name = clickhouse.name(table.asset_id);
+  const name = clickhouse.name(copyName(table));
   // Under FINAL a condition on the version must be a WHERE: PREWHERE would show superseded rows.
   await clickhouse.command(
     `INSERT INTO ${name} (${[...key, ...ownColumns].join(', ')}) ` +

@@ -5,7 +5,7 @@ import { Block } from '../../activities/load/block.ts';
 import type { Sink } from '../../activities/load/sink.ts';
 import { type BatchRecord, noEffects } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
-import type { TableSchema } from '../../model/table.ts';
+import type { Column, TableSchema } from '../../model/table.ts';
 
 export interface SinkUnderTest {
   sink: Sink;
@@ -39,6 +39,12 @@ const table: TableSchema = {
     { ...column, attnum: 2, name: 'note', type: 'text', clickhouse: 'Nullable(String)' },
   ],
 };
+
+/** The table with one more column; `initial`: what rows from before show, as a TSV field. */
+function withMore(initial?: string): TableSchema {
+  const more = { ...column, attnum: 3, name: 'more', type: 'text', clickhouse: 'Nullable(String)' };
+  return { ...table, columns: [...table.columns, initial === undefined ? more : { ...more, initial }] };
+}
 
 /** A block of rows `[id, note, version, deleted]`; notes are TSV as they stand. */
 function block(rows: [number, string, bigint, 0 | 1][]): Block {
@@ -95,7 +101,7 @@ export function sinkConformance(name: string, open: () => Promise<SinkUnderTest>
 
     const fresh = async () => {
       await sink.dropCopy(table.asset_id);
-      await sink.createCopy(table, false);
+      await sink.createCopy(table);
     };
     const write = (rows: [number, string, bigint, 0 | 1][], id = 'conform/1/1/conform_t') =>
       sink.write(table, block(rows), id);
@@ -104,25 +110,91 @@ export function sinkConformance(name: string, open: () => Promise<SinkUnderTest>
       await fresh();
       await write([[1, 'a', 10n, 0]]);
       await sink.createOwnTables();
-      await sink.createCopy(table, false);
-      await sink.createCopy(table, true);
+      await sink.createCopy(table);
       expect(await test.visible(table.asset_id)).toEqual([['1', 'a']]);
     });
 
-    it('refuses a copy that has other columns, and replaces it only when told to', async () => {
+    it('refuses a copy that has other columns, and leaves it as it is', async () => {
       await fresh();
       await write([[1, 'a', 10n, 0]]);
-      const wider = {
-        ...table,
-        columns: [
-          ...table.columns,
-          { ...column, attnum: 3, name: 'more', type: 'text', clickhouse: 'Nullable(String)' },
-        ],
-      };
-      await expect(sink.createCopy(wider, false)).rejects.toThrow(SluiceError);
+      await expect(sink.createCopy(withMore())).rejects.toThrow(SluiceError);
       expect(await test.visible(table.asset_id)).toEqual([['1', 'a']]);
-      await sink.createCopy(wider, true);
-      expect(await test.visible(table.asset_id)).toEqual([]);
+    });
+
+    it('alters a copy: adds with what rows from before show, renames, drops, and again without harm', async () => {
+      await fresh();
+      await write([[1, 'a', 10n, 0]]);
+      const wider = withMore('tab\\tslash\\\\');
+      await sink.alterCopy(wider);
+      await sink.alterCopy(wider);
+      // A row of before, again, and one in the new shape.
+      await write([[2, 'b', 20n, 0]]);
+      const text = `3\tc\t\\N\t30\t0\t2026-01-02 03:04:05.678901\t`;
+      const third = new Block();
+      third.reserve(text.length);
+      third.beginRow();
+      third.length += third.bytes.write(text, third.length);
+      third.endRow();
+      await sink.write(wider, third, 'conform/1/1/conform_t');
+      expect(await test.visible(table.asset_id)).toEqual([
+        ['1', 'a', 'tab\tslash\\'],
+        ['2', 'b', 'tab\tslash\\'],
+        ['3', 'c', null],
+      ]);
+      const [id, note, more] = wider.columns as [Column, Column, Column];
+      const former = { attnum: 2, name: 'note', typeOid: 0, typmod: -1 };
+      const renamed = { ...wider, columns: [id, { ...note, name: 'remark' }, more], former: [former] };
+      await sink.alterCopy(renamed);
+      await sink.alterCopy(renamed);
+      expect(await test.visible(table.asset_id)).toHaveLength(3);
+      const dropped = { ...renamed, columns: [id, more], former: [former, { ...former, name: 'remark' }] };
+      await sink.alterCopy(dropped);
+      await sink.alterCopy(dropped);
+      expect(await test.visible(table.asset_id)).toEqual([
+        ['1', 'tab\tslash\\'],
+        ['2', 'tab\tslash\\'],
+        ['3', null],
+      ]);
+    });
+
+    it('makes a copy beside the old one, which readers see until the new one takes its place', async () => {
+      await fresh();
+      await write([
+        [1, 'old', 10n, 0],
+        [2, 'gone', 10n, 0],
+      ]);
+      const beside = (): TableSchema => ({ ...table, copy: { name: '_next_conform_t_2', from: '100' } });
+      const next = beside();
+      await sink.createCopy(next);
+      await sink.createCopy(next);
+      await sink.write(next, block([[1, 'new', 100n, 0]]), 'conform/2/1/conform_t');
+      expect(await sink.sideCopies([next])).toEqual(new Set(['conform_t']));
+      expect(await test.visible(table.asset_id)).toEqual([
+        ['1', 'old'],
+        ['2', 'gone'],
+      ]);
+      await sink.replaceCopy(next);
+      expect(next.copy?.name).toBe('conform_t');
+      expect(await test.visible(table.asset_id)).toEqual([['1', 'new']]);
+      // Whoever died before he could say that it was done does it again.
+      const again = beside();
+      expect(await sink.sideCopies([again])).toEqual(new Set());
+      await sink.replaceCopy(again);
+      expect(again.copy?.name).toBe('conform_t');
+      // Late rows of the copy before have no place in this one.
+      await expect(write([[2, 'gone', 10n, 0]])).rejects.toMatchObject({ kind: 'rows_refused' });
+      await write([[3, 'late', 101n, 0]]);
+      expect(await test.visible(table.asset_id)).toEqual([
+        ['1', 'new'],
+        ['3', 'late'],
+      ]);
+      await sink.createCopy({ ...table, copy: { name: '_next_conform_t_3', from: '200' } });
+      await sink.createCopy({ ...table, copy: { name: '_next_conform_t_4', from: '300' } });
+      await sink.dropSideCopies(table.asset_id, 4);
+      const left = { ...table, copy: { name: '_next_conform_t_4', from: '300' } };
+      expect(await sink.sideCopies([left])).toEqual(new Set(['conform_t']));
+      await sink.dropSideCopies(table.asset_id);
+      expect(await sink.sideCopies([left])).toEqual(new Set());
     });
 
     it('keeps the highest version of a key, whatever comes first, twice or late', async () => {

@@ -175,7 +175,7 @@ export async function checkRecords(clickhouse: ClickHouse, source: string): Prom
   );
   const faults: string[] = [];
   for (const row of rows) for (const fault of accountFaults(row)) faults.push(fault);
-  const stream = rows.filter((row) => ['begin', 'rows', 'truncate', 'idle'].includes(row.kind));
+  const stream = rows.filter((row) => ['begin', 'rows', 'truncate', 'schema', 'idle'].includes(row.kind));
   const reached = new Set<string>();
   let before: RecordRow | undefined;
   let head = '';
@@ -225,7 +225,7 @@ function accountFaults(row: RecordRow): string[] {
 /** All positions that records reach. */
 export async function recordedPositions(clickhouse: ClickHouse, source: string): Promise<bigint[]> {
   const rows = await clickhouse.rows<{ position_to: string }>(
-    `SELECT DISTINCT position_to FROM ${clickhouse.name('_batches')} WHERE source = {source:String} AND kind IN ('begin', 'rows', 'truncate', 'idle')`,
+    `SELECT DISTINCT position_to FROM ${clickhouse.name('_batches')} WHERE source = {source:String} AND kind IN ('begin', 'rows', 'truncate', 'schema', 'idle')`,
     { params: { source } },
   );
   return rows.map((row) => parseLsn(row.position_to));

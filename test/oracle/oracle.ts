@@ -441,7 +441,7 @@ class Oracle {
   async #lastPosition(): Promise<bigint | undefined> {
     const rows = await this.#clickhouse.rows<{ position_to: string }>(
       `SELECT position_to FROM ${this.#clickhouse.name('_batches')} FINAL
-       WHERE source = {source:String} AND kind IN ('begin', 'rows', 'truncate', 'idle') ORDER BY lease DESC, seq DESC LIMIT 1`,
+       WHERE source = {source:String} AND kind IN ('begin', 'rows', 'truncate', 'schema', 'idle') ORDER BY lease DESC, seq DESC LIMIT 1`,
       { params: { source: this.#source } },
     );
     return rows[0] && parseLsn(rows[0].position_to);

@@ -1,7 +1,7 @@
 /** What the source's catalog says about its tables: read by preflight, chunks, the stream and verify. */
 import type pg from 'pg';
 import { tableAssetId } from '../../../model/asset.ts';
-import type { Column, TableSchema } from '../../../model/table.ts';
+import { type Column, type LeftOut, type TableSchema, tableName } from '../../../model/table.ts';
 import { mapColumn, type TypeFacts } from './type_mapping.ts';
 
 /** A relation of the source, of whatever kind; system schemas are never among them. */
@@ -27,6 +27,10 @@ export interface TableDetails extends TableSchema {
   unsentKeyColumns: string[];
   /** All names, those of left out columns too. */
   columnNames: string[];
+  leftOut: LeftOut[];
+  lastAttnum: number;
+  /** By attnum, for columns that were added with a default: what rows from before show, as the source's text. */
+  initial: Map<number, string>;
 }
 
 export interface ReadOptions {
@@ -175,8 +179,46 @@ export function hasUsableKey(table: TableDetails): boolean {
 }
 
 /** Only what TableSchema declares: this is what travels and is stored. */
-export function schemaOf({ asset_id, schema, table, oid, relfilenode, identity, columns }: TableDetails): TableSchema {
-  return { asset_id, schema, table, oid, relfilenode, identity, columns };
+export function schemaOf(details: TableDetails): TableSchema {
+  const { asset_id, schema, table, oid, relfilenode, identity, columns, leftOut, lastAttnum } = details;
+  return { asset_id, schema, table, oid, relfilenode, identity, columns, leftOut, lastAttnum };
+}
+
+/** What the catalog says to the name of a captured table. */
+export interface Seen {
+  /** What bears the name now. */
+  named: TableDetails | undefined;
+  /** What the table of before is called now, as people write it; undefined when it is gone, or still bears its name. */
+  movedTo: string | undefined;
+}
+
+/** Looks at tables by their names, and at those of before by their OIDs; answers what was seen of each. */
+export async function seeTables(
+  client: pg.ClientBase,
+  source: string,
+  tables: { schema: string; table: string; oid?: number }[],
+  options: ReadOptions = {},
+): Promise<(table: { schema: string; table: string; oid?: number }) => Seen> {
+  const { rows } = await client.query<Pick<Relation, 'oid' | 'schema' | 'table'>>(
+    `SELECT c.oid, n.nspname AS schema, c.relname AS "table"
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid = ANY($3::pg_catalog.oid[]) OR (n.nspname, c.relname) IN
+       (SELECT * FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.name[]), pg_catalog.unnest($2::pg_catalog.name[])))`,
+    [
+      tables.map((table) => table.schema),
+      tables.map((table) => table.table),
+      tables.flatMap((table) => table.oid ?? []),
+    ],
+  );
+  const oids = rows.map((row) => row.oid);
+  const details = await readDetails(client, source, oids, options);
+  const byName = new Map(details.map((table) => [`${table.schema}.${table.table}`, table]));
+  const byOid = new Map(details.map((table) => [table.oid, tableName(table)]));
+  return (table) => {
+    const named = byName.get(`${table.schema}.${table.table}`);
+    const moved = table.oid !== undefined && named?.oid !== table.oid;
+    return { named, movedTo: moved ? byOid.get(table.oid!) : undefined };
+  };
 }
 
 interface ColumnRow extends Relation {
@@ -194,6 +236,8 @@ interface ColumnRow extends Relation {
   generated: string;
   changed_by: string;
   not_null: boolean;
+  last_attnum: number;
+  initial: string | null;
 }
 
 /**
@@ -206,7 +250,8 @@ SELECT c.oid, n.nspname AS schema, c.relname AS "table", c.relkind AS kind, c.re
   i.indkey::pg_catalog.text AS key, i.indnkeyatts AS key_count, i.indimmediate AS immediate,
   a.attnum, a.attname AS name, a.atttypid AS type_oid, a.atttypmod AS typmod,
   pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, a.attndims AS dimensions, a.attgenerated AS generated,
-  a.xmin::pg_catalog.text AS changed_by,
+  a.xmin::pg_catalog.text AS changed_by, c.relnatts AS last_attnum,
+  CASE WHEN a.atthasmissing THEN (a.attmissingval::pg_catalog.text::pg_catalog.text[])[1] END AS initial,
   a.attnotnull AND NOT EXISTS (
     SELECT FROM pg_catalog.pg_constraint k
     WHERE k.conrelid = c.oid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated
@@ -248,6 +293,7 @@ function describeTable(source: string, rows: ColumnRow[], types: Types, options:
   const excluded = new Set(byTableName(options.excludeColumns, schema, table));
   const isKey = (row: ColumnRow) => keys.has(row.attnum!);
   const sent = all.filter((row) => row.generated === '' && (isKey(row) || !excluded.has(row.name)));
+  const leftOut = all.filter((row) => !sent.includes(row));
   const identity = ({ d: 'default', i: 'index', f: 'full', n: 'nothing' } as const)[first.identity];
   return {
     asset_id: byTableName(options.assetIds, schema, table) ?? tableAssetId(source, schema, table),
@@ -263,6 +309,11 @@ function describeTable(source: string, rows: ColumnRow[], types: Types, options:
     keyDeferrable: first.immediate === false,
     unsentKeyColumns: all.filter((row) => isKey(row) && row.generated !== '').map((row) => row.name),
     columnNames: all.map((row) => row.name),
+    leftOut: leftOut.map(({ attnum, name, generated }) => {
+      return { attnum: attnum!, name, why: generated === '' ? 'excluded' : 'generated' };
+    }),
+    lastAttnum: first.last_attnum,
+    initial: new Map(sent.flatMap((row) => (row.initial === null ? [] : [[row.attnum!, row.initial] as const]))),
   };
 }
 

@@ -98,6 +98,15 @@ export async function withConnection<T>(options: ConnectOptions, use: (client: p
 /** SQLSTATE classes that pass by themselves: connection, resources, operator intervention, serialization, lock timeout. */
 const passing = /^(08|53|57|40|55P03)/;
 
+/** A schema, table, column or operator that is not there, or a literal that is none of its type any more. */
+const gone = new Set(['3F000', '42P01', '42703', '42704', '42804', '42883', '22P02']);
+
+/** True for the error of a statement over a table that was altered since its definition was read. */
+export function wasAltered(error: unknown): boolean {
+  const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } };
+  return gone.has(String(code ?? cause?.code));
+}
+
 /** Any error of a PostgreSQL session as a SluiceError; never contains the connection string. */
 export function sourceError(error: unknown): SluiceError {
   if (error instanceof SluiceError) return error;

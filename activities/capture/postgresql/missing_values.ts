@@ -19,9 +19,11 @@ import type { NewestRow, Sink } from '../../load/sink.ts';
 import { keyOf, unescapeField } from '../../load/tsv.ts';
 import type { StreamTask } from '../source.ts';
 import type { ChangeBatch, HollowRow, TableChanges } from '../stream.ts';
-import { connect, quoteName, quoteTable, sourceError } from './connection.ts';
+import { connect, quoteName, quoteTable, sourceError, wasAltered } from './connection.ts';
 import { durablePosition } from './durable.ts';
 import { RowEncoder, rowBound } from './encode.ts';
+import { presentTable } from './present_table.ts';
+import { beginSeeing } from './visibility.ts';
 
 /** Keys that are asked for in one statement. */
 const keysAtOnce = 500;
@@ -47,9 +49,23 @@ export class MissingValues {
     this.#applicationName = `sluice ${source} lookup`;
   }
 
-  /** Fills all holes of a batch; rows that the copy has overtaken are dropped and counted as superseded. */
-  async fill(batch: ChangeBatch): Promise<void> {
-    for (const changes of batch.tables) if (changes.hollow.length > 0) await this.#fillTable(changes);
+  /**
+   * Fills all holes of a batch; rows that the copy has overtaken are dropped and counted as superseded. Answers, by asset,
+   * tables that the source cannot be asked about any more, because they were altered since.
+   */
+  async fill(batch: ChangeBatch): Promise<Record<string, string>> {
+    const failed: Record<string, string> = {};
+    for (const changes of batch.tables) {
+      if (changes.hollow.length === 0) continue;
+      try {
+        await this.#fillTable(changes);
+      } catch (error) {
+        const altered = wasAltered(error) || (error instanceof SluiceError && error.kind === 'table_changed');
+        if (!altered) throw error;
+        failed[changes.table.asset_id] = 'it was altered before values that the stream left out could be looked up';
+      }
+    }
+    return failed;
   }
 
   async close(): Promise<void> {
@@ -86,11 +102,12 @@ export class MissingValues {
   async #readSource(table: TableSchema, rows: TableRows, asked: HollowRow[]): Promise<Map<string, string[]>> {
     const client = await this.#source();
     try {
-      await this.#begin(client, unique(asked.map((row) => row.xid)));
+      await beginSeeing(client, unique(asked.map((row) => row.xid)), quoteTable(table));
+      const present = await presentTable(client, table);
       const found = new Map<string, string[]>();
       const keys = unique(asked.map((row) => rows.key(row.row)));
       for (let from = 0; from < keys.length; from += keysAtOnce) {
-        await readKeys(client, table, keys.slice(from, from + keysAtOnce), found);
+        await readKeys(client, { table, present }, keys.slice(from, from + keysAtOnce), found);
       }
       await client.query('COMMIT');
       await durablePosition(client);
@@ -108,28 +125,6 @@ export class MissingValues {
     });
     return this.#client;
   }
-
-  /** Begins a transaction that sees all of `xids`: a commit is in the log a little before others can see it. */
-  async #begin(client: pg.Client, xids: number[]): Promise<void> {
-    for (let tries = 0; tries < 3000; tries++) {
-      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-      // The log has the lower 32 bits of a transaction id; the whole one is the nearest to the newest there is.
-      const { rows } = await client.query<{ seen: boolean }>(
-        `SELECT pg_catalog.bool_and(pg_catalog.pg_visible_in_snapshot(
-           (newest + ((x - newest + 2147483648) & 4294967295) - 2147483648)::text::pg_catalog.xid8, pg_catalog.pg_current_snapshot())) AS seen
-         FROM pg_catalog.unnest($1::int8[]) x, (SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8 AS newest) s`,
-        [xids],
-      );
-      if (rows[0]!.seen) return;
-      await client.query('ROLLBACK');
-      await new Promise((resolve) => setTimeout(resolve, Math.min(10 + tries, 200)));
-    }
-    throw new SluiceError(
-      'source_unreachable',
-      'a committed transaction stays invisible (a synchronous standby is missing?)',
-      'It is tried again.',
-    );
-  }
 }
 
 function unique<T>(values: T[]): T[] {
@@ -146,34 +141,41 @@ function sourceText(field: string, encoding: string): string {
 /** Leaves values as the server's text. */
 const rawText = { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig;
 
+/** `present`: the columns that the table has now, under their names of now. */
 async function readKeys(
   client: pg.Client,
-  table: TableSchema,
+  { table, present }: { table: TableSchema; present: TableSchema },
   keys: string[],
   found: Map<string, string[]>,
 ): Promise<void> {
-  const key = keyColumns(table);
+  const key = keyColumns(present);
+  const names = key.map((column) => quoteName(column.name)).join(', ');
   const params = keys.flatMap((one) => one.split('\t').map((field, i) => sourceText(field, key[i]!.encoding)));
   const types = key.map((column) => column.type);
   const list = keys.map((_, k) => `(${key.map((_column, i) => `$${k * key.length + i + 1}::${types[i]}`).join(', ')})`);
   const { rows } = await client.query({
     // The types' own output, as the stream has it: a cast to text says true for t, and cuts blanks.
-    text: `SELECT ${table.columns.map((column) => quoteName(column.name)).join(', ')} FROM ONLY ${quoteTable(table)} WHERE (${key.map((column) => quoteName(column.name)).join(', ')}) IN (${list.join(', ')})`,
+    text: `SELECT ${present.columns.map((column) => quoteName(column.name)).join(', ')} FROM ONLY ${quoteTable(table)} WHERE (${names}) IN (${list.join(', ')})`,
     values: params,
     rowMode: 'array',
     types: rawText,
   });
   const encoder = new RowEncoder(table);
+  const places = table.columns.map(({ attnum }) => present.columns.findIndex((column) => column.attnum === attnum));
   for (const row of rows as (string | null)[][]) {
-    const fields = encodeFields(encoder, row);
+    const fields = encodeFields(
+      encoder,
+      places.map((place) => row[place]),
+    );
     // A value that cannot be stored belongs to a later change, which will be rejected by itself.
     if (fields) found.set(keyOf(table, fields), fields);
   }
 }
 
-function encodeFields(encoder: RowEncoder, row: (string | null)[]): string[] | undefined {
+/** Undefined stands for a value that the source does not have any more: the copy will drop its column. */
+function encodeFields(encoder: RowEncoder, row: (string | null | undefined)[]): string[] | undefined {
   const block = new Block(1024);
-  const texts = row.map((text) => (text === null ? null : Buffer.from(text)));
+  const texts = row.map((text) => (text == null ? text : Buffer.from(text)));
   block.reserve(
     rowBound(
       texts.reduce((sum, text) => sum + (text?.length ?? 0), 0),
@@ -182,7 +184,8 @@ function encodeFields(encoder: RowEncoder, row: (string | null)[]): string[] | u
   );
   block.beginRow();
   for (const [column, text] of texts.entries()) {
-    if (text === null ? !encoder.missing(block, column) : !encoder.value(block, column, text, 0, text.length))
+    if (text === undefined) encoder.absent(block, column);
+    else if (text === null ? !encoder.missing(block, column) : !encoder.value(block, column, text, 0, text.length))
       return undefined;
   }
   return block.bytes.toString('latin1', 0, block.length - 1).split('\t');

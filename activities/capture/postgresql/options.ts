@@ -1,6 +1,7 @@
 /** The options of a PostgreSQL source: names of slot and publication, and asset ids that differ from the usual ones. */
 import { SluiceError } from '../../../model/errors.ts';
 import { parseSize } from '../../../model/log.ts';
+import { schemaPolicies } from '../../../model/source.ts';
 import { isGlob } from './catalog.ts';
 
 export interface PostgresqlOptions {
@@ -14,7 +15,7 @@ export interface PostgresqlOptions {
   failover: boolean;
 }
 
-const allowed = ['publication', 'slot', 'asset_ids', 'failover', 'log_budget', 'verify'];
+const allowed = ['publication', 'slot', 'asset_ids', 'schema_changes', 'failover', 'log_budget', 'verify'];
 const slotPattern = /^[a-z0-9_]{1,63}$/;
 const assetPattern = /^[A-Za-z0-9_.$-]{1,128}$/;
 
@@ -27,6 +28,9 @@ export function readOptions(source: string, options: Record<string, unknown>): P
     if (!allowed.includes(key)) refuse(`unknown option ${JSON.stringify(key)}`, `Options are ${allowed.join(', ')}.`);
   }
   const { publication = `sluice_${source}`, slot = `sluice_${source}`, asset_ids: assetIds = {} } = options;
+  const { schema_changes: policy = 'evolve' } = options;
+  if (!schemaPolicies.some((known) => known === policy))
+    return refuse('options.schema_changes is no policy', `Policies are ${schemaPolicies.join(', ')}.`);
   if (
     typeof publication !== 'string' ||
     !publication ||

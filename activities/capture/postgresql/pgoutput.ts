@@ -1,5 +1,5 @@
 /** Messages of pgoutput (protocol version 1, text values), as PostgreSQL documents them under "Logical Replication Message Formats". */
-import type { TableSchema } from '../../../model/table.ts';
+import type { Column, TableSchema } from '../../../model/table.ts';
 
 export const message = {
   begin: 0x42, // B
@@ -55,33 +55,62 @@ export function readRelation(bytes: Buffer, at: number): RelationMessage {
   return { oid, schema, table, identity, columns };
 }
 
+/** Where an announced table's values go. */
+export interface Match {
+  /** By column of the relation its index among the columns of `table`; -1 is left out. */
+  columns: Int32Array;
+  /** The table with those of its columns that are announced. */
+  table: TableSchema;
+}
+
 /**
- * For each column of a Relation message, its index among the columns that are copied, or -1 for one that is left out.
- * Answers what differs as text when the relation is not the table that the copy was made from.
+ * Matches a Relation message with what a table's copy is made from. `again`: it belongs to a transaction that came before
+ * the copy was altered, and may announce the table as it was then. Undefined when the table is another one.
  */
-export function matchColumns(
-  relation: RelationMessage,
-  table: TableSchema,
-  excluded: Set<string>,
-): Int32Array | string {
-  if (relation.identity !== table.identity)
-    return `its replica identity was ${table.identity} and is ${relation.identity}`;
+export function matchRelation(relation: RelationMessage, table: TableSchema, again: boolean): Match | undefined {
+  const exact = matchExactly(relation, table);
+  return exact ? { columns: exact, table } : again ? matchFormer(relation, table) : undefined;
+}
+
+function matchExactly(relation: RelationMessage, table: TableSchema): Int32Array | undefined {
+  if (relation.schema !== table.schema || relation.table !== table.table || relation.identity !== table.identity)
+    return undefined;
+  const leftOut = new Set(table.leftOut?.map((column) => column.name));
   const indexes = new Int32Array(relation.columns.length).fill(-1);
-  const byName = new Map(table.columns.map((column, index) => [column.name, index]));
+  let next = 0;
   for (const [i, column] of relation.columns.entries()) {
-    if (excluded.has(column.name)) continue;
-    const index = byName.get(column.name);
-    if (index === undefined) return `column ${column.name} is new, or was renamed`;
-    const known = table.columns[index]!;
-    if (known.typeOid !== column.typeOid || known.typmod !== column.typmod)
-      return `column ${column.name} was ${known.type} and is another type now`;
-    if (relation.identity !== 'full' && column.key !== known.key)
-      return `its replica identity has other columns (${column.name})`;
-    indexes[i] = index;
-    byName.delete(column.name);
+    if (leftOut.has(column.name)) continue;
+    const known = table.columns[next];
+    if (known?.name !== column.name || known.typeOid !== column.typeOid || known.typmod !== column.typmod)
+      return undefined;
+    if (relation.identity !== 'full' && column.key !== known.key) return undefined;
+    indexes[i] = next++;
   }
-  for (const name of byName.keys()) return `column ${name} is gone, or was renamed`;
-  return indexes;
+  return next === table.columns.length ? indexes : undefined;
+}
+
+/** Columns that came later are missing; those that are gone are left out; names and types may be former ones. */
+function matchFormer(relation: RelationMessage, table: TableSchema): Match | undefined {
+  if (relation.identity === 'nothing') return undefined;
+  const shape = (column: { name: string; typeOid: number; typmod: number }) =>
+    JSON.stringify([column.name, column.typeOid, column.typmod]);
+  const attnums = new Map([...(table.former ?? []), ...table.columns].map((column) => [shape(column), column.attnum]));
+  const formerlyLeftOut = (table.former ?? []).filter((column) => column.typeOid === -1);
+  const leftOut = new Set([...(table.leftOut ?? []), ...formerlyLeftOut].map((column) => column.name));
+  const kept = new Map(table.columns.map((column) => [column.attnum, column]));
+  const columns: Column[] = [];
+  const indexes = new Int32Array(relation.columns.length).fill(-1);
+  for (const [i, column] of relation.columns.entries()) {
+    const attnum = attnums.get(shape(column));
+    const target = attnum === undefined ? undefined : kept.get(attnum);
+    if (attnum === undefined && !leftOut.has(column.name)) return undefined;
+    if (!target) continue;
+    if (target.attnum <= (columns.at(-1)?.attnum ?? 0)) return undefined;
+    if (relation.identity !== 'full' && column.key !== target.key) return undefined;
+    indexes[i] = columns.push(target) - 1;
+  }
+  if (table.columns.some((column) => column.key && !columns.includes(column))) return undefined;
+  return { columns: indexes, table: { ...table, identity: relation.identity, columns } };
 }
 
 /** Places of a tuple's values: per column start and end of its text, or -1 for NULL, -2 for unchanged. */

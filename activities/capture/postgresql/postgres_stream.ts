@@ -4,17 +4,17 @@
  * acknowledges only what it is told.
  */
 import { performance } from 'node:perf_hooks';
-import type { ErrorReport } from '../../../model/errors.ts';
 import { SluiceError } from '../../../model/errors.ts';
 import { formatLsn, parseLsn } from '../../../model/position.ts';
 import type { TableSchema } from '../../../model/table.ts';
-import { rowsPerRecordLimit, streamVersion } from '../../../model/version.ts';
+import { explainVersion, rowsPerRecordLimit, streamVersion } from '../../../model/version.ts';
 import { VersionWriter } from '../../load/block.ts';
 import { timeText } from '../../load/time_text.ts';
-import type { ChangeBatch, ChangeStream } from '../stream.ts';
+import type { TableChange } from '../source.ts';
+import type { Alteration, ChangeBatch, ChangeStream } from '../stream.ts';
 import { connect, quoteName, quoteText } from './connection.ts';
 import type { MissingValues } from './missing_values.ts';
-import { matchColumns, message, readRelation, tuple } from './pgoutput.ts';
+import { type Match, matchRelation, message, type RelationMessage, readRelation, tuple } from './pgoutput.ts';
 import { RowWriter, type Transaction } from './row_writer.ts';
 import { frameType, RawSession } from './wire.ts';
 
@@ -27,8 +27,10 @@ export interface StreamOptions {
   position: string;
   epoch: number;
   tables: TableSchema[];
-  /** Columns of a table that are not copied. */
-  excluded: (table: TableSchema) => string[];
+  /** By asset id, the version at which its table's stream begins (decimal text): what was committed before is copied already. */
+  floors: Record<string, string>;
+  /** What follows from an announced table that is not the known one, once transaction `xid` is visible. */
+  resolve: (known: TableSchema, relation: RelationMessage, xid: number) => Promise<TableChange>;
   /** Milliseconds that a change may wait at most for others before its batch is cut. */
   maxAge: number;
   maxRows: number;
@@ -55,14 +57,22 @@ export class PostgresStream implements ChangeStream {
   #wake: (() => void) | undefined;
   readonly #timers: NodeJS.Timeout[] = [];
 
-  /** Writers of the tables that are copied, by relation oid; null = not ours, or failed. */
-  readonly #writers = new Map<number, RowWriter | null>();
+  /** Writers of the tables that are copied, by relation oid. */
+  readonly #writers = new Map<number, RowWriter>();
+  /** What tables are known by. Others are not ours, or have failed. */
   readonly #tables: Map<number, TableSchema>;
+  /** How the server announced them last. */
+  readonly #announced = new Map<number, RelationMessage>();
+  /** Commit positions from which on changes of a table are wanted, and the highest of them. */
+  readonly #starts: Map<number, bigint>;
+  readonly #lastStart: bigint;
   #lastOid = -1;
   #lastWriter: RowWriter | null = null;
 
   // The transaction being read.
   #inTransaction = false;
+  /** It was committed before the stream of some table begins. */
+  #early = false;
   #commitLsn = 0n;
   #commitTime = 0;
   #changeHigh = 0;
@@ -80,7 +90,6 @@ export class PostgresStream implements ChangeStream {
   #committedFirst = 0;
   #committedLast = 0;
   #openedAt = 0;
-  #failed: Record<string, ErrorReport> = {};
   #doubted = false;
   readonly #ready: ChangeBatch[] = [];
   #wanted = false;
@@ -98,6 +107,10 @@ export class PostgresStream implements ChangeStream {
   private constructor(options: StreamOptions) {
     this.#options = options;
     this.#tables = new Map(options.tables.map((table) => [table.oid, table]));
+    this.#starts = new Map(
+      options.tables.map((table) => [table.oid, explainVersion(BigInt(options.floors[table.asset_id] ?? 0)).commitLsn]),
+    );
+    this.#lastStart = [...this.#starts.values()].reduce((last, start) => (start > last ? start : last), 0n);
     this.#from = options.position;
     this.#safe = this.#acknowledged = this.#received = this.#walEnd = parseLsn(options.position);
     this.#transaction = { version: new VersionWriter(), base: 0n, xid: 0, committedAt: Buffer.alloc(0) };
@@ -113,7 +126,7 @@ export class PostgresStream implements ChangeStream {
     });
     const session = new RawSession(
       client,
-      (type, bytes, start, end) => stream.#frame(type, bytes, start, end),
+      (type, bytes, start) => stream.#frame(type, bytes, start),
       (error) => stream.#fail(error),
     );
     stream.#session = session;
@@ -146,7 +159,7 @@ export class PostgresStream implements ChangeStream {
     return this.#idleBatch();
   }
 
-  fill(batch: ChangeBatch): Promise<void> {
+  fill(batch: ChangeBatch): Promise<Record<string, string>> {
     return this.#options.missing.fill(batch);
   }
 
@@ -182,6 +195,14 @@ export class PostgresStream implements ChangeStream {
     return doubted;
   }
 
+  redefine(table: TableSchema): void {
+    const writer = this.#writers.get(table.oid);
+    if (writer?.touched) this.#cut('rows', this.#innerPosition());
+    this.#tables.set(table.oid, table);
+    this.#writers.delete(table.oid);
+    this.#lastOid = -1;
+  }
+
   /** True while the stream can go on from `position` without anything read again. */
   continuesAt(position: string): boolean {
     return this.#error === undefined && this.#acknowledged === parseLsn(position);
@@ -211,7 +232,7 @@ export class PostgresStream implements ChangeStream {
 
   /** Cuts the batch when it is worth it; else answers how many milliseconds to wait before asking again. */
   #cutIfDue(now: number): number {
-    if (this.#changes === 0 && Object.keys(this.#failed).length === 0) return 1_000;
+    if (this.#changes === 0) return 1_000;
     const age = now - this.#openedAt;
     const full = this.#bytes >= this.#options.maxBytes || this.#rows >= this.#options.maxRows;
     const quiet = now - this.#lastData >= 2;
@@ -224,11 +245,15 @@ export class PostgresStream implements ChangeStream {
     return 0;
   }
 
-  #cut(kind: 'rows' | 'truncate', inner: string, truncated: Record<string, string> = {}): void {
+  #cut(
+    kind: 'rows' | 'truncate' | 'schema',
+    inner: string,
+    { truncated = {}, alteration }: { truncated?: Record<string, string>; alteration?: Alteration } = {},
+  ): void {
     const to = formatLsn(this.#safe);
     this.#lastCut = performance.now();
     const tables = [];
-    for (const writer of this.#writers.values()) if (writer?.touched) tables.push(writer.take());
+    for (const writer of this.#writers.values()) if (writer.touched) tables.push(writer.take());
     this.#ready.push({
       kind,
       from: this.#from,
@@ -239,7 +264,7 @@ export class PostgresStream implements ChangeStream {
       changes: this.#changes,
       tables,
       truncated,
-      failed: this.#failed,
+      ...(alteration && { alteration }),
       openedAt: this.#openedAt,
       cutAt: performance.now(),
     });
@@ -247,15 +272,13 @@ export class PostgresStream implements ChangeStream {
       this.#pending.push({ to: inner === '' ? this.#safe : this.#safe + 1n, committedFirst: this.#committedFirst });
     this.#from = to;
     this.#rows = this.#changes = this.#bytes = this.#committedFirst = this.#committedLast = 0;
-    this.#failed = {};
     this.#wake?.();
   }
 
   /** The source has moved on without changes for us: recorded and acknowledged too, or its log fills the disk. */
   #idleBatch(): ChangeBatch | undefined {
     // Never past anything that was read and is not recorded yet.
-    const unrecorded =
-      this.#inTransaction || this.#changes > 0 || this.#ready.length > 0 || Object.keys(this.#failed).length > 0;
+    const unrecorded = this.#inTransaction || this.#changes > 0 || this.#ready.length > 0;
     if (unrecorded || this.#error) return undefined;
     if (this.#safe < this.#walEnd) this.#safe = this.#walEnd;
     const from = this.#from;
@@ -273,7 +296,6 @@ export class PostgresStream implements ChangeStream {
       changes: 0,
       tables: [],
       truncated: {},
-      failed: {},
       openedAt: now,
       cutAt: now,
     };
@@ -292,69 +314,93 @@ export class PostgresStream implements ChangeStream {
 
   // --- Frames ---
 
-  #frame(type: number, bytes: Buffer, start: number, end: number): void {
+  /** False when the frame cannot be taken before its table's definition is settled. */
+  #frame(type: number, bytes: Buffer, start: number): boolean {
     if (type !== frameType.copyData) {
       if (type === frameType.copyDone) throw new Error('the server ended the stream');
-      return;
+      return true;
     }
     this.#lastFrame = performance.now();
     if (bytes[start] === 0x77) {
       this.#lastData = performance.now();
-      this.#message(bytes, start);
-    } else if (bytes[start] === 0x6b) {
+      return this.#message(bytes, start);
+    }
+    if (bytes[start] === 0x6b) {
       this.#walEnd = bytes.readBigUInt64BE(start + 1);
       if (this.#received < this.#walEnd) this.#received = this.#walEnd;
       if (bytes[start + 17] === 1) this.#sendStatus(false);
     }
-    void end;
+    return true;
   }
 
   /** One XLogData frame: `w`, data start (8), log end (8), clock (8), then a pgoutput message. */
-  #message(bytes: Buffer, start: number): void {
+  #message(bytes: Buffer, start: number): boolean {
     const at = start + 25;
     switch (bytes[at]) {
       case message.insert: {
         const writer = this.#writerAt(bytes, at);
-        if (writer === null) return;
+        if (!writer) return writer === null;
         const before = writer.changes.block.length;
         writer.insert(bytes, at + 6, this.#transaction, this.#changeAt(bytes, start));
-        return this.#counted(writer, before);
+        this.#counted(writer, before);
+        return true;
       }
       case message.update: {
         const writer = this.#writerAt(bytes, at);
-        if (writer === null) return;
+        if (!writer) return writer === null;
         const before = writer.changes.block.length;
         const offset = this.#changeAt(bytes, start);
         if (bytes[at + 5] === tuple.new) writer.update(bytes, -1, at + 6, this.#transaction, offset);
         else writer.update(bytes, at + 6, this.#newTupleAt(bytes, at + 6), this.#transaction, offset);
-        return this.#counted(writer, before);
+        this.#counted(writer, before);
+        return true;
       }
       case message.delete: {
         const writer = this.#writerAt(bytes, at);
-        if (writer === null) return;
+        if (!writer) return writer === null;
         const before = writer.changes.block.length;
         writer.delete(bytes, at + 6, this.#transaction, this.#changeAt(bytes, start));
-        return this.#counted(writer, before);
+        this.#counted(writer, before);
+        return true;
       }
       case message.begin:
-        return this.#begin(bytes, at);
+        this.#begin(bytes, at);
+        return true;
       case message.commit:
-        return this.#commit(bytes, at);
+        this.#commit(bytes, at);
+        return true;
       case message.relation:
         return this.#relation(bytes, at);
       case message.truncate:
         return this.#truncate(bytes, at, start);
       default: // origins, types, logical messages: nothing to copy
+        return true;
     }
   }
 
-  #writerAt(bytes: Buffer, at: number): RowWriter | null {
+  /** Null for a table whose changes are not wanted; undefined until its definition is settled. */
+  #writerAt(bytes: Buffer, at: number): RowWriter | null | undefined {
     const oid = bytes.readUInt32BE(at + 1);
     if (oid !== this.#lastOid) {
-      this.#lastWriter = this.#writers.get(oid) ?? null;
+      const writer = this.#writerOf(oid);
+      if (writer === undefined) return undefined;
+      this.#lastWriter = writer;
       this.#lastOid = oid;
     }
     return this.#lastWriter;
+  }
+
+  #writerOf(oid: number): RowWriter | null | undefined {
+    const table = this.#tables.get(oid);
+    if (!table || this.#isEarly(oid)) return null;
+    const writer = this.#writers.get(oid);
+    if (writer) return writer;
+    const relation = this.#announced.get(oid);
+    if (!relation) throw new Error(`a change of ${table.asset_id}, which was not announced`);
+    const match = this.#match(relation, table);
+    if (match) return this.#makeWriter(oid, match);
+    this.#hold(relation, table);
+    return undefined;
   }
 
   /** Where the new tuple of an UPDATE begins, behind the old one whose column count is at `at`. */
@@ -372,6 +418,9 @@ export class PostgresStream implements ChangeStream {
     this.#commitTime = Number(bytes.readBigInt64BE(at + 9)) + postgresEpoch;
     this.#transaction.xid = bytes.readUInt32BE(at + 17);
     this.#inTransaction = true;
+    const wasEarly = this.#early;
+    this.#early = this.#commitLsn < this.#lastStart;
+    if (wasEarly || this.#early) this.#lastOid = -1;
     this.#versionReady = false;
     this.#changeHigh = this.#changeLow = -1;
   }
@@ -438,45 +487,92 @@ export class PostgresStream implements ChangeStream {
     return formatLsn((BigInt(this.#changeHigh) << 32n) | BigInt(this.#changeLow));
   }
 
-  #relation(bytes: Buffer, at: number): void {
+  // --- Definitions ---
+
+  #relation(bytes: Buffer, at: number): boolean {
     const relation = readRelation(bytes, at);
+    const { oid } = relation;
     this.#lastOid = -1;
-    const table = this.#tables.get(relation.oid);
-    if (!table) {
-      this.#writers.set(relation.oid, null);
-      return;
+    const table = this.#tables.get(oid);
+    if (!table) return true;
+    const known = this.#announced.get(oid);
+    this.#announced.set(oid, relation);
+    const match = this.#match(relation, table);
+    if (match) {
+      const writer = this.#writers.get(oid);
+      // Sent again: something about the table may be another now that this message does not show.
+      if (known) this.#doubted = true;
+      if (!writer?.fits(match)) this.#makeWriter(oid, match);
+      return true;
     }
-    const known = this.#writers.get(relation.oid);
-    if (known === null) return; // failed before
-    // Sent again: something about the table may be another now that this message does not show.
-    if (known) this.#doubted = true;
-    const columns = matchColumns(relation, table, new Set(this.#options.excluded(table)));
-    const renamed = relation.schema !== table.schema || relation.table !== table.table;
-    if (typeof columns !== 'string' && !renamed) {
-      if (!known) this.#writers.set(relation.oid, new RowWriter(table, columns));
-      return;
+    if (this.#isEarly(oid)) {
+      // Perhaps it is another one again when its first change that is wanted comes.
+      this.#writers.delete(oid);
+      return true;
     }
-    // What was read before stays in this batch; what comes after belongs to another table than we know.
-    const reason = renamed ? `it is called ${relation.schema}.${relation.table} now` : (columns as string);
-    if (known?.touched) this.#cut('rows', this.#innerPosition());
-    this.#writers.set(relation.oid, null);
-    this.#failed[table.asset_id] = {
-      kind: 'table_changed',
-      reason: `the table was changed in the source: ${reason}`,
-      remedy: `Make its copy anew: sluice sources resync ${this.#options.source} ${table.table}`,
-    };
-    if (this.#openedAt === 0 || this.#changes === 0) this.#openedAt = performance.now();
-    this.#wake?.();
+    this.#hold(relation, table);
+    return false;
   }
 
-  #truncate(bytes: Buffer, at: number, start: number): void {
+  /** The transaction was committed before the stream of this table begins: its snapshot has it. */
+  #isEarly(oid: number): boolean {
+    return this.#early && this.#commitLsn < this.#starts.get(oid)!;
+  }
+
+  #match(relation: RelationMessage, table: TableSchema): Match | undefined {
+    const again = table.alteredAt !== undefined && this.#commitLsn <= parseLsn(table.alteredAt);
+    return matchRelation(relation, table, again);
+  }
+
+  #makeWriter(oid: number, match: Match): RowWriter {
+    if (this.#writers.get(oid)?.touched) this.#cutBefore();
+    const writer = new RowWriter(match.table, match.columns);
+    this.#writers.set(oid, writer);
+    return writer;
+  }
+
+  /** Ends the batch before what comes next in the same transaction. */
+  #cutBefore(): void {
+    this.#committedLast = this.#commitTime;
+    this.#cut('rows', this.#innerPosition());
+  }
+
+  /**
+   * Stands still at a table that is not the one that is known: what was read before is a batch, the change of the
+   * definition is another, and nothing behind it is read before that is settled.
+   */
+  #hold(relation: RelationMessage, table: TableSchema): void {
+    if (this.#changes > 0) this.#cutBefore();
+    const { xid } = this.#transaction;
+    const alteredAt = formatLsn(this.#commitLsn);
+    const alteration: Alteration = {
+      asset: table.asset_id,
+      resolve: async (known) => {
+        if (this.#match(relation, known)) return { do: 'nothing' };
+        const change = await this.#options.resolve(known, relation, xid);
+        return change.do === 'alter' ? { ...change, next: { ...change.next, alteredAt } } : change;
+      },
+      settle: (next) => {
+        if (next && !this.#match(relation, next)) return false;
+        if (next) this.#tables.set(relation.oid, next);
+        else this.#tables.delete(relation.oid);
+        this.#writers.delete(relation.oid);
+        this.#session!.release();
+        return true;
+      },
+    };
+    this.#cut('schema', this.#innerPosition(), { alteration });
+  }
+
+  #truncate(bytes: Buffer, at: number, start: number): boolean {
     const count = bytes.readUInt32BE(at + 1);
     const touched: RowWriter[] = [];
     for (let i = 0; i < count; i++) {
-      const writer = this.#writers.get(bytes.readUInt32BE(at + 6 + i * 4));
+      const writer = this.#writerOf(bytes.readUInt32BE(at + 6 + i * 4));
+      if (writer === undefined) return false;
       if (writer) touched.push(writer);
     }
-    if (touched.length === 0) return;
+    if (touched.length === 0) return true;
     if (this.#changes > 0) this.#cut('rows', this.#innerPosition());
     const offset = this.#changeAt(bytes, start);
     const truncated: Record<string, string> = {};
@@ -488,8 +584,9 @@ export class PostgresStream implements ChangeStream {
     this.#changes = 1;
     this.#openedAt = this.#lastData;
     this.#committedFirst = this.#committedLast = this.#commitTime;
-    this.#cut('truncate', this.#innerPosition(), truncated);
+    this.#cut('truncate', this.#innerPosition(), { truncated });
     this.#pauseIfFull();
+    return true;
   }
 
   // --- Status ---

@@ -4,7 +4,7 @@ import type { TableSchema } from '../../../model/table.ts';
 import { Block, type VersionWriter } from '../../load/block.ts';
 import type { Hole, TableChanges } from '../stream.ts';
 import { copyBytes, RowEncoder, rowBound } from './encode.ts';
-import { Tuple } from './pgoutput.ts';
+import { type Match, Tuple } from './pgoutput.ts';
 
 /** What all rows of a transaction have in common. */
 export interface Transaction {
@@ -30,6 +30,7 @@ export class RowWriter {
   #spare: Block | undefined;
   changes: TableChanges;
 
+  /** @param columns in the order in which rows come: their places in `table`, in rising order. */
   constructor(table: TableSchema, columns: Int32Array) {
     this.table = table;
     this.#columns = columns;
@@ -39,6 +40,11 @@ export class RowWriter {
 
   #empty(): TableChanges {
     return { table: this.table, block: this.#block, effects: noEffects(), hollow: [], rejects: [] };
+  }
+
+  /** True when rows that are announced so go where this writer writes them. */
+  fits(match: Match): boolean {
+    return match.table === this.table && match.columns.every((column, i) => column === this.#columns[i]);
   }
 
   /** True when something was written since the last `take`. */

@@ -45,12 +45,14 @@ export async function publish(
   return missing.length > 0;
 }
 
-/** By asset id, what the publication leaves out of tables that it is to send whole: nobody would notice in the stream. */
-export async function unsentTables(
+/**
+ * Reads the publication; answers what it leaves out of a table that it is to send whole, or undefined. Nobody would notice
+ * that in the stream.
+ */
+export async function readUnsent(
   client: pg.Client,
   publication: string,
-  tables: TableSchema[],
-): Promise<Map<string, string>> {
+): Promise<(table: Pick<TableSchema, 'schema' | 'table' | 'columns'>) => string | undefined> {
   const { rows } = await client.query<{ name: string | null; columns: string[] | null; filter: string | null }>(
     `SELECT t.schemaname || '.' || t.tablename AS name, pg_catalog.to_jsonb(t)->'attnames' AS columns,
        pg_catalog.to_jsonb(t)->>'rowfilter' AS filter
@@ -59,16 +61,14 @@ export async function unsentTables(
     [publication],
   );
   const published = new Map(rows.map((row) => [row.name, row]));
-  const unsent = new Map<string, string>();
-  for (const { asset_id, schema, table, columns } of tables) {
+  return ({ schema, table, columns }) => {
     const found = published.get(`${schema}.${table}`);
     const missing = columns.find((column) => found?.columns && !found.columns.includes(column.name));
-    if (rows.length === 0) unsent.set(asset_id, `the publication ${publication} is gone, or leaves out operations`);
-    else if (!found) unsent.set(asset_id, `it was taken out of the publication ${publication}`);
-    else if (found.filter) unsent.set(asset_id, `the publication ${publication} sends only some of its rows`);
-    else if (missing) unsent.set(asset_id, `the publication ${publication} does not send column ${missing.name}`);
-  }
-  return unsent;
+    if (rows.length === 0) return `the publication ${publication} is gone, or leaves out operations`;
+    if (!found) return `it was taken out of the publication ${publication}`;
+    if (found.filter) return `the publication ${publication} sends only some of its rows`;
+    return missing && `the publication ${publication} does not send column ${missing.name}`;
+  };
 }
 
 /** Takes tables out of the publication; those that are gone, or not in it, are no error. */

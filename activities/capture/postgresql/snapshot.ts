@@ -3,17 +3,17 @@
  * by any worker. Every row carries the version of the table's start position, so whatever the stream brings wins.
  */
 import type pg from 'pg';
-import { SluiceError } from '../../../model/errors.ts';
 import { parseLsn } from '../../../model/position.ts';
-import { keyColumns, type TableSchema, tableName } from '../../../model/table.ts';
+import { keyColumns, type TableSchema } from '../../../model/table.ts';
 import { snapshotVersion } from '../../../model/version.ts';
 import { Block } from '../../load/block.ts';
 import { timeText } from '../../load/time_text.ts';
 import type { Chunk, ChunkTask } from '../source.ts';
 import type { Reject } from '../stream.ts';
-import { type ConnectOptions, quoteName, quoteTable, quoteText, withConnection } from './connection.ts';
+import { type ConnectOptions, quoteName, quoteTable, quoteText, wasAltered, withConnection } from './connection.ts';
 import { durablePosition } from './durable.ts';
 import { copyBytes, RowEncoder } from './encode.ts';
+import { presentTable, tableChanged } from './present_table.ts';
 import { frameType, RawSession } from './wire.ts';
 
 /** Rows of a chunk. Small enough to be read again without regret, large enough to cost little besides its rows. */
@@ -32,29 +32,40 @@ function parseBounds({ lower, upper }: Chunk): Bounds {
 
 /**
  * Walks the key's index and cuts it every `chunkRows` rows. Rows that come later fall into a chunk all the same: the
- * first and the last are open.
+ * first and the last are open. Errors: `table_changed`.
  */
 export async function planChunks(
   client: pg.Client,
-  table: TableSchema,
+  known: TableSchema,
+  publication: string,
   planned: (chunks: number) => void,
 ): Promise<Chunk[]> {
-  const key = keyColumns(table).map((column) => quoteName(column.name));
+  const table = await presentTable(client, known, publication);
   const chunks: Chunk[] = [];
   const text = (bound: string[] | null) => (bound === null ? '' : JSON.stringify(bound));
   let lower: string[] | null = null;
   for (;;) {
+    const upper: string[] | null = await boundBehind(client, table, lower);
+    chunks.push({ lower: text(lower), upper: text(upper) });
+    if (upper === null) return chunks;
+    lower = upper;
+    planned(chunks.length);
+  }
+}
+
+/** The key of the last row of the chunk that begins behind `lower`, or null when the table ends before. */
+async function boundBehind(client: pg.Client, table: TableSchema, lower: string[] | null): Promise<string[] | null> {
+  const key = keyColumns(table).map((column) => quoteName(column.name));
+  try {
     const { rows } = (await client.query({
       text:
         `SELECT ${key.map((name) => `${name}::text`).join(', ')} FROM ONLY ${quoteTable(table)} ${lower ? `WHERE ${range(table, { lower, upper: null })}` : ''} ` +
         `ORDER BY ${key.join(', ')} OFFSET ${chunkRows - 1} LIMIT 1`,
       rowMode: 'array',
     })) as { rows: string[][] };
-    const upper: string[] | null = rows[0] ?? null;
-    chunks.push({ lower: text(lower), upper: text(upper) });
-    if (upper === null) return chunks;
-    lower = upper;
-    planned(chunks.length);
+    return rows[0] ?? null;
+  } catch (error) {
+    throw wasAltered(error) ? tableChanged(table, 'was altered while its chunks were planned') : error;
   }
 }
 
@@ -86,46 +97,12 @@ export async function copyChunkRows(
     withConnection(session, async (client) => {
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
       await client.query(`LOCK TABLE ONLY ${quoteTable(task.table)} IN ACCESS SHARE MODE`);
-      await checkIdentity(client, task.table, publication);
-      return new ChunkReader(client, watcher, task).run();
+      const present = await presentTable(client, task.table, publication);
+      return new ChunkReader(client, watcher, task, present).run();
     }),
-  );
-}
-
-/** Sees, in the reading transaction itself, that the table is still the one that the copy was made from. */
-async function checkIdentity(client: pg.Client, table: TableSchema, publication: string): Promise<void> {
-  const { rows } = await client.query<{ oid: number; columns: string; published: boolean }>(
-    `SELECT c.oid::int8::float8 AS oid,
-       (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(a.attnum, a.attname, a.atttypid::int8, a.atttypmod) ORDER BY a.attnum)::text
-        FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
-       EXISTS (SELECT FROM pg_catalog.pg_publication_tables p WHERE p.pubname = $3 AND p.schemaname = $1 AND p.tablename = $2) AS published
-     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2`,
-    [table.schema, table.table, publication],
-  );
-  const found = rows[0];
-  const columns = new Map(
-    (JSON.parse(found?.columns ?? '[]') as [number, string, number, number][]).map((column) => [
-      column[0],
-      JSON.stringify(column),
-    ]),
-  );
-  const same = table.columns.every(
-    ({ attnum, name, typeOid, typmod }) => columns.get(attnum) === JSON.stringify([attnum, name, typeOid, typmod]),
-  );
-  if (found?.oid === table.oid && same && found.published) return;
-  const what = !found
-    ? 'is gone'
-    : found.oid !== table.oid
-      ? 'was made anew'
-      : !same
-        ? 'has other columns now'
-        : 'was taken out of the publication';
-  throw new SluiceError(
-    'table_changed',
-    `the table ${tableName(table)} ${what}`,
-    'Make its copy anew: sluice sources resync.',
-    { table: tableName(table) },
-  );
+  ).catch((error: unknown) => {
+    throw wasAltered(error) ? tableChanged(task.table, 'was altered while it was read') : error;
+  });
 }
 
 /** Reads COPY's lines and writes them in parts, pausing the source while a part is being written. */
@@ -133,6 +110,10 @@ class ChunkReader {
   readonly #client: pg.Client;
   readonly #watcher: pg.Client;
   readonly #task: ChunkTask;
+  /** Columns that are read, as they are called now. */
+  readonly #present: TableSchema;
+  /** By column of the copy: whether the source still has it. */
+  readonly #isPresent: boolean[];
   readonly #encoder: RowEncoder;
   readonly #signal: AbortSignal;
   readonly #trailer: Buffer;
@@ -149,10 +130,13 @@ class ChunkReader {
   #done = false;
   #error: unknown;
 
-  constructor(client: pg.Client, watcher: pg.Client, task: ChunkTask) {
+  constructor(client: pg.Client, watcher: pg.Client, task: ChunkTask, present: TableSchema) {
     this.#client = client;
     this.#watcher = watcher;
     this.#task = task;
+    this.#present = present;
+    const attnums = new Set(present.columns.map((column) => column.attnum));
+    this.#isPresent = task.table.columns.map((column) => attnums.has(column.attnum));
     this.#encoder = new RowEncoder(task.table);
     this.#signal = task.signal;
     const version = snapshotVersion(task.epoch, parseLsn(task.startPosition));
@@ -160,12 +144,15 @@ class ChunkReader {
   }
 
   async run(): Promise<{ rows: number; bytes: number; rejected: number }> {
-    const { table, chunk } = this.#task;
-    const condition = range(table, parseBounds(chunk));
+    const table = this.#present;
+    const condition = range(table, parseBounds(this.#task.chunk));
     const columns = table.columns.map((column) => quoteName(column.name)).join(', ');
     this.#session = new RawSession(
       this.#client,
-      (type, bytes, start, end) => this.#frame(type, bytes, start, end),
+      (type, bytes, start, end) => {
+        this.#frame(type, bytes, start, end);
+        return true;
+      },
       (error) => this.#fail(error),
     );
     this.#session.query(
@@ -235,6 +222,10 @@ class ChunkReader {
     block.beginRow();
     let at = start;
     for (let column = 0; column < columns.length; column++) {
+      if (!this.#isPresent[column]) {
+        this.#encoder.absent(block, column);
+        continue;
+      }
       let fieldEnd = at;
       while (bytes[fieldEnd] !== 0x09 && bytes[fieldEnd] !== 0x0a) fieldEnd++;
       if (!this.#field(block, column, bytes, at, fieldEnd)) {
@@ -252,7 +243,7 @@ class ChunkReader {
     const fields = bytes.toString('latin1', start, end - 1).split('\t');
     const row: Record<string, string | null> = Object.create(null);
     const key: Record<string, string | null> = Object.create(null);
-    for (const [i, definition] of this.#task.table.columns.entries()) {
+    for (const [i, definition] of this.#present.columns.entries()) {
       const field = Buffer.from(fields[i]!, 'latin1');
       row[definition.name] = fields[i] === '\\N' ? null : unescapeCopy(field, 0, field.length).toString('utf8');
       if (definition.key) key[definition.name] = row[definition.name]!;

@@ -2,14 +2,14 @@
 import pg from 'pg';
 import type { LogState } from '../../../model/log.ts';
 import { behindPageHeader, parseLsn } from '../../../model/position.ts';
-import type { Finding } from '../../../model/source.ts';
+import { type Finding, schemaPolicy } from '../../../model/source.ts';
 import { type TableSchema, tableName } from '../../../model/table.ts';
 import { snapshotVersion } from '../../../model/version.ts';
 import type { TableRef } from '../contract.ts';
-import type { Chunk, ChunkTask, Connected, Source, StreamTask } from '../source.ts';
+import type { Chunk, ChunkTask, Connected, Look, NamedTable, Source, StreamTask, TableChange } from '../source.ts';
 import type { ChangeStream } from '../stream.ts';
 import { waitForOpenTransactions } from './barrier.ts';
-import { byTableName, readTables } from './catalog.ts';
+import { hasUsableKey, type ReadOptions, readTables, seeTables } from './catalog.ts';
 import { type ConnectOptions, withConnection } from './connection.ts';
 import { durablePosition } from './durable.ts';
 import { logState } from './log_state.ts';
@@ -27,10 +27,12 @@ import {
   makeSlot,
   publish,
   readSlot,
+  readUnsent,
   unpublish,
-  unsentTables,
 } from './slot.ts';
 import { copyChunkRows, planChunks } from './snapshot.ts';
+import { type CompareOptions, compareTable } from './table_change.ts';
+import { beginSeeing } from './visibility.ts';
 
 /** Bytes of TSV after which a batch is cut. */
 const batchBytes = 8 * 1024 * 1024;
@@ -50,18 +52,41 @@ export class PostgresSource implements Source {
   }
 
   readTables(connected: Connected, tables: TableRef[]): Promise<TableSchema[]> {
-    const { id, config } = connected.request;
+    const { id } = connected.request;
     return withConnection(session(connected), (client) =>
       readTables(client, id, {
+        ...reading(connected),
         tables: tables.map(({ schema, table }) => `${schema}.${table}`),
-        excludeColumns: config.exclude_columns,
-        assetIds: names(connected).assetIds,
       }),
     );
   }
 
-  unsent(connected: Connected, tables: TableSchema[]): Promise<Map<string, string>> {
-    return withConnection(session(connected), (client) => unsentTables(client, names(connected).publication, tables));
+  look(connected: Connected, tables: NamedTable[]): Promise<Look> {
+    const { id } = connected.request;
+    return withConnection(session(connected), async (client) => {
+      const see = await seeTables(client, id, tables, reading(connected));
+      const named = new Map(tables.map((table) => [table.asset_id, see(table).named]));
+      const unsent = await readUnsent(client, names(connected).publication);
+      const comparison = comparisonOf(connected);
+      const position = await durablePosition(client);
+      return {
+        position,
+        usable: (asset) => {
+          const table = named.get(asset);
+          return table !== undefined && hasUsableKey(table);
+        },
+        compare: (known) => {
+          const seen = see(known);
+          const wanted = ({ attnum }: { attnum: number }) =>
+            !comparison.ignoreNew || known.columns.some((column) => column.attnum === attnum);
+          const reason =
+            seen.named?.oid === known.oid
+              ? unsent({ ...seen.named, columns: seen.named.columns.filter(wanted) })
+              : undefined;
+          return reason === undefined ? compareTable(known, seen, comparison) : notSent(known, id, reason);
+        },
+      };
+    });
   }
 
   identity(connected: Connected): Promise<string> {
@@ -121,7 +146,13 @@ export class PostgresSource implements Source {
       position: task.position,
       epoch: task.epoch,
       tables: task.tables,
-      excluded: (table) => byTableName(config.exclude_columns, table.schema, table.table) ?? [],
+      floors: task.floors,
+      resolve: (known, relation, xid) =>
+        withConnection(session(connected), async (client) => {
+          await beginSeeing(client, [xid]);
+          const see = await seeTables(client, id, [known], reading(connected));
+          return compareTable(known, see(known), { ...comparisonOf(connected), relation });
+        }),
       maxAge: config.poll_interval * 1000,
       maxRows: task.maxRows,
       maxBytes: batchBytes,
@@ -139,7 +170,7 @@ export class PostgresSource implements Source {
       await waitForOpenTransactions(client, signal, () =>
         progress(`${tableName(table)}: waiting for open transactions to end`),
       );
-      const chunks = await planChunks(client, table, (count) =>
+      const chunks = await planChunks(client, table, names(connected).publication, (count) =>
         progress(`${tableName(table)}: ${count} chunks planned`),
       );
       const { rows } = await client.query<{ rows: number }>(
@@ -169,6 +200,21 @@ export class PostgresSource implements Source {
 
 function session({ request, connectionString }: Connected, purpose = ''): ConnectOptions {
   return { connectionString, applicationName: `sluice ${request.id} ${purpose}`.trim() };
+}
+
+/** How the catalog is read for this source. */
+function reading(connected: Connected): ReadOptions {
+  return { excludeColumns: connected.request.config.exclude_columns, assetIds: names(connected).assetIds };
+}
+
+function comparisonOf({ request }: Connected): CompareOptions {
+  return { source: request.id, ignoreNew: schemaPolicy(request.config) === 'ignore' };
+}
+
+function notSent(table: TableSchema, source: string, reason: string): TableChange {
+  const name = tableName(table);
+  const remedy = `Mend the publication, then: sluice sources resync ${source} ${name}`;
+  return { do: 'stop', report: { kind: 'table_unusable', reason: `the table ${name}: ${reason}`, remedy } };
 }
 
 function names({ request }: Connected): ReturnType<typeof readOptions> {

@@ -188,10 +188,10 @@ export const inheritance = each((table) =>
 );
 
 /** Columns of every copy, and names that ClickHouse keeps for itself in tables of this engine. */
-const reserved = ['_version', '_deleted', '_committed_at', '_row_exists', '_block_number', '_block_offset'];
+export const reservedNames = ['_version', '_deleted', '_committed_at', '_row_exists', '_block_number', '_block_offset'];
 
 export const columnNames = each((table, { config }) => {
-  const taken = config.mode === 'copy' ? reserved : [...reserved, '_op'];
+  const taken = config.mode === 'copy' ? reservedNames : [...reservedNames, '_op'];
   const clash = table.columns.filter((column) => taken.includes(column.name)).map((column) => column.name);
   if (clash.length === 0) return undefined;
   return blocking(

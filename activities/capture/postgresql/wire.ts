@@ -8,8 +8,11 @@ import type pg from 'pg';
 import { asSluiceError, SluiceError } from '../../../model/errors.ts';
 import { sourceError } from './connection.ts';
 
-/** Called for each frame; `bytes[start, end)` is its body, valid only during the call. */
-export type FrameHandler = (type: number, bytes: Buffer, start: number, end: number) => void;
+/**
+ * Called for each frame; `bytes[start, end)` is its body, valid only during the call. Answers false for a frame that it
+ * cannot take yet: it is handed out again after `release`, and nothing before that.
+ */
+export type FrameHandler = (type: number, bytes: Buffer, start: number, end: number) => boolean;
 
 export const frameType = {
   copyBoth: 0x57, // W
@@ -31,6 +34,7 @@ export class RawSession {
   #restLength = 0;
   /** Bytes that the incomplete frame needs; asked for again when its header was not complete either. */
   #wanted = 0;
+  #held = false;
   #ended = false;
 
   /**
@@ -77,7 +81,19 @@ export class RawSession {
   }
 
   resume(): void {
+    if (!this.#held) this.#socket.resume();
+  }
+
+  /** Hands out the frame that was not taken, and those behind it. */
+  release(): void {
+    if (!this.#held) return;
+    this.#held = false;
     this.#socket.resume();
+    const [chunk, ...more] = this.#rest;
+    this.#rest = [];
+    this.#restLength = 0;
+    // What came while nothing was taken stands behind what was held.
+    if (chunk) this.#received(more.length > 0 ? Buffer.concat([chunk, ...more]) : chunk);
   }
 
   /** Ends the session at once; nothing is called any more. */
@@ -98,7 +114,7 @@ export class RawSession {
     if (this.#restLength > 0) {
       this.#rest.push(chunk);
       this.#restLength += chunk.length;
-      if (this.#restLength < this.#wanted) return;
+      if (this.#held || this.#restLength < this.#wanted) return;
       chunk = Buffer.concat(this.#rest, this.#restLength);
       this.#rest = [];
       this.#restLength = 0;
@@ -110,12 +126,16 @@ export class RawSession {
       const type = chunk[at]!;
       if (type === frameType.error) return this.#end(serverError(chunk, at + 5, end));
       try {
-        this.#handler(type, chunk, at + 5, end);
+        this.#held = !this.#handler(type, chunk, at + 5, end);
       } catch (error) {
         // What the handler throws is no fault of the connection.
         return this.#end(asSluiceError(error));
       }
       if (this.#ended) return;
+      if (this.#held) {
+        this.#socket.pause();
+        break;
+      }
       at = end;
     }
     if (at < chunk.length) {

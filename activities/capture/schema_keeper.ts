@@ -1,0 +1,311 @@
+/**
+ * What copies are made from while a lease runs, and what happens when their tables are defined otherwise. There are two
+ * witnesses. The stream announces a table anew before the first row of another shape: then the change travels alone, in its
+ * place. The catalog is looked at before each lease and every few seconds: it also shows what sends no rows. What it
+ * shows is done only when the stream has passed that moment, so that no row of before comes after.
+ *
+ * A change is stored first, then done to the copy, then recorded: whoever dies between is made up for by the next lease.
+ */
+import { performance } from 'node:perf_hooks';
+import { type ErrorReport, SluiceError } from '../../model/errors.ts';
+import { schemaPolicy } from '../../model/source.ts';
+import { isBeside, type TableSchema, tableName } from '../../model/table.ts';
+import { loadSaved, readRecords, saveSchema } from '../load/batches.ts';
+import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
+import type { TableRef } from './contract.ts';
+import type { Connected, Look, Source, TableChange } from './source.ts';
+import type { Alteration, ChangeStream } from './stream.ts';
+
+/** Milliseconds between two looks at the catalog; fewer when the stream announced a table again without a difference. */
+const lookEvery = 10_000;
+const lookInDoubt = 5_000;
+/** Milliseconds between two looks for snapshots that are done. */
+const replaceEvery = 1_000;
+
+export interface KeeperOptions {
+  source: Source;
+  connected: Connected;
+  sink: ClickHouseSink;
+  tables: TableRef[];
+  /** Tables that are gone, and may come back. */
+  absent: TableRef[];
+}
+
+/** What became of a change. */
+export interface Outcome {
+  /** By asset, what was altered, for people. */
+  altered: Record<string, string[]>;
+  failed: Record<string, ErrorReport>;
+}
+
+/** What a look at the catalog led to. */
+export interface Observation extends Outcome {
+  /** Assets whose tables were gone and are there again. */
+  returned: string[];
+}
+
+export class SchemaKeeper {
+  readonly #options: KeeperOptions;
+  readonly #tables = new Map<string, TableSchema>();
+  readonly #generations = new Map<string, number>();
+  #looking = false;
+  #lookedAt = performance.now();
+  #doubt = false;
+  /** The newest look, until it is judged. */
+  #fresh: Look | undefined;
+  /** The oldest look that the stream has not passed yet. */
+  #waiting: Look | undefined;
+  /** Counts changes that were announced: what was seen before one says nothing of what is behind it. */
+  #announced = 0;
+  #replacedAt = 0;
+
+  private constructor(options: KeeperOptions) {
+    this.#options = options;
+  }
+
+  /** Loads what the copies are made from, and compares it with the catalog. Errors: as those of the source. */
+  static async open(options: KeeperOptions): Promise<{ keeper: SchemaKeeper; found: Observation }> {
+    const keeper = new SchemaKeeper(options);
+    const { sink, connected, tables } = options;
+    const saved = await loadSaved(sink.clickhouse, connected.request.id);
+    const found: Observation = { altered: {}, failed: {}, returned: [] };
+    for (const { asset_id, table } of tables) {
+      const known = saved.get(asset_id);
+      if (!known) found.failed[asset_id] = keeper.#changed(table, 'what its copy was made from is not stored');
+      else {
+        keeper.#tables.set(asset_id, known.schema);
+        keeper.#generations.set(asset_id, known.generation);
+      }
+    }
+    const look = await keeper.#look();
+    keeper.#judge(look, found);
+    keeper.#waiting = look;
+    return { keeper, found };
+  }
+
+  /** What the copies are made from; tables that failed are not among them. */
+  get tables(): TableSchema[] {
+    return [...this.#tables.values()];
+  }
+
+  /**
+   * Makes good what a lease that died left half done: its last change of a copy, or the exchange of one. Answers tables
+   * where that is not possible.
+   */
+  async mend(): Promise<Record<string, ErrorReport>> {
+    const outcome: Outcome = { altered: {}, failed: {} };
+    const mend = async (table: TableSchema, how: () => Promise<void>) => {
+      try {
+        await how();
+      } catch (error) {
+        if (!(error instanceof SluiceError) || error.transient) throw error;
+        this.#fail(table, this.#changed(tableName(table), `its copy could not be mended: ${error.message}`), outcome);
+      }
+    };
+    await this.#checkPlaces((table) => mend(table, () => this.#replace(table)));
+    for (const table of this.tables)
+      if (wasAltered(table)) await mend(table, () => this.#options.sink.alterCopy(table));
+    return outcome.failed;
+  }
+
+  /** Does what an announced change asks for, and lets the stream go on. `fence` throws when another lease has taken over. */
+  async decide(alteration: Alteration, fence: () => Promise<void>): Promise<Outcome> {
+    this.#announced++;
+    this.#fresh = this.#waiting = undefined;
+    this.#doubt = true;
+    const { asset } = alteration;
+    const known = this.#tables.get(asset);
+    if (!known) {
+      alteration.settle(undefined);
+      return { altered: {}, failed: {} };
+    }
+    const change = await alteration.resolve(known);
+    const outcome: Outcome = { altered: {}, failed: {} };
+    await this.#carryOut(known, change, outcome, fence);
+    const next = this.#tables.get(asset);
+    if (!alteration.settle(next) && next) {
+      this.#fail(next, this.#changed(tableName(next), 'it is announced otherwise than its definition says'), outcome);
+      alteration.settle(undefined);
+    }
+    return outcome;
+  }
+
+  /**
+   * Looks at the catalog when it is time, and does what a look that the stream has passed asks for. `position`: everything
+   * up to it is recorded. Undefined when there is nothing to tell.
+   */
+  async observe(stream: ChangeStream, position: string, fence: () => Promise<void>): Promise<Observation | undefined> {
+    this.#doubt = stream.takeDoubt() || this.#doubt;
+    this.#lookWhenDue();
+    const found: Observation = { altered: {}, failed: {}, returned: [] };
+    const { source } = this.#options;
+    if (this.#fresh) this.#judge(this.#fresh, found);
+    this.#fresh = undefined;
+    const look = this.#waiting;
+    if (look && source.passed(position, look.position)) {
+      this.#waiting = undefined;
+      await this.#follow(look, stream, found, fence);
+    }
+    return isEmpty(found) ? undefined : found;
+  }
+
+  /** Puts copies whose snapshots are complete at `position` in the place of the old ones. */
+  async replaceComplete(position: string, fence: () => Promise<void>): Promise<void> {
+    if (!this.tables.some(isBeside) || performance.now() - this.#replacedAt < replaceEvery) return;
+    this.#replacedAt = performance.now();
+    const { connected, sink, source, tables } = this.#options;
+    const where = `source = {source:String} AND kind = 'snapshot' AND position_from IN {starts:Array(String)}`;
+    const starts = tables.map((table) => table.start_position);
+    const records = await readRecords(sink.clickhouse, where, { source: connected.request.id, starts });
+    for (const ref of tables) {
+      const table = this.#tables.get(ref.asset_id);
+      const done = records.find(
+        (record) => ref.asset_id in record.assets && record.position_from === ref.start_position,
+      );
+      if (!table || !isBeside(table) || !done || !source.passed(position, done.position_to)) continue;
+      await fence();
+      await this.#replace(table);
+    }
+  }
+
+  /**
+   * Sees that rows which were just written went into the copies that they were meant for. A predecessor that nobody
+   * believes alive may have put a copy in its place meanwhile: then its former name is the old copy's.
+   */
+  async confirmPlaces(): Promise<void> {
+    await this.#checkPlaces((table) => {
+      const reason = `the copy ${table.asset_id} has been put in its place by another lease`;
+      throw new SluiceError('slot_in_use', reason, 'It is tried again.', { source: this.#id });
+    });
+  }
+
+  /** True when another lease has stored another definition of the table. */
+  async isOutdated(asset: string): Promise<boolean> {
+    const saved = await loadSaved(this.#options.sink.clickhouse, this.#id);
+    return JSON.stringify(saved.get(asset)?.schema) !== JSON.stringify(this.#tables.get(asset));
+  }
+
+  /** Why a table failed whose definition is another one, with what to do. */
+  changed(asset: string, reason: string): ErrorReport {
+    const table = this.#tables.get(asset);
+    return this.#changed(table ? tableName(table) : asset, reason);
+  }
+
+  get #id(): string {
+    return this.#options.connected.request.id;
+  }
+
+  #lookWhenDue(): void {
+    const age = performance.now() - this.#lookedAt;
+    if (this.#looking || age < (this.#doubt ? lookInDoubt : lookEvery)) return;
+    this.#doubt = false;
+    this.#looking = true;
+    const announced = this.#announced;
+    this.#look()
+      .then(
+        (look) => {
+          if (announced !== this.#announced) return;
+          this.#fresh = look;
+          this.#waiting ??= look;
+        },
+        () => {}, // The stream itself will say what is wrong with the source.
+      )
+      .finally(() => {
+        this.#looking = false;
+        this.#lookedAt = performance.now();
+      });
+  }
+
+  #look(): Promise<Look> {
+    const { source, connected, absent } = this.#options;
+    return source.look(connected, [...this.tables, ...absent]);
+  }
+
+  /** What needs no waiting for the stream: tables that are gone, are back, or whose copies do not fit whatever comes. */
+  #judge(look: Look, found: Observation): void {
+    for (const table of this.tables) {
+      const change = look.compare(table);
+      if (change.do === 'resync') this.#fail(table, this.#changed(tableName(table), change.reason), found);
+      if (change.do === 'stop') this.#fail(table, change.report, found);
+    }
+    for (const { asset_id } of this.#options.absent) if (look.usable(asset_id)) found.returned.push(asset_id);
+  }
+
+  async #follow(look: Look, stream: ChangeStream, found: Observation, fence: () => Promise<void>): Promise<void> {
+    for (const table of this.tables) {
+      const change = look.compare(table);
+      if (change.do === 'nothing') continue;
+      await this.#carryOut(table, change, found, fence);
+      const next = this.#tables.get(table.asset_id);
+      if (next) stream.redefine(next);
+    }
+  }
+
+  async #carryOut(
+    known: TableSchema,
+    change: TableChange,
+    outcome: Outcome,
+    fence: () => Promise<void>,
+  ): Promise<void> {
+    const name = tableName(known);
+    if (change.do === 'stop') return this.#fail(known, change.report, outcome);
+    if (change.do === 'resync') return this.#fail(known, this.#changed(name, change.reason), outcome);
+    if (change.do === 'nothing') return;
+    const policy = schemaPolicy(this.#options.connected.request.config);
+    const follows = policy === 'evolve' || policy === 'ignore' || change.what.length === 0;
+    if (!follows) return this.#fail(known, this.#changed(name, change.what.join(', ')), outcome);
+    const { next, what } = change;
+    await fence();
+    await saveSchema(this.#options.sink.clickhouse, this.#id, next, this.#generations.get(next.asset_id)!);
+    this.#tables.set(next.asset_id, next);
+    try {
+      if (what.length > 0) await this.#options.sink.alterCopy(next);
+    } catch (error) {
+      if (!(error instanceof SluiceError) || error.transient) throw error;
+      const reason = `${what.join(', ')}, and its copy could not follow: ${error.message}`;
+      return this.#fail(known, this.#changed(name, reason), outcome);
+    }
+    if (what.length > 0) outcome.altered[next.asset_id] = what;
+  }
+
+  #fail(table: TableSchema, report: ErrorReport, outcome: Outcome): void {
+    this.#tables.delete(table.asset_id);
+    outcome.failed[table.asset_id] = report;
+  }
+
+  #changed(name: string, reason: string): ErrorReport {
+    const remedies = {
+      evolve: 'Nothing is to be done: it is copied anew by itself.',
+      ignore: 'Nothing is to be done: it is copied anew by itself.',
+      approve: `If that is right, have it copied as it is now: sluice sources approve ${this.#id} ${name}`,
+      stop: `Make its copy anew: sluice sources resync ${this.#id} ${name}`,
+    };
+    const remedy = remedies[schemaPolicy(this.#options.connected.request.config)];
+    return { kind: 'table_changed', reason: `the table ${name} was changed in the source: ${reason}`, remedy };
+  }
+
+  async #replace(table: TableSchema): Promise<void> {
+    await this.#options.sink.replaceCopy(table);
+    await saveSchema(this.#options.sink.clickhouse, this.#id, table, this.#generations.get(table.asset_id)!);
+  }
+
+  /** Calls `moved` for each copy that is not any more where it is made beside the old one. */
+  async #checkPlaces(moved: (table: TableSchema) => Promise<void> | void): Promise<void> {
+    const beside = this.tables.filter(isBeside);
+    if (beside.length === 0) return;
+    const there = await this.#options.sink.sideCopies(beside);
+    for (const table of beside) if (!there.has(table.asset_id)) await moved(table);
+  }
+}
+
+function wasAltered(table: TableSchema): boolean {
+  return (
+    table.alteredAt !== undefined ||
+    table.former !== undefined ||
+    table.columns.some((column) => column.initial !== undefined)
+  );
+}
+
+function isEmpty({ altered, failed, returned }: Observation): boolean {
+  return Object.keys(altered).length + Object.keys(failed).length + returned.length === 0;
+}
