@@ -7,6 +7,7 @@ import { addConsole } from './console.ts';
 import type { Control } from './control/control.ts';
 import { guard, requireTokenOutside } from './guards.ts';
 import { handleError, requestProblem, sendProblem } from './problems.ts';
+import { addAuditRoutes } from './routes/audit.ts';
 import { addDeploymentRoutes } from './routes/deployments.ts';
 import { addOperationRoutes } from './routes/operation.ts';
 import { addPipelineRoutes } from './routes/pipeline.ts';
@@ -47,6 +48,7 @@ export async function buildServer(control: Control, logger?: FastifyBaseLogger):
   addSourceRoutes(app, control);
   addDeploymentRoutes(app, control);
   addQueryRoutes(app, control);
+  addAuditRoutes(app, control);
   addConsole(app, control);
   return app;
 }

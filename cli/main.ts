@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { redact } from '../activities/secrets.ts';
 import { asSluiceError, describeError } from '../model/errors.ts';
 import { isEntryPoint } from '../workers/child.ts';
+import { addAudit } from './audit.ts';
 import { addDeployments } from './deployments.ts';
 import { addDoctor } from './doctor.ts';
 import { printProblem } from './print.ts';
@@ -41,6 +42,7 @@ export function buildProgram(done: (status: number) => void): Command {
   addDeployments(program, done);
   addRuns(program, done);
   addQueries(program, done);
+  addAudit(program, done);
   addDoctor(program, done);
   for (const command of allCommands(program)) command.exitOverride().showHelpAfterError('(see --help)');
   return program;

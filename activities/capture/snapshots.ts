@@ -280,7 +280,7 @@ export async function finishSnapshot(
 /** The records of a snapshot's chunks, in order. */
 async function recordedChunks(clickhouse: ClickHouse, source: string, id: string, table: TableRef) {
   const where = `source = {source:String} AND kind = 'chunk' AND startsWith(id, {id:String}) AND position_from = {start:String}`;
-  return readRecords(clickhouse, where, { source, id: `${id}/`, start: table.start_position }, 'seq');
+  return readRecords(clickhouse, where, { source, id: `${id}/`, start: table.start_position }, 'seq, lease');
 }
 
 /**
@@ -292,8 +292,8 @@ export async function recordComplete(clickhouse: ClickHouse, source: string, tab
   const where = `source = {source:String} AND id IN ({id:String}, {done:String}) AND position_from = {start:String}`;
   const params = { source, id, done: `${id}/complete`, start: table.start_position };
   const found = await readRecords(clickhouse, where, params);
-  const snapshot = found.find((record) => record.kind === 'snapshot');
-  const recorded = found.find((record) => record.kind === 'complete');
+  const snapshot = found.findLast((record) => record.kind === 'snapshot');
+  const recorded = found.findLast((record) => record.kind === 'complete');
   if (!snapshot || recorded?.previous_hash === snapshot.hash) return;
   const { recorded_at: _, hash, ...record } = snapshot;
   const { lease, position_to, cluster, epoch } = at;

@@ -193,6 +193,52 @@ export const cutAnswer = z
   .describe('Up to where the copies of a source are complete');
 export type CutAnswer = z.infer<typeof cutAnswer>;
 
+const timeText = z
+  .string()
+  .max(40)
+  .refine((text) => !Number.isNaN(Date.parse(text)), 'write a time, e.g. 2026-01-31T12:00:00Z');
+export const auditQuery = z.object({
+  source: z.string().min(1).max(40).optional().describe('Of this source or deployment'),
+  asset: z.string().min(1).max(300).optional().describe('That did something to this asset, or its copy'),
+  from: timeText.optional().describe('Recorded at this time or later'),
+  to: timeText.optional().describe('Recorded before this time'),
+  limit: z.coerce.number().int().min(1).max(1000).default(100),
+  cursor: z.string().max(1000).optional().describe('next_cursor of the page before'),
+});
+export type AuditQuery = z.input<typeof auditQuery> & { limit?: number };
+
+const effects = z.object({
+  inserts: z.number(),
+  updates: z.number(),
+  deletes: z.number(),
+  truncates: z.number(),
+  effects: z.number().describe('Read: = written + compacted + superseded + rejected + truncates'),
+  written: z.number(),
+  compacted: z.number(),
+  superseded: z.number(),
+  rejected: z.number(),
+  bytes: z.number(),
+});
+const batchRecord = z.looseObject({
+  id: z.string(),
+  source: z.string(),
+  kind: z.string(),
+  lease: z.number(),
+  seq: z.number(),
+  position_from: z.string(),
+  position_to: z.string(),
+  committed_first: z.string().nullable(),
+  committed_last: z.string().nullable(),
+  changes: z.number(),
+  assets: z.record(z.string(), effects),
+  previous_hash: z.string(),
+  hash: z.string(),
+  recorded_at: z.string(),
+  workflow: z.object({ id: z.string(), run_id: z.string(), url: z.string() }).nullable(),
+});
+export const auditAnswer = z.object({ items: z.array(batchRecord), next_cursor: z.string().nullable() });
+export type AuditAnswer = z.infer<typeof auditAnswer>;
+
 export const verifyBody = z
   .strictObject({ table: z.string().min(1).optional().describe('Asset id, id of the copy, or table name; none = all') })
   .nullish();

@@ -5,6 +5,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { TableRef } from '../../activities/capture/contract.ts';
+import { PostgresSource } from '../../activities/capture/postgresql/source.ts';
+import { auditSource } from '../../activities/lineage/audit.ts';
 import { ClickHouse } from '../../activities/load/clickhouse.ts';
 import { tableAssetId } from '../../model/asset.ts';
 import { behindPageHeader, formatLsn, parseLsn } from '../../model/position.ts';
@@ -369,11 +371,21 @@ class Oracle {
           this.#problems.push(await this.#describe(ref.asset_id, difference));
       }
       for (const fault of (await checkRecords(this.#clickhouse, this.#source)).slice(0, 5)) this.#problems.push(fault);
+      await this.#audit();
       this.#log(`compared ${rows} rows: ${this.#problems.length} problems`);
       return rows;
     } finally {
       await endClient(client);
     }
+  }
+
+  /** The audit must find nothing wrong, whatever has happened. */
+  async #audit(): Promise<void> {
+    const source = new PostgresSource();
+    const passed = (position: string, target: string) => source.passed(position, target);
+    const { faults } = await auditSource(this.#clickhouse, this.#source, passed);
+    for (const { fault, batch, detail } of faults.slice(0, 5))
+      this.#problems.push(`audit: ${fault} ${batch}: ${detail}`);
   }
 
   async #reconnect(): Promise<pg.Client> {

@@ -1,9 +1,9 @@
-/** Reading one's own writes: cuts and queries that wait for them, by REST and command line, on real parts. */
+/** What people can rely on, by REST and command line, on real parts: cuts, queries that wait, and the audit trail. */
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { withConnection } from '../activities/capture/postgresql/connection.ts';
-import type { CutAnswer, QueryAnswer, SourceAnswer } from '../api/control/shapes.ts';
+import type { AuditAnswer, CutAnswer, QueryAnswer, SourceAnswer } from '../api/control/shapes.ts';
 import type { Problem } from '../api/problems.ts';
 import { projectFolder } from '../workers/settings.ts';
 import { type ControlStack, startControlStack, until } from './control_stack.ts';
@@ -165,4 +165,62 @@ describe('a cut', () => {
     const metrics = await (await fetch(`${stack.api}/metrics`)).text();
     expect(metrics).toMatch(/^sluice_slot_retained_bytes\{source="shop"\} \d+$/m);
   }, 60_000);
+});
+
+describe('the audit trail', () => {
+  const list = (query: string) => call<AuditAnswer & Problem>('GET', `/api/v1/lineage/audit?${query}`);
+
+  it('lists records, page by page, of a source, an asset and a time', async () => {
+    const all = (await list('source=shop&limit=1000')).body;
+    expect(all.next_cursor).toBeNull();
+    const ids = all.items.map((item) => item.id);
+    expect(ids.length).toBeGreaterThan(30);
+    const times = all.items.map((item) => item.recorded_at);
+    expect(times).toEqual(times.toSorted().reverse());
+    const paged: string[] = [];
+    for (let cursor: string | null = ''; cursor !== null; ) {
+      const page: AuditAnswer = (await list(`source=shop&limit=7${cursor ? `&cursor=${cursor}` : ''}`)).body;
+      expect(page.items.length).toBeLessThanOrEqual(7);
+      paged.push(...page.items.map((item) => item.id));
+      cursor = page.next_cursor;
+    }
+    expect(paged).toEqual(ids);
+    const orders = (await list('asset=clickhouse_shop_orders&limit=1000')).body.items;
+    expect(orders.length).toBeGreaterThan(0);
+    expect(orders.every((item) => 'shop_orders' in item.assets)).toBe(true);
+    const middle = times[10]!;
+    const later = (await list(`source=shop&from=${middle}&limit=1000`)).body.items;
+    const earlier = (await list(`source=shop&to=${middle}&limit=1000`)).body.items;
+    expect([...later, ...earlier].map((item) => item.id)).toEqual(ids);
+    const batch = all.items.find((item) => item.kind === 'rows')!;
+    expect(batch.workflow).toMatchObject({ id: 'capture/shop', url: expect.stringContaining(batch.workflow!.run_id) });
+    expect((await list('source=nobody')).body).toEqual({ items: [], next_cursor: null });
+    for (const wrong of ['limit=0', 'limit=x', 'from=yesterday', 'cursor=x', `cursor=${btoa('[1,2]')}`])
+      expect((await list(wrong)).status, wrong).toBe(422);
+  }, 60_000);
+
+  it('proves to be whole, and shows what was tampered with', async () => {
+    const right = await sluice('audit', '--check');
+    expect(right).toMatchObject({ code: 0, err: '' });
+    expect(right.out).toMatch(/^✓ shop: \d+ records of \d+ leases, \d+ effects, \S+ to \S+ without gap\n/);
+    expect((await sluice('audit', '--source', 'shop', '--since', '1h')).out).toMatch(/^recorded \(UTC\) +batch/);
+    expect((await sluice('audit', '--since', 'x')).code).toBe(2);
+    expect((await sluice('audit', '--check', '--source', 'nobody')).code).toBe(1);
+    // The source believes more to be stored than is recorded: everything since would be skipped in silence.
+    await sql(`INSERT INTO public.accounts VALUES (6000, 'skipped')`);
+    await sql(`SELECT pg_replication_slot_advance('sluice_shop', pg_current_wal_flush_lsn())`);
+    const { items } = (await list('source=shop&limit=200')).body;
+    const victim = items.findLast((item) => item.kind === 'rows')!;
+    const text = `INSERT INTO sluice._batches SELECT * REPLACE (changes + 1 AS changes) FROM sluice._batches FINAL WHERE id = '${victim.id}'`;
+    await fetch(stack.parts.clickhouse.url, { method: 'POST', body: text });
+    const wrong = await sluice('audit', '--check', '--source', 'shop');
+    expect(wrong.code).toBe(1);
+    expect(wrong.out).toContain('✗ shop: ');
+    expect(wrong.out).toContain(`  content ${victim.id}: it is not as it was written`);
+    expect(wrong.out).toMatch(
+      /^ {2}slot shop\/\S+: the source believes all up to \S+ to be stored, and the last record ends at/m,
+    );
+    const json = JSON.parse((await sluice('audit', '--check', '--json')).out);
+    expect(json[0].faults.map(({ fault }: { fault: string }) => fault)).toEqual(['content', 'slot']);
+  }, 90_000);
 });
