@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { Client, Connection } from '@temporalio/client';
 import { DefaultLogger, makeTelemetryFilterString, NativeConnection, Runtime, Worker } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { withConnection } from '../activities/capture/postgresql/connection.ts';
@@ -18,6 +19,7 @@ import { SluiceError } from '../model/errors.ts';
 import { readDeployments } from '../workers/deployment_files.ts';
 import { findTemporal } from '../workers/embedded/temporal_binary.ts';
 import { projectFolder, readSettings } from '../workers/settings.ts';
+import { firstPause } from '../workers/temporal_client.ts';
 import { type ControlStack, startControlStack, until } from './control_stack.ts';
 
 let stack: ControlStack;
@@ -437,6 +439,29 @@ describe('runs', () => {
     );
     await control.temporal.workflow.getHandle(running.running[0]!.workflow.id).terminate('enough');
     await rest('DELETE', '/deployments/waits');
+  });
+});
+
+describe('many looks at once', () => {
+  it('at a schedule with work to do do not wait for each other', async () => {
+    const connection = await Connection.connect({ address: stack.parts.temporal.url, interceptors: [] });
+    const plain = new Client({ connection }).schedule.getHandle('slow');
+    /** What Temporal itself says to a client that does not try again: the first refusal of some rounds. */
+    const refusal = async () => {
+      for (let round = 0; round < 50; round++) {
+        await plain.unpause(`round ${round}`);
+        const looks = await Promise.allSettled(Array.from({ length: 6 }, () => plain.describe()));
+        const refused = looks.find((look) => look.status === 'rejected');
+        if (refused) return refused.reason.cause as { code: number; details: string };
+      }
+    };
+    const refused = await refusal();
+    await connection.close();
+    expect(refused?.code).toBe(8);
+    expect(firstPause(refused!)).toBeLessThan(50);
+    expect(firstPause({ code: 8, details: 'namespace rate limit exceeded' })).toBe(1_000);
+    const looks = await Promise.all(Array.from({ length: 20 }, () => getDeployment(control, 'slow')));
+    expect(new Set(looks.map((one) => one.note)).size).toBe(1);
   });
 });
 

@@ -26,20 +26,17 @@ export type TemporalSettings = Pick<Settings, 'temporalAddress' | 'temporalNames
 const resourceExhausted = 8;
 
 /**
- * How calls are tried again. A server takes one query at a time of a flow that has work to do
- * (`history.MaxBufferedQueryCount`), and calls the second one's case exhausted resources: with the usual pause of one
- * to two seconds, that is all of a query's deadline.
+ * Milliseconds before a call is tried again for the first time. A server takes one query at a time of a flow that has
+ * work to do (`history.MaxBufferedQueryCount`), and calls the second one's case exhausted resources: with the client's
+ * usual pause of one to two seconds, that would be all of a query's deadline.
  */
-export const retries = [
-  makeGrpcRetryInterceptor(
-    defaultGrpcRetryOptions({
-      initialIntervalMs: ({ code, details }) => {
-        if (code !== resourceExhausted) return 100;
-        return /query buffer/.test(details) ? 20 : 1_000;
-      },
-    }),
-  ),
-];
+export function firstPause({ code, details }: { code: number; details: string }): number {
+  if (code !== resourceExhausted) return 100;
+  return /query buffer/.test(details) ? 20 : 1_000;
+}
+
+/** How calls of all our clients are tried again. */
+export const retries = [makeGrpcRetryInterceptor(defaultGrpcRetryOptions({ initialIntervalMs: firstPause }))];
 
 /** A client; close it by `client.connection.close()`. Errors: `temporal_unreachable`. */
 export async function connectTemporal(settings: TemporalSettings): Promise<Client> {
