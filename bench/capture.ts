@@ -26,7 +26,8 @@ import { startParts } from '../workers/embedded/start_parts.ts';
 import { readSettings } from '../workers/settings.ts';
 
 const usage = 'sluice bench capture [--changes 1000000] [--per-transaction 1000 (0 = all in one)] [--rounds 1]';
-const source = 'bench';
+/** The source's id. */
+export const source = 'bench';
 
 /** The table that benchmarks write to: 8 columns of mixed types. */
 export const benchTable =
@@ -176,12 +177,13 @@ async function drainFrames(url: string, changes: number): Promise<number> {
     const session = new RawSession(
       client,
       (type, bytes, start) => {
-        if (type !== frameType.copyData || bytes[start] !== 0x77) return;
+        if (type !== frameType.copyData || bytes[start] !== 0x77) return true;
         const kind = bytes[start + 25];
         if (kind === message.insert || kind === message.update || kind === message.delete) seen++;
-        if (seen < changes) return;
+        if (seen < changes) return true;
         session.close();
         resolve();
+        return true;
       },
       reject,
     );

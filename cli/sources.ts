@@ -4,6 +4,7 @@ import type { Control } from '../api/control/control.ts';
 import { type ConnectBody, connectBody, type SourceAnswer } from '../api/control/shapes.ts';
 import { connectSource, deleteSource, listSources, orderSource, type SourceOrder } from '../api/control/sources.ts';
 import { SluiceError } from '../model/errors.ts';
+import { schemaPolicies } from '../model/source.ts';
 import { print, printJson, table, wantsJson, withControl } from './print.ts';
 import { sourceText } from './status.ts';
 
@@ -59,6 +60,7 @@ interface ConnectOptions {
   excludeColumns?: string[];
   publication?: string;
   slot?: string;
+  schemaChanges?: string;
   start?: boolean;
 }
 
@@ -75,6 +77,7 @@ function addConnect(sources: Command, done: Done): void {
     .option('--exclude-columns <table.column>', 'columns that are stored nowhere, comma-separated', list)
     .option('--publication <name>', 'default sluice_{id}')
     .option('--slot <name>', 'default sluice_{id}')
+    .option('--schema-changes <policy>', `when a table is altered: ${schemaPolicies.join(', ')}; default evolve`)
     .option('--start', 'start at once')
     .option('--json', 'print JSON')
     .addHelpText(
@@ -101,7 +104,7 @@ async function connectAndStart(control: Control, body: ConnectBody, start: boole
 }
 
 function checkBody(id: string, options: ConnectOptions): ConnectBody {
-  const { publication, slot } = options;
+  const { publication, slot, schemaChanges } = options;
   const result = connectBody.safeParse({
     id,
     type: 'postgresql',
@@ -110,7 +113,11 @@ function checkBody(id: string, options: ConnectOptions): ConnectBody {
       ...(options.tables ? { tables: options.tables } : {}),
       ...(options.pollInterval === undefined ? {} : { poll_interval: options.pollInterval }),
       exclude_columns: columnsByTable(options.excludeColumns ?? []),
-      options: { ...(publication ? { publication } : {}), ...(slot ? { slot } : {}) },
+      options: {
+        ...(publication ? { publication } : {}),
+        ...(slot ? { slot } : {}),
+        ...(schemaChanges ? { schema_changes: schemaChanges } : {}),
+      },
     },
   });
   if (result.success) return result.data;
@@ -154,6 +161,13 @@ const orders: { name: string; order: SourceOrder; tables: '' | '[tables...]' | '
       order: 'resync',
       tables: '[tables...]',
       description: 'copy tables again from their beginning; none named = all',
+    },
+    {
+      name: 'approve',
+      order: 'approveSchema',
+      tables: '[tables...]',
+      description:
+        'agree with changed definitions: tables that wait for it are copied as they are now; none named = all',
     },
     {
       name: 'add-tables',

@@ -56,9 +56,10 @@ export function sourceText(source: SourceAnswer): string {
     source.lag_seconds === null ? '' : ` · lag ${source.lag_seconds.toFixed(1)} s, ${size(source.lag_bytes ?? 0)}`;
   const head = `${source.id} (${source.type}) ${source.status} · ${source.changes_total?.toLocaleString('en-GB') ?? '?'} changes${lag} · at ${source.position || 'its beginning'}`;
   const rows = source.tables.map((one) => [one.table, progress(one), one.rows, one.rejected, one.asset_id]);
-  const problems = source.tables.flatMap((one) =>
-    one.error ? [`! ${one.table}: ${one.error.reason}. ${one.error.remedy}`] : [],
-  );
+  const problems = source.tables.flatMap((one) => {
+    if (one.error) return [`! ${one.table}: ${one.error.reason}. ${one.error.remedy}`];
+    return one.notice ? [`  ${one.table} is copied anew: ${one.notice}`] : [];
+  });
   if (source.last_error)
     problems.unshift(`! ${source.last_error.kind}: ${source.last_error.reason}. ${source.last_error.remedy}`);
   if (source.warning) problems.push(`! ${source.warning}`);

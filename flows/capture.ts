@@ -13,13 +13,16 @@ import {
 } from '@temporalio/workflow';
 import type { PreparedSource } from '../activities/capture/contract.ts';
 import { catalogWorkflowId } from '../model/messages.ts';
-import type { CaptureStatus, LeaseSummary } from '../model/source.ts';
+import { type CaptureStatus, healsItself, type LeaseSummary, schemaRemedy } from '../model/source.ts';
+import { tableName } from '../model/table.ts';
 import { activities, askOptions, glanceOptions, leaseOptions, prepareOptions } from './activities.ts';
 import { captureDetails } from './captureDetails.ts';
 import {
+  absentTables,
   type FlowState,
   type FlowTable,
   findTable,
+  healTable,
   liveTables,
   nextStep,
   refOf,
@@ -51,7 +54,7 @@ export class Capture {
     this.state = state;
     this.snapshots = new Snapshots(state, {
       mayBegin: () => !this.closing && !this.removing && state.wish === 'running' && state.last_error === null,
-      failed: (table, trouble) => this.#failTable(table, trouble),
+      failed: (table, trouble) => this.#troubleWith(table, trouble),
       changed: () => this.refresh(),
     });
   }
@@ -157,6 +160,7 @@ export class Capture {
     this.snapshots.pump();
     this.refresh();
     const summary = `${state.request.id} lease ${state.lease}`;
+    const absent = absentTables(state).map(refOf);
     const ended = await activities.captureLease.executeWithOptions({ ...leaseOptions, summary }, [
       {
         request: state.request,
@@ -164,6 +168,7 @@ export class Capture {
         tables: liveTables(state)
           .filter((table) => table.start_position !== '')
           .map(refOf),
+        ...(absent.length > 0 && { absent }),
         seconds: state.limits.lease_seconds,
       },
     ]);
@@ -177,7 +182,11 @@ export class Capture {
     state.last_lease = { lease: state.lease, ended: ended.ended, batches: ended.batches, changes: ended.changes, rows };
     for (const [asset, report] of Object.entries(ended.failed)) {
       const table = state.tables.find((known) => known.asset_id === asset);
-      if (table) this.#failTable(table, { report, place: {}, final: true });
+      if (table) this.#troubleWith(table, { report, place: {}, final: true });
+    }
+    for (const asset of ended.returned ?? []) {
+      const table = state.tables.find((known) => known.asset_id === asset);
+      if (table?.error?.kind === 'table_missing') this.#heal(table, 'the table was gone, and is there again');
     }
     void this.#glance();
   }
@@ -206,6 +215,28 @@ export class Capture {
       this.state.last_error = report;
       this.snapshots.stop();
     }
+  }
+
+  /** A table whose copy does not fit any more is copied anew where the policy says so; any other trouble stops it. */
+  #troubleWith(table: FlowTable, trouble: Trouble): void {
+    const { config, id } = this.state.request;
+    const { report } = trouble;
+    if (report.kind !== 'table_changed') return this.#failTable(table, trouble);
+    const heals = healsItself(config);
+    if (heals && this.#heal(table, report.reason)) return;
+    const name = tableName(table);
+    const remedy = heals
+      ? `It was copied anew too often lately. When it has come to rest: sluice sources resync ${id} ${name}`
+      : schemaRemedy(config, id, name);
+    this.#failTable(table, { ...trouble, report: { ...report, remedy } });
+  }
+
+  /** Has a table copied anew without anybody having asked for it; false when that happened too often. */
+  #heal(table: FlowTable, notice: string): boolean {
+    this.snapshots.stop(table.asset_id);
+    if (!healTable(table, notice, Date.now())) return false;
+    this.reconfigure();
+    return true;
   }
 
   /** A poisoned table stops alone; the next lease leaves it out. */

@@ -33,6 +33,10 @@ function tableText(table: FlowTable): string {
   if (table.error) return `**failed**: ${table.error.reason} — ${table.error.remedy}`;
   if (!table.started) return 'not started';
   if (table.status === 'streaming') return `streaming, ${table.snapshot_rows} rows by snapshot`;
+  return table.notice ? `${progressText(table)} (copied anew: ${table.notice})` : progressText(table);
+}
+
+function progressText(table: FlowTable): string {
   if (table.complete_at) return `snapshot done, the stream has yet to pass \`${table.complete_at}\``;
   if (table.status === 'snapshotting') return `snapshotting, ${table.chunks_done} of ${table.chunks_total} chunks`;
   return table.status;

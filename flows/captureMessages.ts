@@ -4,7 +4,7 @@ import { type ConnectAnswer, captureMessages } from '../model/messages.ts';
 import type { CaptureStatus, ConnectRequest } from '../model/source.ts';
 import { tableName } from '../model/table.ts';
 import type { Capture } from './capture.ts';
-import { type FlowTable, findTable, newTable, statusOf } from './captureState.ts';
+import { type FlowTable, findTable, newTable, statusOf, waitingTables } from './captureState.ts';
 import { askPreflight, blocked, type Connection } from './connect.ts';
 import { readConnectRequest, readRemoval, readTables, stateLimit } from './input.ts';
 import { readFailure, refuse } from './refuse.ts';
@@ -27,6 +27,7 @@ export const stop = defineUpdate<CaptureStatus>(captureMessages.stop);
 export const addTables = defineUpdate<CaptureStatus, [Tables]>(captureMessages.addTables);
 export const removeTables = defineUpdate<CaptureStatus, [Tables]>(captureMessages.removeTables);
 export const resync = defineUpdate<CaptureStatus, [Tables | undefined]>(captureMessages.resync);
+export const approveSchema = defineUpdate<CaptureStatus, [Tables | undefined]>(captureMessages.approveSchema);
 export const remove = defineUpdate<CaptureStatus, [Removal | undefined]>(captureMessages.remove);
 export const status = defineQuery<CaptureStatus>(captureMessages.status);
 
@@ -136,6 +137,21 @@ function listenToTables(capture: Capture, connection: Connection): void {
       },
     },
   );
+  setHandler(
+    approveSchema,
+    (input) => {
+      capture.resync(expectWaiting(capture, readTables(input, false)));
+      return statusOf(state);
+    },
+    {
+      description:
+        'Agrees with changed definitions: the tables that wait for it, or {"tables": ["…"]} of them, are copied as they are now.',
+      validator: (input) => {
+        ready();
+        expectWaiting(capture, readTables(input, false));
+      },
+    },
+  );
   setHandler(remove, (input) => capture.remove(readRemoval(input)), {
     description:
       'Drops slot and publication, {"drop_copies": true} the copies too; {"force": true} without the source.',
@@ -211,6 +227,16 @@ function expectReady(capture: Capture, connection: Connection): void {
   expectPresent(capture);
   if (connection.established) return;
   throw refuse('conflict', 'the source is still being connected', 'Try again in a moment.');
+}
+
+/** The tables that wait because of a schema change: those that are named, or all. */
+function expectWaiting(capture: Capture, names: string[] | undefined): FlowTable[] {
+  const waiting = waitingTables(capture.state);
+  const meant = names ? expectKnown(capture, names) : waiting;
+  const other = meant.find((table) => !waiting.includes(table));
+  if (meant.length > 0 && !other) return meant;
+  const what = other ? `${tableName(other)} does not wait` : 'no table waits';
+  throw refuse('conflict', `${what} for anybody to agree with a change`, 'See the states of its tables.');
 }
 
 function expectKnown(capture: Capture, names: string[]): FlowTable[] {

@@ -2,7 +2,14 @@
 import type { TableRef } from '../activities/capture/contract.ts';
 import type { BatchRecord } from '../model/batch.ts';
 import type { ErrorReport } from '../model/errors.ts';
-import type { CapturedTable, CaptureStatus, ConnectRequest, LeaseSummary, SourceState } from '../model/source.ts';
+import {
+  type CapturedTable,
+  type CaptureStatus,
+  type ConnectRequest,
+  healsItself,
+  type LeaseSummary,
+  type SourceState,
+} from '../model/source.ts';
 import { tableName } from '../model/table.ts';
 
 /** A table, with what only the flow needs to know. */
@@ -13,6 +20,8 @@ export interface FlowTable extends CapturedTable {
   complete_at: string;
   /** All chunks before this one are done. */
   next_chunk: number;
+  /** When (ms since 1970) it was copied anew lately without anybody having asked for it. */
+  healed?: number[];
 }
 
 /** What people last asked for. */
@@ -101,9 +110,22 @@ export function resetTable(table: FlowTable, generation: number): void {
   Object.assign(table, newTable(table, table.started), { generation });
 }
 
-export function refOf(table: TableRef): TableRef {
-  const { asset_id, schema, table: name, start_position, generation } = table;
-  return { asset_id, schema, table: name, start_position, generation };
+/** A table that is copied anew so often in so short a time is not cured by that. */
+const mostHealed = { times: 6, within: 15 * 60_000 };
+
+/** Has a table copied anew because its definition changed, unless that was done too often lately: then answers false. */
+export function healTable(table: FlowTable, notice: string, now: number): boolean {
+  const healed = (table.healed ?? []).filter((time) => now - time < mostHealed.within);
+  if (healed.length >= mostHealed.times) return false;
+  resetTable(table, table.generation + 1);
+  Object.assign(table, { notice, healed: [...healed, now] });
+  return true;
+}
+
+export function refOf(table: TableRef & { notice?: string | null }): TableRef {
+  const { asset_id, schema, table: name, start_position, generation, notice } = table;
+  const ref = { asset_id, schema, table: name, start_position, generation };
+  return notice ? { ...ref, automatic: true } : ref;
 }
 
 /** A table by its name, `schema.name` or asset id. */
@@ -118,6 +140,17 @@ export function liveTables(state: FlowState): FlowTable[] {
   return state.tables.filter((table) => table.started && table.status !== 'failed');
 }
 
+/** Tables that are gone from the source: they are copied again when they come back. */
+export function absentTables(state: FlowState): FlowTable[] {
+  if (!healsItself(state.request.config)) return [];
+  return state.tables.filter((table) => table.started && table.error?.kind === 'table_missing');
+}
+
+/** Tables that wait for somebody to agree with a change of their definition. */
+export function waitingTables(state: FlowState): FlowTable[] {
+  return state.tables.filter((table) => table.started && table.error?.kind === 'table_changed');
+}
+
 export type Step = 'release' | 'prepare' | 'lease' | 'wait';
 
 /** What has to be done next; leases and changes of the publication exclude each other. */
@@ -125,7 +158,8 @@ export function nextStep(state: FlowState): Step {
   if (state.releasing.length > 0) return 'release';
   if (state.wish !== 'running' || state.last_error) return 'wait';
   const live = liveTables(state);
-  if (live.length === 0) return 'wait';
+  // Without any table a lease still looks for those that are gone, once there is a log to read.
+  if (live.length === 0) return absentTables(state).length > 0 && state.position !== '' ? 'lease' : 'wait';
   if (!state.prepared || live.some((table) => table.start_position === '')) return 'prepare';
   return 'lease';
 }
@@ -147,7 +181,9 @@ export function statusOf(state: FlowState): CaptureStatus {
     type: request.type,
     status,
     config: request.config,
-    tables: state.tables.map(({ started: _started, complete_at: _at, next_chunk: _next, ...table }) => table),
+    tables: state.tables.map(
+      ({ started: _started, complete_at: _at, next_chunk: _next, healed: _healed, ...table }) => table,
+    ),
     lease: state.lease,
     position: state.position,
     last_error: state.last_error ?? (status === 'failed' ? firstError : null),

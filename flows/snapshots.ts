@@ -104,7 +104,9 @@ export class Snapshots {
     await activities.awaitPosition.executeWithOptions({ ...waitOptions, summary }, [
       { source: this.#state.request.id, position: table.complete_at, table: refOf(table) },
     ]);
-    if (table.generation === generation) table.status = 'streaming';
+    if (table.generation !== generation) return;
+    table.status = 'streaming';
+    table.notice = null;
   }
 
   async #copy(table: FlowTable): Promise<SnapshotAnswer> {

@@ -24,6 +24,17 @@ export function healsItself(config: Pick<CaptureConfig, 'options'>): boolean {
   return policy === 'evolve' || policy === 'ignore';
 }
 
+/** What people do about a table whose definition changed. */
+export function schemaRemedy(config: Pick<CaptureConfig, 'options'>, source: string, table: string): string {
+  const remedies: Record<SchemaPolicy, string> = {
+    evolve: 'Nothing is to be done: it is copied anew by itself.',
+    ignore: 'Nothing is to be done: it is copied anew by itself.',
+    approve: `If that is right, have it copied as it is now: sluice sources approve ${source} ${table}`,
+    stop: `Make its copy anew: sluice sources resync ${source} ${table}`,
+  };
+  return remedies[schemaPolicy(config)];
+}
+
 export type CopyMode = 'copy' | 'log' | 'both';
 
 /** The part of a connect request that says what to capture and how. */

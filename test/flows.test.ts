@@ -354,6 +354,7 @@ describe.concurrent('a source that runs', () => {
       'addTables',
       'removeTables',
       'resync',
+      'approveSchema',
       'remove',
       'status',
       'snapshotProgress',
@@ -434,12 +435,12 @@ describe.concurrent('a source that runs', () => {
 
   it('lets a poisoned table stop alone, until it is re-synced', async () => {
     const { id, flow, script } = await streamingSource();
-    script.failTables[`${id}_orders`] = { kind: 'table_changed', reason: 'swapped', remedy: 'Re-sync it.' };
+    script.failTables[`${id}_orders`] = { kind: 'rows_refused', reason: 'spoiled', remedy: 'Re-sync it.' };
     await untilLease(id, 2);
     const status = await statusOf(flow);
     expect(status.status).toBe('streaming');
     expect(status.tables.map((t) => t.status)).toEqual(['streaming', 'failed']);
-    expect(status.tables[1]?.error).toMatchObject({ kind: 'table_changed', reason: 'swapped' });
+    expect(status.tables[1]?.error).toMatchObject({ kind: 'rows_refused', reason: 'spoiled' });
     expect(capture.running(id, 'captureLease').map((call) => call.tables)).toEqual([['accounts']]);
     await update(flow, 'resync', { tables: ['orders'] });
     const healed = await untilStatus(flow, 'streaming');
@@ -454,12 +455,12 @@ describe.concurrent('a source that runs', () => {
     const { id, flow, script } = await streamingSource();
     for (const table of ['accounts', 'orders']) {
       script.failTables[`${id}_${table}`] = {
-        kind: 'table_changed',
-        reason: `${table} swapped`,
+        kind: 'rows_refused',
+        reason: `${table} spoiled`,
         remedy: 'Re-sync it.',
       };
     }
-    expect((await untilStatus(flow, 'failed')).last_error?.reason).toBe('accounts swapped');
+    expect((await untilStatus(flow, 'failed')).last_error?.reason).toBe('accounts spoiled');
     expect(capture.running(id, 'captureLease')).toEqual([]);
     await update(flow, 'resync');
     await untilStatus(flow, 'streaming');
@@ -468,7 +469,7 @@ describe.concurrent('a source that runs', () => {
   it('lets a table fail whose chunk fails for good, and ends its other chunks', async () => {
     const { id, flow, script } = newSource();
     script.chunks = 20;
-    script.failures.copyChunk = [new SluiceError('table_changed', 'rewritten', 'Re-sync it.')];
+    script.failures.copyChunk = [new SluiceError('rows_refused', 'spoiled', 'Re-sync it.')];
     await connect(requestOf(id));
     await update(flow, 'start');
     const status = await untilStatus(flow, 'streaming');
@@ -476,7 +477,7 @@ describe.concurrent('a source that runs', () => {
     const { length } = capture.callsOf(id, 'copyChunk');
     expect(length).toBeLessThan(26);
     const failed = status.tables.find((t) => t.status === 'failed')!;
-    expect(failed.error).toEqual({ kind: 'table_changed', reason: 'rewritten', remedy: 'Re-sync it.' });
+    expect(failed.error).toEqual({ kind: 'rows_refused', reason: 'spoiled', remedy: 'Re-sync it.' });
     const left = status.tables.filter((t) => t !== failed).map((t) => t.table);
     const leases = () => capture.running(id, 'captureLease').map((call) => call.tables);
     await until('left out', leases, (tables) => tables.length === 1 && String(tables[0]) === String(left));
@@ -606,6 +607,114 @@ describe.concurrent('a source that runs', () => {
     );
     expect(capture.running(id, 'captureLease')).toEqual([]);
     recorded.set('cancelled', flow);
+  });
+});
+
+describe.concurrent('changed definitions', () => {
+  const changed = { kind: 'table_changed', reason: 'column n is bigint', remedy: 'Nothing is to be done.' } as const;
+  const tablesOf = (status: CaptureStatus) => status.tables.map((t) => [t.table, t.status, t.generation]);
+
+  it('have a table copied anew by itself, with the reason shown, while its neighbours go on', async () => {
+    const { id, flow, script } = await streamingSource();
+    script.chunks = 6;
+    script.chunkMilliseconds = 2000;
+    script.failTables[`${id}_orders`] = { ...changed };
+    const again = await until(
+      'copied anew',
+      () => statusOf(flow),
+      (it) => it.tables[1]?.status === 'snapshotting',
+    );
+    expect(again.status).toBe('snapshotting');
+    expect(again.last_error).toBeNull();
+    expect(again.tables[1]).toMatchObject({ generation: 2, error: null, notice: changed.reason });
+    expect(again.tables[0]).toMatchObject({ status: 'streaming', notice: null });
+    const { stdout } = await server.cli('workflow', 'metadata', '--workflow-id', flow, '-o', 'json');
+    expect(JSON.parse(stdout).queryResult[0].currentDetails).toContain(`(copied anew: ${changed.reason})`);
+    await untilLease(id, 2);
+    expect(capture.callsOf(id, 'captureLease').map((call) => call.tables)).toEqual([
+      ['accounts', 'orders'],
+      ['accounts', 'orders'],
+    ]);
+    const healed = await untilStatus(flow, 'streaming');
+    expect(healed.tables[1]).toMatchObject({ status: 'streaming', generation: 2, error: null, notice: null });
+    expect(capture.callsOf(id, 'prepareSource').at(-1)?.automatic).toEqual(['orders']);
+    recorded.set('healed', flow);
+  });
+
+  it('found by a chunk have the snapshot begun again', async () => {
+    const { id, flow, script } = newSource(['accounts']);
+    script.failures.copyChunk = [new SluiceError('table_changed', 'rewritten', 'Re-sync it.')];
+    await connect(requestOf(id));
+    await update(flow, 'start');
+    const status = await untilStatus(flow, 'streaming');
+    expect(tablesOf(status)).toEqual([['accounts', 'streaming', 2]]);
+  });
+
+  it('that do not come to rest stop the table', async () => {
+    const { id, flow, script } = await streamingSource(['accounts']);
+    const asset = `${id}_accounts`;
+    for (let round = 1; round <= 6; round += 1) {
+      script.failTables[asset] = { ...changed };
+      await until(
+        `generation ${round + 1}`,
+        () => statusOf(flow),
+        (it) => it.tables[0]?.generation === round + 1,
+      );
+    }
+    script.failTables[asset] = { ...changed };
+    const failed = await untilStatus(flow, 'failed');
+    expect(failed.tables[0]?.error).toMatchObject({ kind: 'table_changed', reason: changed.reason });
+    expect(failed.tables[0]?.error?.remedy).toContain(`sluice sources resync ${id} accounts`);
+    await update(flow, 'resync', { tables: ['accounts'] });
+    await untilStatus(flow, 'streaming');
+  });
+
+  it('wait for somebody to agree under policy approve, and nobody else waits', async () => {
+    const { id, flow, script } = newSource();
+    await connect(requestOf(id, { options: { schema_changes: 'approve' } }));
+    await update(flow, 'start');
+    await untilStatus(flow, 'streaming');
+    expect(await refusal(update(flow, 'approveSchema'))).toMatchObject({ kind: 'conflict' });
+    script.failTables[`${id}_orders`] = { ...changed };
+    await untilLease(id, 2);
+    const waiting = await statusOf(flow);
+    expect(tablesOf(waiting)).toEqual([
+      ['accounts', 'streaming', 1],
+      ['orders', 'failed', 1],
+    ]);
+    expect(waiting.tables[1]?.error?.remedy).toContain(`sluice sources approve ${id} orders`);
+    expect(await refusal(update(flow, 'approveSchema', { tables: ['accounts'] }))).toMatchObject({ kind: 'conflict' });
+    await update(flow, 'approveSchema', { tables: ['orders'] });
+    const agreed = await untilStatus(flow, 'streaming');
+    expect(tablesOf(agreed)).toEqual([
+      ['accounts', 'streaming', 1],
+      ['orders', 'streaming', 2],
+    ]);
+    expect(capture.callsOf(id, 'prepareSource').at(-1)?.automatic).toEqual([]);
+    recorded.set('approved', flow);
+  });
+
+  it('stop the table under policy stop', async () => {
+    const { id, flow, script } = newSource();
+    await connect(requestOf(id, { options: { schema_changes: 'stop' } }));
+    await update(flow, 'start');
+    await untilStatus(flow, 'streaming');
+    script.failTables[`${id}_orders`] = { ...changed };
+    await untilLease(id, 2);
+    expect((await statusOf(flow)).tables[1]).toMatchObject({ status: 'failed', error: { kind: 'table_changed' } });
+  });
+
+  it('bring a table back that was gone, also when it was the only one', async () => {
+    const { id, flow, script } = await streamingSource(['accounts']);
+    script.failTables[`${id}_accounts`] = { kind: 'table_missing', reason: 'it is gone', remedy: 'Make it again.' };
+    const gone = await untilStatus(flow, 'failed');
+    expect(gone.last_error).toMatchObject({ kind: 'table_missing' });
+    await untilLease(id, 2);
+    expect(capture.running(id, 'captureLease').map((call) => [call.tables, call.absent])).toEqual([[[], ['accounts']]]);
+    script.returned.push(`${id}_accounts`);
+    const back = await untilStatus(flow, 'streaming');
+    expect(tablesOf(back)).toEqual([['accounts', 'streaming', 2]]);
+    recorded.set('returned', flow);
   });
 });
 

@@ -19,6 +19,9 @@ export interface Call {
   ended?: number;
   lease?: number;
   tables?: string[];
+  /** Of `tables` those that nobody asked to have copied anew. */
+  automatic?: string[];
+  absent?: string[];
   chunk?: number;
   connection?: string;
 }
@@ -32,6 +35,8 @@ export interface Script {
   failures: Partial<Record<keyof CaptureActivities, SluiceError[]>>;
   /** Reported by the running lease, once: asset id → error. */
   failTables: Record<string, ErrorReport>;
+  /** Asset ids of absent tables that the running lease finds again, once. */
+  returned: string[];
   chunks: number;
   chunkMilliseconds: number;
   snapshotDone: string[];
@@ -49,6 +54,7 @@ export function newScript(tables: string[]): Script {
     findings: [],
     failures: {},
     failTables: {},
+    returned: [],
     chunks: 3,
     chunkMilliseconds: 20,
     snapshotDone: [],
@@ -106,7 +112,8 @@ export class ScriptedCapture implements CaptureActivities {
   }
 
   async prepareSource({ request, tables }: { request: ConnectRequest; tables: TableRef[] }) {
-    return this.#call('prepareSource', request.id, { tables: names(tables) }, async (script) => {
+    const automatic = names(tables.filter((table) => table.automatic));
+    return this.#call('prepareSource', request.id, { tables: names(tables), automatic }, async (script) => {
       this.#expectNoLease(request.id, 'prepareSource');
       await pause(30);
       return {
@@ -121,12 +128,18 @@ export class ScriptedCapture implements CaptureActivities {
     });
   }
 
-  async captureLease(input: { request: ConnectRequest; lease: number; tables: TableRef[]; seconds: number }) {
-    const { lease, tables, seconds, request } = input;
+  async captureLease(input: {
+    request: ConnectRequest;
+    lease: number;
+    tables: TableRef[];
+    absent?: TableRef[];
+    seconds: number;
+  }): Promise<LeaseSummary> {
+    const { lease, tables, absent = [], seconds, request } = input;
     return this.#call(
       'captureLease',
       request.id,
-      { lease, tables: names(tables), connection: request.connection_string },
+      { lease, tables: names(tables), absent: names(absent), connection: request.connection_string },
       async (script, call) => {
         const other = this.running(request.id, 'captureLease').find((running) => running !== call);
         if (other) this.broken.push(`lease ${lease} beside lease ${other.lease}`);
@@ -149,6 +162,11 @@ export class ScriptedCapture implements CaptureActivities {
             failed = Object.fromEntries(poisoned);
             ended = 'table_failed';
             break;
+          }
+          const returned = absent.map((table) => table.asset_id).filter((id) => script.returned.includes(id));
+          if (returned.length > 0) {
+            script.returned = [];
+            return { ...summary(lease, 'table_returned', {}), returned };
           }
           await pause(50);
         }

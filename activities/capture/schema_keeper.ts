@@ -8,7 +8,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
-import { schemaPolicy } from '../../model/source.ts';
+import { schemaPolicy, schemaRemedy } from '../../model/source.ts';
 import { isBeside, type TableSchema, tableName } from '../../model/table.ts';
 import { loadSaved, readRecords, saveSchema } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
@@ -274,13 +274,7 @@ export class SchemaKeeper {
   }
 
   #changed(name: string, reason: string): ErrorReport {
-    const remedies = {
-      evolve: 'Nothing is to be done: it is copied anew by itself.',
-      ignore: 'Nothing is to be done: it is copied anew by itself.',
-      approve: `If that is right, have it copied as it is now: sluice sources approve ${this.#id} ${name}`,
-      stop: `Make its copy anew: sluice sources resync ${this.#id} ${name}`,
-    };
-    const remedy = remedies[schemaPolicy(this.#options.connected.request.config)];
+    const remedy = schemaRemedy(this.#options.connected.request.config, this.#id, name);
     return { kind: 'table_changed', reason: `the table ${name} was changed in the source: ${reason}`, remedy };
   }
 

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { idPattern } from '../../model/asset.ts';
 import { type ErrorKind, errorTable } from '../../model/errors.ts';
 import { parseSize } from '../../model/log.ts';
+import { schemaPolicies } from '../../model/source.ts';
 
 const name63 = z.string().min(1).max(63);
 
@@ -26,6 +27,12 @@ export const postgresqlOptions = z
       .record(z.string(), z.string().min(1).max(200))
       .optional()
       .describe('Asset id by table, where two would collide'),
+    schema_changes: z
+      .enum(schemaPolicies)
+      .optional()
+      .describe(
+        'When a table is altered: evolve (default), the copy follows · approve, it waits for sources approve · ignore, new columns are left out · stop, it waits for a re-sync',
+      ),
     failover: z.boolean().optional().describe('Standbys keep the slot too (PostgreSQL 17 or later)'),
     log_budget: z
       .string()
@@ -94,6 +101,7 @@ const sourceTable = z.object({
   rows: z.number().nullable().describe('Rows of the copy, at most some seconds old; null when not counted yet'),
   rejected: z.number(),
   progress: z.number().min(0).max(1),
+  notice: z.string().nullable().describe('Why it is copied anew without anybody having asked for it'),
   error: errorReport.nullable(),
 });
 

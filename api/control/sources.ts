@@ -164,6 +164,7 @@ async function describeTable(control: Control, table: CapturedTable, rejected: M
     rows: table.start_position === '' ? 0 : await countRows(control, table.asset_id),
     rejected: rejected.get(table.asset_id) ?? 0,
     progress: progressOf(table),
+    notice: table.notice ?? null,
     error: table.error,
   };
 }
@@ -174,7 +175,15 @@ function progressOf(table: CapturedTable): number {
 }
 
 /** Orders that take no tables or only some. */
-export type SourceOrder = 'start' | 'stop' | 'pause' | 'resume' | 'resync' | 'addTables' | 'removeTables';
+export type SourceOrder =
+  | 'start'
+  | 'stop'
+  | 'pause'
+  | 'resume'
+  | 'resync'
+  | 'approveSchema'
+  | 'addTables'
+  | 'removeTables';
 
 /** Carries an order to a source and answers how it is then. A source whose flow is lost is made again by `start`. */
 export async function orderSource(
@@ -185,7 +194,7 @@ export async function orderSource(
 ): Promise<SourceAnswer> {
   const request = await registeredSource(control, id);
   const message = captureMessages[order];
-  const argument = tables ? { tables } : order === 'start' || order === 'resync' ? {} : undefined;
+  const argument = tables ? { tables } : ['start', 'resync', 'approveSchema'].includes(order) ? {} : undefined;
   try {
     await update(control, captureWorkflowId(id), message, argument);
   } catch (error) {

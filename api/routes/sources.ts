@@ -96,6 +96,12 @@ const orders: { path: string; order: SourceOrder; summary: string; body: typeof 
     summary: 'Copy tables again from their beginning; none named = all',
     body: maybeTables,
   },
+  {
+    path: 'approve',
+    order: 'approveSchema',
+    summary: 'Agree with changed definitions: tables that wait for it are copied as they are now; none named = all',
+    body: maybeTables,
+  },
   { path: 'add-tables', order: 'addTables', summary: 'Add tables beside the running stream', body: someTables },
   {
     path: 'remove-tables',
