@@ -3,22 +3,12 @@
  * after it was made, so it holds the name alone: the mark that the schedule is ours. The definition is in the memo of
  * the action, where every run shows it.
  */
-import {
-  type CalendarSpecDescription,
-  DAYS_OF_WEEK,
-  type DayOfWeek,
-  MONTHS,
-  type Month,
-  type Range,
-  type ScheduleDescription,
-  type ScheduleOverlapPolicy,
-} from '@temporalio/client';
+import type { ScheduleDescription, ScheduleOverlapPolicy } from '@temporalio/client';
 import type { SearchAttributePair } from '@temporalio/common';
 import { searchAttributes } from '../../flows/searchAttributes.ts';
-import { type CronRange, type CronTimes, formatCron, parseCron } from '../../model/cron.ts';
+import { parseCron } from '../../model/cron.ts';
 import {
   type Deployment,
-  type DeploymentSchedule,
   deployableFlow,
   type OverlapPolicy,
   overlapPolicies,
@@ -26,6 +16,7 @@ import {
 } from '../../model/deployment.ts';
 import { formatDuration, parseDuration } from '../../model/duration.ts';
 import { type Difference, definitionShape } from './deployment_shapes.ts';
+import { scheduleIn, specOf, timesText } from './schedule_spec.ts';
 
 /** Key of both memos. */
 const memoKey = 'sluice_deployment';
@@ -68,8 +59,8 @@ export function wantedSchedule(deployment: Deployment, taskQueue: string): Wante
       workflowId: scheduledWorkflowId(deployment.name),
       taskQueue: deployment.task_queue ?? taskQueue,
       staticSummary: summaryOf(deployment),
-      memo: { [memoKey]: deployment },
-      typedSearchAttributes: attributes as never,
+      memo: memoOf(deployment),
+      typedSearchAttributes: attributes,
     },
     policies: {
       overlap: deployment.overlap.toUpperCase() as ScheduleOverlapPolicy,
@@ -115,9 +106,11 @@ export function memoOf(deployment: Deployment): Record<string, unknown> {
   return { [memoKey]: deployment };
 }
 
-/** What was deployed; undefined when somebody has taken it out of the schedule. */
+/** What was deployed; undefined when somebody has taken it out of the schedule, or put something else in its place. */
 export function definitionIn(schedule: Pick<ScheduleDescription, 'action'>): Deployment | undefined {
-  return definitionShape.safeParse(schedule.action.memo?.[memoKey]).data;
+  const found = definitionShape.safeParse(schedule.action.memo?.[memoKey]).data;
+  const isRight = found?.schedule.every((entry) => !('cron' in entry) || !('mistake' in parseCron(entry.cron)));
+  return isRight ? found : undefined;
 }
 
 /** What was deployed; where somebody has taken that out, what the schedule itself says. */
@@ -155,41 +148,6 @@ export function wantedState(deployment: Deployment, current?: ScheduleState): Sc
 
 export function stateOf({ state }: Pick<ScheduleDescription, 'state'>): ScheduleState {
   return { paused: state.paused, note: state.note ?? '' };
-}
-
-function scheduleIn(spec: ScheduleDescription['spec']): DeploymentSchedule[] {
-  const intervals = (spec.intervals ?? []).map(({ every }) => ({ interval: formatDuration(every / 1000) }));
-  const timezone = spec.timezone || 'UTC';
-  return [...intervals, ...(spec.calendars ?? []).map((calendar) => ({ cron: calendarText(calendar), timezone }))];
-}
-
-function specOf(schedule: DeploymentSchedule[]): ScheduleDescription['spec'] {
-  const crons = schedule.flatMap((entry) => ('cron' in entry ? [entry] : []));
-  return {
-    calendars: crons.map((entry) => calendarOf(entry.cron)),
-    intervals: schedule.flatMap((entry) =>
-      'interval' in entry ? [{ every: (parseDuration(entry.interval) ?? 0) * 1000, offset: 0 }] : [],
-    ),
-    ...(crons[0] ? { timezone: crons[0].timezone } : {}),
-  };
-}
-
-/** Texts were checked when the file was read; what is no cron text here would never be due. */
-function calendarOf(cron: string): CalendarSpecDescription {
-  const times = parseCron(cron);
-  if ('mistake' in times) throw new Error(`${cron}: ${times.mistake}`);
-  const named = <Name>(ranges: CronRange[], names: readonly Name[], least: number): Range<Name>[] =>
-    ranges.map(({ start, end, step }) => ({ start: names[start - least]!, end: names[end - least]!, step }));
-  return {
-    second: [{ start: 0, end: 0, step: 1 }],
-    minute: times.minute,
-    hour: times.hour,
-    dayOfMonth: times.dayOfMonth,
-    month: named<Month>(times.month, MONTHS, 1),
-    year: [],
-    dayOfWeek: named<DayOfWeek>(times.dayOfWeek, DAYS_OF_WEEK, 0),
-    comment: cron,
-  };
 }
 
 /** By field, in the words of a deployment file: all of a schedule that a run depends on. */
@@ -253,7 +211,7 @@ function factsOf({ spec, action, policies, typedSearchAttributes, remainingActio
     catchup_window: formatDuration(policies.catchupWindow / 1000),
     pause_on_failure: policies.pauseOnFailure,
     task_queue: action.taskQueue,
-    ...attributeFacts('', action.typedSearchAttributes as unknown as AttributeList),
+    ...attributeFacts('', action.typedSearchAttributes),
     ...attributeFacts('schedule.', typedSearchAttributes),
     workflow_id: action.workflowId,
     summary: action.staticSummary ?? null,
@@ -288,34 +246,4 @@ function parameterFacts(args: readonly unknown[]): Facts {
   const [input, ...more] = args;
   if (more.length > 0 || typeof input !== 'object' || input === null || Array.isArray(input)) return { input: args };
   return Object.fromEntries(Object.entries(input).map(([key, value]) => [`parameters.${key}`, value]));
-}
-
-/** `every 15m`, `cron 0 0 * * * UTC`, or `none`: the same text for the same times. */
-function timesText(spec: ScheduleDescription['spec']): string {
-  const intervals = (spec.intervals ?? []).map(({ every, offset }) => {
-    return `every ${formatDuration(every / 1000)}${offset ? ` and ${formatDuration(offset / 1000)}` : ''}`;
-  });
-  const zone = spec.timezone || 'UTC';
-  const crons = (spec.calendars ?? []).map((calendar) => `cron ${calendarText(calendar)} ${zone}`);
-  return [...intervals, ...crons].join(', ') || 'none';
-}
-
-function calendarText(calendar: CalendarSpecDescription): string {
-  const numbered = <Name>(ranges: Range<Name>[], names: readonly Name[], least: number): CronRange[] =>
-    ranges.map(({ start, end, step }) => ({
-      start: names.indexOf(start) + least,
-      end: names.indexOf(end) + least,
-      step,
-    }));
-  const times: CronTimes = {
-    minute: calendar.minute,
-    hour: calendar.hour,
-    dayOfMonth: calendar.dayOfMonth,
-    month: numbered(calendar.month, MONTHS, 1),
-    dayOfWeek: numbered(calendar.dayOfWeek, DAYS_OF_WEEK, 0),
-  };
-  const onTheMinute = calendar.second.length === 1 && calendar.second[0]?.start === 0 && calendar.second[0].end === 0;
-  const seconds = onTheMinute ? '' : ` seconds ${JSON.stringify(calendar.second)}`;
-  const years = calendar.year.length > 0 ? ` years ${JSON.stringify(calendar.year)}` : '';
-  return `${formatCron(times)}${seconds}${years}`;
 }
