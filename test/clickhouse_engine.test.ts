@@ -62,6 +62,9 @@ describe('statements', () => {
       '\\',
       '*/',
       '\r',
+      '“',
+      '” )',
+      '‘’',
     ];
     const rows = texts.map((text, i) => [text, String(i)] as const);
     const field = (text: string) => text.replaceAll('\\', '\\\\').replaceAll('\t', '\\t').replaceAll('\r', '\\r');

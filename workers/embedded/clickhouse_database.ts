@@ -71,10 +71,11 @@ export interface EngineRequest {
 }
 
 /**
- * The engine reads an INSERT's data as SQL tokens before it reads them as rows: up to half of all its time (2.5 µs for a
- * row of 200 bytes, 1.3 without). The opening of a comment before them, in a line that the format skips, spares most of it.
+ * The engine reads an INSERT's data as SQL tokens before it reads them as rows, which is up to two thirds of its work (of
+ * 2.5 µs for a row of 200 bytes 0.9 stay without). An opening quote before them, in a line that the format skips, makes
+ * them one token, which ends nowhere; of all quotes this one is searched for the fastest.
  */
-const commentLine = '\n/*';
+const quoteLine = '\n“';
 const skippedLines: Record<string, string> = {
   TABSEPARATED: 'input_format_tsv_skip_first_lines',
   TSV: 'input_format_tsv_skip_first_lines',
@@ -82,7 +83,7 @@ const skippedLines: Record<string, string> = {
 };
 
 /** The request with its data behind such a line, where the format has one. */
-function behindComment(request: EngineRequest): EngineRequest {
+function behindQuote(request: EngineRequest): EngineRequest {
   const { statement, settings } = request;
   if (statement.kind !== 'insert' || request.data.length === 0) return request;
   const setting = skippedLines[statement.format.toUpperCase()];
@@ -90,7 +91,7 @@ function behindComment(request: EngineRequest): EngineRequest {
   if (setting === undefined || statement.prefix.includes(setting)) return request;
   return {
     ...request,
-    statement: { ...statement, prefix: statement.prefix + commentLine },
+    statement: { ...statement, prefix: statement.prefix + quoteLine },
     settings: { ...settings, [setting]: String(Number(settings[setting] ?? 0) + 1) },
   };
 }
@@ -190,7 +191,7 @@ export class ClickHouseDatabase {
   }
 
   async #execute(request: EngineRequest): Promise<EngineAnswer> {
-    const executed = behindComment(request);
+    const executed = behindQuote(request);
     try {
       return await this.#onConnection(async (connection) => {
         await this.#prepare(connection, executed);
