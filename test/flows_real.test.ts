@@ -73,12 +73,12 @@ afterAll(async () => {
   await parts?.[Symbol.asyncDispose]();
 }, 60_000);
 
-async function connect(id: string, table: string): Promise<string> {
+async function connect(id: string, ...tables: string[]): Promise<string> {
   const request: ConnectRequest = {
     id,
     type: 'postgresql',
     connection_string: '${REAL_DATABASE_URL}',
-    config: { tables: [table], poll_interval: 0.2, mode: 'copy', exclude_columns: {}, options: {} },
+    config: { tables, poll_interval: 0.2, mode: 'copy', exclude_columns: {}, options: {} },
   };
   const flow = captureWorkflowId(id);
   const start = new WithStartWorkflowOperation(flowNames.captureSource, {
@@ -149,6 +149,26 @@ function keepChanging(table: string): { stop(): Promise<void> } {
   };
 }
 
+/** What readers of a copy see as its number of rows, until they stop looking. */
+function watchCopy(asset: string): { stop(): Promise<string[]> } {
+  const counts = new Set<string>();
+  let going = true;
+  const ended = (async () => {
+    while (going) {
+      const sql = `SELECT toString(count()) AS count FROM ${clickhouse.name(asset)} FINAL`;
+      counts.add((await clickhouse.rows<{ count: string }>(sql))[0]!.count);
+      await sleep(5);
+    }
+  })();
+  return {
+    async stop() {
+      going = false;
+      await ended;
+      return [...counts];
+    },
+  };
+}
+
 const recordsOf = async (source: string) => {
   const sql = `SELECT count() AS count FROM ${clickhouse.name('_batches')} FINAL WHERE source = '${source}'`;
   return Number((await clickhouse.rows<{ count: string }>(sql))[0]!.count);
@@ -209,5 +229,61 @@ describe('capture on real parts', () => {
     await updateFlow(client, flow, 'start');
     await untilStreaming(flow);
     await untilEqual('losing', 'orders');
+  });
+
+  it('copies a table anew by itself when its definition asks for it, while its neighbour streams on', async () => {
+    await makeTable('widened', 30_000);
+    await makeTable('beside_it', 100);
+    const flow = await connect('healing', 'widened', 'beside_it');
+    const widened = async () => (await statusOf(flow)).tables.find((table) => table.table === 'widened')!;
+    await updateFlow(client, flow, 'start');
+    await untilStreaming(flow);
+    const changes = keepChanging('beside_it');
+    const seen = watchCopy('healing_widened');
+    // In place first: nothing stands still for it.
+    await database.query('ALTER TABLE widened ADD COLUMN note text DEFAULT $$none$$');
+    await database.query("UPDATE widened SET note = 'set' WHERE id = 1");
+    await until('the new column', async () => {
+      const rows = await clickhouse.rows<{ note: string }>(
+        `SELECT DISTINCT note FROM ${clickhouse.name('healing_widened')} FINAL ORDER BY note`,
+      );
+      return rows.map((row) => row.note).join() === 'none,set';
+    });
+    expect(await widened()).toMatchObject({ status: 'streaming', generation: 1 });
+    // Then a rewrite.
+    await database.query('ALTER TABLE widened ALTER COLUMN value TYPE varchar(200) USING repeat($$y$$, 10)');
+    await database.query("UPDATE widened SET value = 'after' WHERE id = 2");
+    await until('copied anew', async () => (await widened()).notice !== null);
+    const during = await statusOf(flow);
+    expect(during).toMatchObject({ status: 'snapshotting', last_error: null });
+    expect(during.tables).toMatchObject([
+      { table: 'beside_it', status: 'streaming', notice: null },
+      {
+        table: 'widened',
+        error: null,
+        notice: expect.stringContaining('value was text and is character varying(200)'),
+      },
+    ]);
+    await untilStreaming(flow);
+    expect(await widened()).toMatchObject({ generation: 2, notice: null, error: null });
+    await untilEqual('healing', 'widened');
+    const counts = await seen.stop();
+    // The old copy, with a row more or less as changes come; the new one; never anything between.
+    expect(counts).toEqual(['30000']);
+    await changes.stop();
+    await untilEqual('healing', 'beside_it');
+
+    // It goes, and comes back under its name.
+    await database.query('DROP TABLE widened');
+    await until('gone', async () => (await widened()).error?.kind === 'table_missing');
+    expect(await statusOf(flow)).toMatchObject({ status: 'streaming', last_error: null });
+    await makeTable('widened', 50);
+    await until('back', async () => (await widened()).status === 'streaming');
+    await untilEqual('healing', 'widened');
+    await updateFlow(client, flow, 'remove', { drop_copies: true });
+    const left = await clickhouse.rows(
+      `SELECT name FROM system.tables WHERE database = 'sluice' AND name LIKE '%widened%'`,
+    );
+    expect(left).toEqual([]);
   });
 });

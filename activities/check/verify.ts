@@ -134,7 +134,8 @@ async function cancelStatement(client: pg.Client, connectionString: string): Pro
   }).catch(() => {});
 }
 
-function nothingFound(asset_id: string): TableVerification {
+/** The result of a comparison that has not looked at anything yet. */
+export function nothingFound(asset_id: string): TableVerification {
   const counts = { source_rows: 0, copy_rows: 0, missing: 0, extra: 0, different: 0, moving: 0, rejected: 0 };
   return { asset_id, identical: false, ...counts, at_least: false, keys: [], error: null, duration_ms: 0 };
 }

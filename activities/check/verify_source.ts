@@ -2,13 +2,14 @@
 import { randomUUID } from 'node:crypto';
 import { Context } from '@temporalio/activity';
 import { copyAssetId } from '../../model/asset.ts';
-import { asSluiceError, SluiceError } from '../../model/errors.ts';
+import { asSluiceError, type ErrorReport, SluiceError } from '../../model/errors.ts';
 import type { VerifyRequest } from '../../model/messages.ts';
 import { behindPageHeader, parseLsn } from '../../model/position.ts';
-import { type TableSchema, tableName } from '../../model/table.ts';
+import { isBeside, type TableSchema, tableName } from '../../model/table.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
+import { wasAltered } from '../capture/postgresql/connection.ts';
 import { createOwnTables, lastRecord, loadSchemas } from '../load/batches.ts';
-import { type TableVerification, verifyTable } from './verify.ts';
+import { nothingFound, type TableVerification, verifyTable } from './verify.ts';
 import { createVerificationTable, storeVerification, type Verification } from './verify_store.ts';
 
 /** Compares, stores each table's result as it comes, and answers the sum. See CaptureActivities.verifySource. */
@@ -81,7 +82,48 @@ async function wanted(context: CaptureContext, source: string, name: string | un
   });
 }
 
+/** Seconds in which the copy of a table that is being altered has to follow. */
+const patience = 30;
+
+/** Compares one table. While it is altered its copy may have other columns for a moment: then it is begun again. */
 async function compare(
+  context: CaptureContext,
+  source: string,
+  schema: TableSchema,
+  connectionString: string,
+): Promise<TableVerification> {
+  for (let waited = 0; ; waited++) {
+    if (isBeside(schema)) return notComparable(schema, 'its copy is made anew beside the old one');
+    try {
+      return await compareOnce(context, source, schema, connectionString);
+    } catch (error) {
+      if (error instanceof SluiceError && error.kind === 'table_missing') return unfinished(schema, error.report());
+      if (!wasAltered(error) && !copyWasAltered(error)) throw error;
+      if (waited === patience) return notComparable(schema, 'it is defined otherwise than its copy is made from');
+    }
+    Context.current().heartbeat(`${tableName(schema)}: its copy has yet to follow`);
+    await Context.current().sleep('1s');
+    schema = (await loadSchemas(context.clickhouse('verify'), source)).get(schema.asset_id) ?? schema;
+  }
+}
+
+/** ClickHouse does not know a column or table of the statement. */
+function copyWasAltered(error: unknown): boolean {
+  const { code } = ((error as Error).cause ?? {}) as { code?: unknown };
+  return ['10', '16', '47', '60'].includes(String(code));
+}
+
+function notComparable(schema: TableSchema, why: string): TableVerification {
+  const reason = `the table ${tableName(schema)} cannot be compared now: ${why}`;
+  const remedy = 'Compare again when the table is streaming.';
+  return unfinished(schema, { kind: 'conflict', reason, remedy });
+}
+
+function unfinished(schema: TableSchema, error: ErrorReport): TableVerification {
+  return { ...nothingFound(schema.asset_id), error };
+}
+
+async function compareOnce(
   context: CaptureContext,
   source: string,
   schema: TableSchema,

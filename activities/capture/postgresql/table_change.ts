@@ -87,10 +87,10 @@ class Comparison {
   run(): TableChange {
     const known = this.#known;
     const { relation } = this.#options;
-    this.#checkValues();
     const identity = this.#identity();
     const places = relation ? this.#places(relation) : this.#now.columns.map((column) => ({ ...column }));
     const columns = this.#columns(places);
+    this.#checkValues();
     const next: TableSchema = {
       ...known,
       identity,
@@ -110,7 +110,8 @@ class Comparison {
     for (const column of this.#known.columns) {
       const now = this.#columnsNow.get(column.attnum);
       if (!now) continue;
-      // VACUUM FULL and TRUNCATE rewrite too, but leave definitions alone; ALTER COLUMN … TYPE … USING changes both.
+      // VACUUM FULL and TRUNCATE rewrite too, but leave definitions alone (all but those of columns that were added with a
+      // default); ALTER COLUMN … TYPE … USING changes both.
       const sameType = now.typeOid === column.typeOid && now.typmod === column.typmod;
       const redefined = sameType && column.changedBy !== undefined && now.changedBy !== column.changedBy;
       if (redefined && this.#rewritten) throw resync(`it was rewritten after column ${column.name} was altered`);
