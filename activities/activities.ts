@@ -4,16 +4,19 @@ import { createCaptureActivities } from './capture/activities.ts';
 import type { CaptureActivities } from './capture/contract.ts';
 import { createExtractActivities, type ExtractSettings } from './extract/activities.ts';
 import type { ExtractActivities } from './extract/contract.ts';
+import { createSchemaActivities } from './schemas/activities.ts';
+import type { SchemaActivities } from './schemas/contract.ts';
 
 /** Activities and what they keep open; `close` when the worker ends. */
 export function createActivities(options: {
   settings: ExtractSettings;
   client: Client;
-}): CaptureActivities & ExtractActivities & { close(): void } {
+}): CaptureActivities & ExtractActivities & SchemaActivities & { close(): void } {
   const capture = createCaptureActivities(options);
   const { verifyDeployment, ...extract } = createExtractActivities(options);
   return {
     ...extract,
+    ...createSchemaActivities(options),
     ...capture,
     // Sources and deployments share one namespace, and one way to be compared.
     verifySource: async (input) => (await verifyDeployment(input.source)) ?? (await capture.verifySource(input)),

@@ -1,8 +1,12 @@
 /** Errors as RFC 9457 problem details. */
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
+import type { Reason } from '../model/compatibility.ts';
 import { asSluiceError, type ErrorKind, errorTable, SluiceError } from '../model/errors.ts';
+import type { CompatibilityMode } from '../model/schema.ts';
+import { pointerPart, ShapeError } from '../model/shape_error.ts';
 import { FindingsError } from './control/findings.ts';
+import { IncompatibleError } from './control/incompatible.ts';
 
 export interface Problem {
   type: string;
@@ -13,6 +17,9 @@ export interface Problem {
   remedy: string;
   instance?: string;
   errors?: { pointer: string; detail: string; code?: string; remedy?: string }[];
+  /** Of a schema that does not go with others: the mode, and each reason. */
+  mode?: CompatibilityMode;
+  reasons?: Reason[];
 }
 
 /** The status of each kind; what is not here is 500 (a bug) or, when it passes by itself, 503. */
@@ -46,6 +53,8 @@ export function problemOf(error: SluiceError, instance?: string): Problem {
     remedy: error.remedy,
     ...(instance ? { instance } : {}),
     ...(error instanceof FindingsError ? { errors: findingErrors(error) } : {}),
+    ...(error instanceof ShapeError ? { errors: error.issues } : {}),
+    ...(error instanceof IncompatibleError ? { mode: error.mode, reasons: error.reasons } : {}),
   };
 }
 
@@ -116,15 +125,11 @@ function shapeProblem(error: {
     const pointer = issue.instancePath === '/' ? '' : issue.instancePath;
     const keys = (issue.params as { keys?: string[] } | undefined)?.keys ?? [];
     if (keys.length === 0) return [{ pointer, detail }];
-    return keys.map((key) => ({ pointer: `${pointer}/${escapePointer(key)}`, detail: `unknown key ${key}` }));
+    return keys.map((key) => ({ pointer: `${pointer}/${pointerPart(key)}`, detail: `unknown key ${key}` }));
   });
   const where = error.validationContext ?? 'body';
   const [first] = errors;
   const detail = `the ${where} is not as it should be: ${first?.pointer ? `${first.pointer}: ` : ''}${first?.detail ?? ''}`;
   const sluice = new SluiceError('configuration', detail, 'See /docs for what is right.');
   return { ...problemOf(sluice), errors };
-}
-
-function escapePointer(key: string): string {
-  return key.replaceAll('~', '~0').replaceAll('/', '~1');
 }

@@ -12,6 +12,7 @@ import { addDeploymentRoutes } from './routes/deployments.ts';
 import { addOperationRoutes } from './routes/operation.ts';
 import { addPipelineRoutes } from './routes/pipeline.ts';
 import { addQueryRoutes } from './routes/query.ts';
+import { addSchemaRoutes } from './routes/schema.ts';
 import { addSourceRoutes } from './routes/sources.ts';
 
 const bodyLimit = 1024 * 1024;
@@ -49,6 +50,7 @@ export async function buildServer(control: Control, logger?: FastifyBaseLogger):
   addDeploymentRoutes(app, control);
   addQueryRoutes(app, control);
   addAuditRoutes(app, control);
+  addSchemaRoutes(app, control);
   addConsole(app, control);
   return app;
 }

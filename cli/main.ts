@@ -10,6 +10,7 @@ import { printProblem } from './print.ts';
 import { addProcesses } from './processes.ts';
 import { addQueries } from './queries.ts';
 import { addRuns } from './runs.ts';
+import { addSchemas } from './schemas.ts';
 import { addSources } from './sources.ts';
 import { addStatus } from './status.ts';
 
@@ -42,6 +43,7 @@ export function buildProgram(done: (status: number) => void): Command {
   addDeployments(program, done);
   addRuns(program, done);
   addQueries(program, done);
+  addSchemas(program, done);
   addAudit(program, done);
   addDoctor(program, done);
   for (const command of allCommands(program)) command.exitOverride().showHelpAfterError('(see --help)');

@@ -4,7 +4,9 @@ import type { Command } from 'commander';
 import { redact } from '../activities/secrets.ts';
 import { type Control, openControl } from '../api/control/control.ts';
 import { FindingsError } from '../api/control/findings.ts';
+import { IncompatibleError } from '../api/control/incompatible.ts';
 import type { SluiceError } from '../model/errors.ts';
+import { ShapeError } from '../model/shape_error.ts';
 
 /** True when `--json` was given, wherever it stands. */
 export function wantsJson(command: Command): boolean {
@@ -21,14 +23,18 @@ export function print(text: string): void {
 
 /** An error for programs, on stdout like any answer. */
 export function printProblem(error: SluiceError): void {
-  const findings = error instanceof FindingsError ? { findings: error.findings } : {};
+  const more = {
+    ...(error instanceof FindingsError ? { findings: error.findings } : {}),
+    ...(error instanceof ShapeError ? { errors: error.issues } : {}),
+    ...(error instanceof IncompatibleError ? { mode: error.mode, reasons: error.reasons } : {}),
+  };
   printJson({
     error: {
       kind: error.kind,
       reason: redact(error.message),
       remedy: redact(error.remedy),
       place: error.place,
-      ...findings,
+      ...more,
     },
   });
 }

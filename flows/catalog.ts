@@ -1,4 +1,4 @@
-/** Flow `catalog`: the registry of sources, one entity flow with the id `catalog`. */
+/** Flow `catalog`: the registry of sources and schemas, one entity flow with the id `catalog`. */
 import {
   allHandlersFinished,
   condition,
@@ -14,6 +14,7 @@ import {
 import { idPattern } from '../model/asset.ts';
 import { catalogMessages, catalogWorkflowId } from '../model/messages.ts';
 import type { ConnectRequest } from '../model/source.ts';
+import { CatalogSchemas, type SchemasState } from './catalogSchemas.ts';
 import { isObject, readConnectRequest, stateLimit } from './input.ts';
 import { refuse } from './refuse.ts';
 import { searchAttributes } from './searchAttributes.ts';
@@ -22,6 +23,8 @@ import { searchAttributes } from './searchAttributes.ts';
 export interface CatalogState {
   /** Sealed connect requests, by id. */
   sources: ConnectRequest[];
+  /** Absent until a schema is registered: then it is read from ClickHouse. */
+  schemas?: SchemasState;
 }
 
 export const registerSource = defineUpdate<ConnectRequest, [ConnectRequest]>(catalogMessages.registerSource);
@@ -34,18 +37,20 @@ export const announceSource = defineSignal<[ConnectRequest]>('announceSource');
 /** Sent by `captureSource` when it has removed its source. */
 export const forgetSource = defineSignal<[{ id: string }]>('forgetSource');
 
-/** Keeps the list of sources for ever. */
+/** Keeps the list of sources, and the registry of schemas, for ever. */
 export async function catalog(carried: CatalogState = { sources: [] }): Promise<void> {
   if (workflowInfo().workflowId !== catalogWorkflowId) {
     throw refuse('configuration', 'there is one catalog', `Start it with --workflow-id ${catalogWorkflowId}.`);
   }
   const state = readState(carried);
+  const schemas = new CatalogSchemas(carried.schemas);
   listen(state);
+  schemas.listen();
   upsertSearchAttributes([{ key: searchAttributes.flow, value: 'catalog' }]);
   describe(state);
   await condition(() => workflowInfo().continueAsNewSuggested);
   await condition(allHandlersFinished);
-  await continueAsNew<typeof catalog>(state);
+  await continueAsNew<typeof catalog>({ ...state, schemas: schemas.state });
 }
 
 function readState(input: unknown): CatalogState {

@@ -42,13 +42,19 @@ export const captureMessages = {
 
 /**
  * Messages of `catalog`. Updates: `registerSource` (ConnectRequest, sealed), `removeSource` ({id}). Queries: `sources`
- * → ConnectRequest[] (sealed), `source` (id) → ConnectRequest | null.
+ * → ConnectRequest[] (sealed), `source` (id) → ConnectRequest | null. Of schemas: updates `registerSchema` (RegisterRequest →
+ * RegisterAnswer), `setCompatibility` (CompatibilityRequest → SubjectState); signal `tablesDefined` ({source}: what its copies
+ * are made from has changed); query `subjects` → by subject, SubjectState.
  */
 export const catalogMessages = {
   registerSource: 'registerSource',
   removeSource: 'removeSource',
   sources: 'sources',
   source: 'source',
+  registerSchema: 'registerSchema',
+  setCompatibility: 'setCompatibility',
+  tablesDefined: 'tablesDefined',
+  subjects: 'subjects',
 } as const;
 
 /** Messages of `watchLog`. Update: `look` → LogLook. */

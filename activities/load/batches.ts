@@ -5,6 +5,7 @@ import type { TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
 import type { ClickHouse } from './clickhouse.ts';
 import { createCutViews } from './cuts.ts';
+import { createSubjects } from './subjects.ts';
 import { durable } from './tables.ts';
 
 const tables: Record<string, string> = {
@@ -44,6 +45,7 @@ export async function createOwnTables(clickhouse: ClickHouse): Promise<void> {
     await clickhouse.command(
       `ALTER TABLE ${clickhouse.name(column.table)} ADD COLUMN IF NOT EXISTS ${column.definition}`,
     );
+  await createSubjects(clickhouse);
   await createCutViews(clickhouse);
 }
 
