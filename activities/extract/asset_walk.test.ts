@@ -41,7 +41,7 @@ describe('a walk over a live API', () => {
         }),
         tryRuns,
       ),
-      { numRuns: Number(process.env.RUNS ?? 25), seed },
+      { numRuns: Number(process.env.RUNS ?? 10), seed },
     );
   });
 });
