@@ -79,6 +79,26 @@ export async function compareTable(
   };
 }
 
+/** What is wrong with the columns of a copy: names that are missing, or are too many. */
+export async function compareColumns(
+  client: pg.Client,
+  clickhouse: ClickHouse,
+  asset: string,
+  table: OracleTable,
+): Promise<string[]> {
+  const found = await clickhouse.rows<{ name: string }>(
+    `SELECT name FROM system.columns WHERE database = {database:String} AND table = {asset:String} AND NOT startsWith(name, '_')`,
+    { params: { database: clickhouse.database, asset } },
+  );
+  const { rows } = await client.query<{ name: string }>(
+    `SELECT attname AS name FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''`,
+    [name(table.name)],
+  );
+  const [copy, source] = [found, rows].map((list) => list.map((column) => column.name).sort());
+  const same = JSON.stringify(copy) === JSON.stringify(source);
+  return same ? [] : [`${table.name} has columns ${source!.join(', ')}, and its copy ${copy!.join(', ')}`];
+}
+
 async function readSource(
   client: pg.Client,
   table: OracleTable,

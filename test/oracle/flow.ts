@@ -163,6 +163,15 @@ export class OracleFlow {
     if (worker && !worker.dead) await worker.call({ do: 'cancel', target: id! }).result.catch(() => {});
   }
 
+  /** Ends the lease; answers the number of the next one. */
+  async nextLease(): Promise<number> {
+    const before = this.figures.leases;
+    const until = Date.now() + 30_000;
+    await this.endLease();
+    while (this.figures.leases <= before && !this.fatal && Date.now() < until) await sleep(20);
+    return this.#lease;
+  }
+
   /**
    * Another process takes the lease over while this one still lives: it is believed dead. Asleep for `asleep`
    * milliseconds, it goes on as if nothing had happened; `alive` milliseconds after that it is killed.
@@ -285,12 +294,13 @@ export class OracleFlow {
     this.#prepareAgain = false;
     await Promise.all(this.#abandoned);
     this.#abandoned.clear();
-    const prepared = await this.#persist<PreparedSource>({ do: 'prepare', tables: this.tables.map(({ ref }) => ref) });
+    const asked = this.tables.map(({ ref }) => ref);
+    const prepared = await this.#persist<PreparedSource>({ do: 'prepare', tables: asked });
     this.#lease = Math.max(this.#lease, prepared.last_lease);
     for (const { snapshot_done, ...ref } of prepared.tables) {
       const table = this.tables.find((known) => known.ref.asset_id === ref.asset_id)!;
       // Another generation was asked for meanwhile: it is made ready next.
-      if (table.ref.generation !== ref.generation) continue;
+      if (!asked.includes(table.ref)) continue;
       const begun = table.ref.start_position !== '';
       table.ref = ref;
       if (begun || snapshot_done) continue;

@@ -98,6 +98,9 @@ export async function withConnection<T>(options: ConnectOptions, use: (client: p
 /** SQLSTATE classes that pass by themselves: connection, resources, operator intervention, serialization, lock timeout. */
 const passing = /^(08|53|57|40|55P03)/;
 
+/** What the server says when somebody drops or alters a table while another statement looks at the catalog. */
+const underWay = /could not open relation with OID|cache lookup failed for|tuple concurrently (updated|deleted)/;
+
 /** A schema, table, column or operator that is not there, or a literal that is none of its type any more. */
 const gone = new Set(['3F000', '42P01', '42703', '42704', '42804', '42883', '22P02']);
 
@@ -115,7 +118,7 @@ export function sourceError(error: unknown): SluiceError {
   // Five letters from the operating system (EPIPE) look like a SQLSTATE, none of which begins with E.
   if (typeof code === 'string' && /^(?!E)[0-9A-Z]{5}$/.test(code)) {
     if (code === '55006') return new SluiceError('slot_in_use', reason, 'It is tried again.', {}, error);
-    if (passing.test(code))
+    if (passing.test(code) || (code === 'XX000' && underWay.test(reason)))
       return new SluiceError('source_unreachable', `PostgreSQL: ${reason} (${code})`, 'It is tried again.', {}, error);
     if (code.startsWith('28') || code === '42501' || code === '3D000') {
       const remedy =
