@@ -56,6 +56,7 @@ export const deploymentAnswer = definitionShape
       .describe('Runs that the schedule did not make, since it was made'),
     drift: z.array(difference).describe('What somebody changed in Temporal since it was deployed; deploy mends it'),
     position: z.string().nullable().describe('Where the next scheduled run begins; null when it is not known'),
+    rows: z.number().nullable().describe('Rows of its copy, at most some seconds old; null when not counted yet'),
     url: z.string().describe('The schedule in Temporal UI'),
   })
   .describe('A deployment: a flow with parameters and a schedule');

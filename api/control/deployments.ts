@@ -7,8 +7,10 @@ import { searchAttributes } from '../../flows/searchAttributes.ts';
 import { type Deployment, deployableFlow } from '../../model/deployment.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import { type Control, scheduleUrl, workflowUrl } from './control.ts';
+import { countRows } from './counts.ts';
 import { definitionOf, driftOf, isOurs, notes, stateOf } from './deployment_schedule.ts';
 import type { DeploymentAnswer, DeploymentRun } from './deployment_shapes.ts';
+import { shared } from './figures.ts';
 import { call, findSchedule, listSchedules, timesBetween } from './schedules.ts';
 import { bounded, failureOf } from './temporal.ts';
 
@@ -88,10 +90,11 @@ export async function startDeployment(control: Control, name: string): Promise<v
 async function describeDeployment(control: Control, schedule: ScheduleDescription): Promise<DeploymentAnswer> {
   const { settings } = control;
   const deployment = definitionOf(schedule);
-  const [runs, missed, position] = await Promise.all([
+  const [runs, missed, position, rows] = await Promise.all([
     runsOf(control, deployment),
     missedRuns(control, schedule, deployment),
     positionOf(control, deployment),
+    rowsOf(control, deployment),
   ]);
   const state = stateOf(schedule);
   const { paused: _, ...definition } = deployment;
@@ -107,6 +110,7 @@ async function describeDeployment(control: Control, schedule: ScheduleDescriptio
     missed,
     drift: driftOf(schedule, settings.taskQueue),
     position,
+    rows,
     url: scheduleUrl(settings, deployment.name),
   };
 }
@@ -144,10 +148,15 @@ function runShape(control: Control, name: string, info: WorkflowExecutionInfo): 
 }
 
 /** Where the next scheduled run begins; null before the first, and while ClickHouse cannot be asked. */
-async function positionOf({ clickhouse }: Control, { name, flow }: Deployment): Promise<string | null> {
+async function positionOf(control: Control, { name, flow }: Deployment): Promise<string | null> {
   if (!deployableFlow(flow)?.intervals) return null;
-  const kept = await keptPosition(clickhouse, name).catch(() => undefined);
-  return kept?.position || null;
+  const kept = shared(control, `position of ${name}`, () => keptPosition(control.clickhouse, name));
+  return (await kept.catch(() => undefined))?.position || null;
+}
+
+/** Rows of its copy; null for flows that make none, and while it is not known. */
+async function rowsOf(control: Control, { name, flow }: Deployment): Promise<number | null> {
+  return deployableFlow(flow)?.intervals ? await countRows(control, name) : null;
 }
 
 /** Why the newest run that has ended did not end well. */

@@ -190,7 +190,7 @@ const slow = 250;
  * Calls within a second share one answer, and longer when it is costly: looking must not slow the copying. While
  * ClickHouse is away, the last answer stands.
  */
-async function shared<Answer>(control: Control, name: string, make: () => Promise<Answer>): Promise<Answer> {
+export async function shared<Answer>(control: Control, name: string, make: () => Promise<Answer>): Promise<Answer> {
   const answers = cached.get(control) ?? new Map<string, Shared>();
   cached.set(control, answers);
   const known = answers.get(name);
