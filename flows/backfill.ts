@@ -3,6 +3,7 @@
  * source. Its runs are child flows, so each has its own history and is to be found under the deployment's name.
  */
 import {
+  ContinueAsNew,
   continueAsNew,
   executeChild,
   log,
@@ -14,12 +15,17 @@ import {
 import type { Interval } from '../activities/extract/contract.ts';
 import { type BackfillRequest, runWorkflowId } from '../model/deployment.ts';
 import type { ExtractAnswer, ExtractRequest } from '../model/extract.ts';
+import { captureWorkflowId } from '../model/messages.ts';
 import { extractActivities, prepareOptions, waitOptions } from './activities.ts';
 import { readBackfillRequest } from './input.ts';
+import { activitiesLink, code, count, flowLink, flowsLink, page, section, stretch, trouble } from './markdown.ts';
+import { readFailure, wasCancelled } from './refuse.ts';
 import { searchAttributes, sourceAttributes } from './searchAttributes.ts';
 
 /** Intervals that are planned at once; then the flow continues as new. */
 const atOnce = 100;
+/** Runs that are shown. */
+const shownRuns = 10;
 
 /** What a backfill did. */
 export interface BackfillAnswer {
@@ -48,64 +54,132 @@ export async function backfill(input: BackfillRequest, progress: BackfillProgres
   upsertSearchAttributes([
     { key: searchAttributes.flow, value: 'backfill' },
     { key: searchAttributes.deployment, value: request.deployment },
+    { key: searchAttributes.phase, value: 'running' },
   ]);
-  const { deployment, from, to, only_missing: onlyMissing = false } = request;
-  const plan = await extractActivities.planBackfill.executeWithOptions(
-    { ...prepareOptions, summary: `which intervals of ${deployment} end up to ${to}?` },
-    [{ deployment, from, to, only_missing: onlyMissing, after: progress.after, limit: atOnce }],
-  );
-  const state = { ...progress, skipped: progress.skipped + plan.skipped };
-  for (const [index, interval] of plan.intervals.entries()) {
-    describe('running', request, state, `${interval.from} … ${interval.to}, ${plan.intervals.length - index} planned`);
-    const answer = await runInterval(plan.request, interval);
-    state.intervals += 1;
-    state.rows += answer.rows;
-    state.rejected += answer.rejected;
-    state.after = interval.to;
+  const intervals = new Intervals(request, progress);
+  try {
+    const answer = await intervals.run();
+    upsertSearchAttributes([{ key: searchAttributes.phase, value: 'done' }]);
+    log.info('backfilled', { ...answer, deployment: request.deployment });
+    return answer;
+  } catch (error) {
+    if (!(error instanceof ContinueAsNew)) intervals.stopped(error);
+    throw error;
   }
-  if (plan.through !== '') await continueAsNew<typeof backfill>(request, { ...state, after: plan.through });
-  describe('done', request, state, '');
-  const { after: _, ...answer } = state;
-  log.info('backfilled', { ...answer, deployment });
-  return answer;
+}
+
+type IntervalsRequest = Extract<BackfillRequest, { deployment: string }>;
+
+/** The intervals of a deployment, one after the other, and what people see of them. */
+class Intervals {
+  readonly #request: IntervalsRequest;
+  readonly #state: BackfillProgress;
+  /** The last runs, newest first. */
+  #runs: string[] = [];
+  #now: Interval | undefined;
+
+  constructor(request: IntervalsRequest, progress: BackfillProgress) {
+    this.#request = request;
+    this.#state = { ...progress };
+  }
+
+  async run(): Promise<BackfillAnswer> {
+    const { deployment, from, to, only_missing: onlyMissing = false } = this.#request;
+    this.#show('**planning** · which intervals are to be run?');
+    const plan = await extractActivities.planBackfill.executeWithOptions(
+      { ...prepareOptions, summary: `the intervals of ${deployment}, ${stretch(from, to)}` },
+      [{ deployment, from, to, only_missing: onlyMissing, after: this.#state.after, limit: atOnce }],
+    );
+    this.#state.skipped += plan.skipped;
+    for (const [index, interval] of plan.intervals.entries()) {
+      const left = `${count(plan.intervals.length - index, 'interval')}${plan.through === '' ? '' : ', and more'}`;
+      this.#now = interval;
+      this.#show(`**running** ${this.#link(interval)} · ${left} to go`);
+      this.#add(interval, await runInterval(plan.request, interval));
+    }
+    if (plan.through !== '') {
+      await continueAsNew<typeof backfill>(this.#request, { ...this.#state, after: plan.through });
+    }
+    this.#show('**done**');
+    const { after: _, ...answer } = this.#state;
+    return answer;
+  }
+
+  /** Tells people why it ended early; what ran before stays. */
+  stopped(error: unknown): void {
+    const cancelled = wasCancelled(error);
+    const where = this.#now ? ` at ${this.#link(this.#now)}` : '';
+    const again = `Then start it again, with ${code('"only_missing": true')}: what has run is left out.`;
+    const failed = () => `${trouble('failed', readFailure(error).report)} ${again}`;
+    this.#show(cancelled ? `**cancelled**${where}` : failed(), !cancelled && where !== '' && `It stopped${where}.`);
+    upsertSearchAttributes([{ key: searchAttributes.phase, value: cancelled ? 'cancelled' : 'failed' }]);
+  }
+
+  #add(interval: Interval, { rows, rejected }: ExtractAnswer): void {
+    this.#state.intervals += 1;
+    this.#state.rows += rows;
+    this.#state.rejected += rejected;
+    this.#state.after = interval.to;
+    const held = rejected > 0 ? `, **${rejected} rejected**` : '';
+    this.#runs = [`${this.#link(interval)} · ${count(rows, 'row')}${held}`, ...this.#runs].slice(0, shownRuns);
+  }
+
+  #link({ from, to }: Interval): string {
+    return flowLink(runWorkflowId(this.#request.deployment, to), stretch(from, to));
+  }
+
+  #show(...state: (string | false)[]): void {
+    const { deployment, from, to, only_missing: onlyMissing } = this.#request;
+    const { intervals, skipped, rows, rejected } = this.#state;
+    const left = onlyMissing ? `, ${skipped} left out because they had run` : '';
+    const held = rejected > 0 ? `, **${rejected} rejected**` : '';
+    const sum = `${count(intervals, 'interval')} run${left}: ${count(rows, 'row')}${held}`;
+    setCurrentDetails(
+      page(
+        ...state,
+        `Backfill of ${code(deployment)}, ${stretch(from, to)} UTC. ${sum}.`,
+        section('Last runs', this.#runs),
+        section('More', [
+          `${flowsLink(`SluiceDeployment = "${deployment}"`, 'all runs')} of the deployment; where its next run by schedule begins stays as it was`,
+        ]),
+      ),
+    );
+  }
 }
 
 async function runInterval(request: ExtractRequest, { from, to }: Interval): Promise<ExtractAnswer> {
   return (await executeChild('extractAssets', {
     workflowId: runWorkflowId(request.deployment, to),
     args: [{ ...request, from, to }],
-    staticSummary: `${request.deployment}: backfill of [${from}, ${to})`,
+    staticSummary: `${request.deployment}: backfill, ${stretch(from, to)}`,
     // Whoever ends the backfill ends its run too.
     parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
   })) as ExtractAnswer;
 }
 
 async function resync(source: string, tables: string[]): Promise<BackfillAnswer> {
-  upsertSearchAttributes(sourceAttributes(source, 'backfill'));
-  const what = tables.length === 0 ? 'all tables' : tables.join(', ');
-  setCurrentDetails(`**copying again** ${what} of ${source}, beside the stream`);
+  upsertSearchAttributes([...sourceAttributes(source, 'backfill'), { key: searchAttributes.phase, value: 'running' }]);
+  const names = tables.length === 0 ? 'all tables' : tables.map(code).join(', ');
+  const what = `${names} of ${flowLink(captureWorkflowId(source), code(source))}`;
   const { workflowId, runId } = workflowInfo();
-  const answer = await extractActivities.resyncTables.executeWithOptions(
-    { ...waitOptions, summary: `copy ${what} of ${source} again` },
-    [{ source, tables, request_id: `${workflowId}/${runId}` }],
-  );
-  setCurrentDetails(`**done** · ${what} of ${source} stream again`);
-  const { after: _, ...zero } = nothing;
-  return { ...zero, tables: answer.tables };
-}
-
-function describe(
-  phase: string,
-  request: { deployment: string; from: string; to: string; only_missing?: boolean },
-  state: BackfillProgress,
-  now: string,
-): void {
-  const lines = [
-    `**${phase}** · ${request.deployment} · [${request.from}, ${request.to})${request.only_missing ? ' · only missing' : ''}`,
-    '',
-    `- ${state.intervals} intervals run, ${state.skipped} had a run already, ${state.rows} rows, ${state.rejected} rejected`,
-    ...(now === '' ? [] : [`- now ${now}`]),
-    `- its runs: workflow ids \`${request.deployment}/…\`; the kept position of the deployment is left as it is`,
-  ];
-  setCurrentDetails(lines.join('\n'));
+  const live = activitiesLink(workflowId, 'How far it is');
+  setCurrentDetails(page(`**copying again** ${what}, beside the stream`, `${live}: which tables stream again.`));
+  try {
+    const answer = await extractActivities.resyncTables.executeWithOptions(
+      { ...waitOptions, summary: `copy ${tables.join(', ') || 'all tables'} of ${source} again` },
+      [{ source, tables, request_id: `${workflowId}/${runId}` }],
+    );
+    setCurrentDetails(page(`**done** · ${what}: copied again, and streaming`));
+    upsertSearchAttributes([{ key: searchAttributes.phase, value: 'done' }]);
+    const { after: _, ...zero } = nothing;
+    return { ...zero, tables: answer.tables };
+  } catch (error) {
+    const cancelled = wasCancelled(error);
+    const state = cancelled
+      ? '**cancelled** · the source goes on copying'
+      : trouble('failed', readFailure(error).report);
+    setCurrentDetails(page(state, `It was to copy again: ${what}.`));
+    upsertSearchAttributes([{ key: searchAttributes.phase, value: cancelled ? 'cancelled' : 'failed' }]);
+    throw error;
+  }
 }

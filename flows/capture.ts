@@ -179,7 +179,8 @@ export class Capture {
     const { state } = this;
     state.position = ended.position_to || state.position;
     const rows = Object.values(ended.assets).reduce((sum, effects) => sum + effects.written, 0);
-    state.last_lease = { lease: state.lease, ended: ended.ended, batches: ended.batches, changes: ended.changes, rows };
+    const { batches, changes, log = null } = ended;
+    state.last_lease = { lease: state.lease, ended: ended.ended, batches, changes, rows, log };
     for (const [asset, report] of Object.entries(ended.failed)) {
       const table = state.tables.find((known) => known.asset_id === asset);
       if (table) this.#troubleWith(table, { report, place: {}, final: true });
@@ -341,7 +342,7 @@ export class Capture {
 
   /** Shows the state to people: current details, and the phase to filter by. */
   refresh(): void {
-    setCurrentDetails(captureDetails(this.state));
+    setCurrentDetails(captureDetails(this.state, workflowInfo().taskQueue));
     const phase = this.removed ? 'removed' : sourceState(this.state);
     if (phase === this.#phase) return;
     this.#phase = phase;

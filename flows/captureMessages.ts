@@ -38,6 +38,9 @@ export function listen(capture: Capture, connection: Connection): void {
   setHandler(snapshotProgress, (progress) => capture.snapshots.heard(progress), {
     description: 'How far a snapshot is; sent by its flow.',
   });
+  // In the order in which Temporal UI shows them: what people need most comes first.
+  listenToRunning(capture, connection);
+  listenToTables(capture, connection);
   setHandler(
     connect,
     async (input) => {
@@ -53,8 +56,6 @@ export function listen(capture: Capture, connection: Connection): void {
       },
     },
   );
-  listenToRunning(capture, connection);
-  listenToTables(capture, connection);
 }
 
 function listenToRunning(capture: Capture, connection: Connection): void {
@@ -68,7 +69,8 @@ function listenToRunning(capture: Capture, connection: Connection): void {
     },
   });
   setHandler(pause, () => capture.halt('paused'), {
-    description: 'Ends the lease and keeps slot and position; answers when the last batch is written.',
+    description:
+      'Ends the lease, keeps slot and position; answers when the last batch is written. The source keeps its log meanwhile.',
     validator: () => {
       ready();
       if (state.wish === 'running' || state.wish === 'paused') return;

@@ -1,7 +1,8 @@
 /** The state of `captureSource`: plain JSON that is carried from run to run, and what follows from it. */
 import type { TableRef } from '../activities/capture/contract.ts';
-import type { BatchRecord } from '../model/batch.ts';
+import type { BatchGlance } from '../model/batch.ts';
 import type { ErrorReport } from '../model/errors.ts';
+import type { LogFigures } from '../model/log.ts';
 import {
   type CapturedTable,
   type CaptureStatus,
@@ -34,6 +35,8 @@ export interface LeaseGlance {
   batches: number;
   changes: number;
   rows: number;
+  /** Of the source's own log then; null when it is not known. */
+  log: LogFigures | null;
 }
 
 /** How much at once, and how long. Only tests set other values. */
@@ -65,7 +68,8 @@ export interface FlowState {
   last_error: ErrorReport | null;
   warning: string | null;
   last_lease: LeaseGlance | null;
-  recent: Pick<BatchRecord, 'id' | 'position_to' | 'changes' | 'committed_last'>[];
+  /** The last batches, as they were when somebody last asked. */
+  recent: BatchGlance[];
   limits: Limits;
 }
 

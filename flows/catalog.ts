@@ -12,10 +12,11 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import { idPattern } from '../model/asset.ts';
-import { catalogMessages, catalogWorkflowId } from '../model/messages.ts';
+import { captureWorkflowId, catalogMessages, catalogWorkflowId } from '../model/messages.ts';
 import type { ConnectRequest } from '../model/source.ts';
 import { CatalogSchemas, type SchemasState } from './catalogSchemas.ts';
 import { isObject, readConnectRequest, stateLimit } from './input.ts';
+import { code, count, flowLink, flowsLink, page, section } from './markdown.ts';
 import { refuse } from './refuse.ts';
 import { searchAttributes } from './searchAttributes.ts';
 
@@ -123,10 +124,21 @@ function tooLarge(): Error {
 }
 
 function describe(state: CatalogState): void {
-  const lines = state.sources.slice(0, 100).map(({ id, type }) => `- **${id}** (${type}): flow \`capture/${id}\``);
+  const lines = state.sources.slice(0, 100).map(({ id, type }) => {
+    return `${flowLink(captureWorkflowId(id), `**${id}**`)} (${type}): its flow is ${code(captureWorkflowId(id))}`;
+  });
+  const more = state.sources.length > 100 ? [`and ${state.sources.length - 100} more`] : [];
+  const none = `**no sources yet** · connect one: ${code('npx sluice sources connect --help')}`;
   setCurrentDetails(
-    state.sources.length === 0
-      ? '**no sources yet** — connect one: `npx sluice sources connect`'
-      : `**${state.sources.length} sources**\n\n${lines.join('\n')}`,
+    page(
+      state.sources.length === 0
+        ? none
+        : `**${count(state.sources.length, 'source')}** · what each does is on the page of its flow`,
+      section('Sources', [...lines, ...more]),
+      section('More', [
+        `sources that ${flowsLink('SluiceFlow = "captureSource" AND SluicePhase = "failed"', 'have failed')}, or ${flowsLink('SluiceFlow = "captureSource" AND SluicePhase = "paused"', 'are paused')}`,
+        `[deployments](/namespaces/{namespace}/schedules): what runs by schedule`,
+      ]),
+    ),
   );
 }

@@ -5,6 +5,7 @@
  */
 import {
   CancellationScope,
+  ContinueAsNew,
   continueAsNew,
   defineSignal,
   getExternalWorkflowHandle,
@@ -12,11 +13,13 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import type { TableRef } from '../activities/capture/contract.ts';
+import { captureWorkflowId } from '../model/messages.ts';
 import type { ConnectRequest } from '../model/source.ts';
 import { tableName } from '../model/table.ts';
 import { activities, prepareOptions, waitOptions } from './activities.ts';
 import { isObject } from './input.ts';
-import { refuse } from './refuse.ts';
+import { code, count, flowLink, page, trouble } from './markdown.ts';
+import { readFailure, refuse, wasCancelled } from './refuse.ts';
 
 export interface SnapshotRequest {
   request: ConnectRequest;
@@ -51,10 +54,22 @@ const progressPause = 2000;
 
 /** Copies one table. Fails with the kind of error that stopped a chunk for good. */
 export async function snapshotTable(input: SnapshotRequest): Promise<SnapshotAnswer> {
-  const { request, table, at_once: atOnce } = readSnapshotRequest(input);
+  const request = readSnapshotRequest(input);
+  try {
+    return await snapshot(request);
+  } catch (error) {
+    if (!(error instanceof ContinueAsNew) && !wasCancelled(error)) {
+      describe(request, trouble('failed', readFailure(error).report));
+    }
+    throw error;
+  }
+}
+
+async function snapshot(input: SnapshotRequest): Promise<SnapshotAnswer> {
+  const { request, table, at_once: atOnce } = input;
   const name = tableName(table);
-  const chunks = input.chunks >= 0 ? input.chunks : await plan(request, table);
-  const progress = new Progress(table, chunks, input.next_chunk);
+  const chunks = input.chunks >= 0 ? input.chunks : await plan(input);
+  const progress = new Progress(input, chunks);
   progress.tell();
 
   await copy(request, table, progress, atOnce);
@@ -65,13 +80,22 @@ export async function snapshotTable(input: SnapshotRequest): Promise<SnapshotAns
     { ...waitOptions, summary: `finish the snapshot of ${name}` },
     [{ request, table }],
   );
-  setCurrentDetails(`**done** · ${answer.rows} rows, complete when the stream has passed \`${answer.complete_at}\``);
+  describe(
+    input,
+    `**done** · ${count(answer.rows, 'row')} in ${count(chunks, 'chunk')}`,
+    `The copy is complete when the stream has passed ${code(answer.complete_at)}.`,
+  );
   return answer;
 }
 
-async function plan(request: ConnectRequest, table: TableRef): Promise<number> {
+async function plan(input: SnapshotRequest): Promise<number> {
+  const { request, table } = input;
   const summary = `wait for older transactions, then plan ${tableName(table)}`;
-  setCurrentDetails(`**planning** · waits until transactions older than the snapshot have ended, then cuts chunks`);
+  describe(
+    input,
+    '**planning** · waits until transactions that are older than the snapshot have ended, then cuts chunks',
+    'When it stays here: which transactions are open is said by `SELECT * FROM pg_stat_activity ORDER BY xact_start` in the source.',
+  );
   const answer = await activities.planSnapshot.executeWithOptions({ ...waitOptions, summary }, [{ request, table }]);
   return answer.chunks;
 }
@@ -105,7 +129,7 @@ async function copy(request: ConnectRequest, table: TableRef, progress: Progress
 /** Which chunks are done, and what the parent was told. */
 class Progress {
   readonly chunks: number;
-  readonly #table: TableRef;
+  readonly #input: SnapshotRequest;
   readonly #ahead = new Set<number>();
   #rows = 0;
   #toldAt = 0;
@@ -113,11 +137,11 @@ class Progress {
   /** Every chunk before this one is done. */
   next: number;
 
-  constructor(table: TableRef, chunks: number, next: number) {
-    this.#table = table;
+  constructor(input: SnapshotRequest, chunks: number) {
+    this.#input = input;
     this.chunks = chunks;
-    this.next = next;
-    this.#told = next;
+    this.next = input.next_chunk;
+    this.#told = this.next;
   }
 
   get done(): number {
@@ -137,12 +161,13 @@ class Progress {
     this.#told = this.done;
     this.#toldAt = Date.now();
     const percent = this.chunks === 0 ? 100 : Math.floor((100 * this.done) / this.chunks);
-    setCurrentDetails(`**copying** ${tableName(this.#table)} · ${this.done} of ${this.chunks} chunks (${percent} %)`);
+    const done = `${this.done} of ${count(this.chunks, 'chunk')}, ${count(this.#rows, 'row')} by this run`;
+    describe(this.#input, `**copying** · ${percent} % · ${done}`);
     const parent = workflowInfo().parent;
     if (!parent) return;
     const signal = getExternalWorkflowHandle(parent.workflowId).signal(snapshotProgress, {
-      asset_id: this.#table.asset_id,
-      generation: this.#table.generation,
+      asset_id: this.#input.table.asset_id,
+      generation: this.#input.table.generation,
       chunks_done: this.done,
       chunks_total: this.chunks,
       next_chunk: this.next,
@@ -151,6 +176,13 @@ class Progress {
     // The parent may have closed: then this flow ends too, and nobody misses the news.
     signal.catch(() => {});
   }
+}
+
+/** What people see: the state, whatever there is to say about it, and where to go on. */
+function describe({ request, table }: SnapshotRequest, ...blocks: string[]): void {
+  const source = flowLink(captureWorkflowId(request.id), `flow of ${code(request.id)}`);
+  const what = `Snapshot ${table.generation} of ${code(tableName(table))} as of ${code(table.start_position)}: what changes later comes by the stream.`;
+  setCurrentDetails(page(...blocks, what, `Pause it, or begin anew: by the ${source}.`));
 }
 
 function readSnapshotRequest(input: unknown): SnapshotRequest {

@@ -101,9 +101,11 @@ export class Snapshots {
       this.#rules.changed();
     }
     const summary = `${tableName(table)}: the stream passes ${table.complete_at}`;
-    await activities.awaitPosition.executeWithOptions({ ...waitOptions, summary }, [
+    const recent = await activities.awaitPosition.executeWithOptions({ ...waitOptions, summary }, [
       { source: this.#state.request.id, position: table.complete_at, table: refOf(table) },
     ]);
+    // Earlier versions of the activity answered nothing.
+    if (recent) this.#state.recent = recent;
     if (table.generation !== generation) return;
     table.status = 'streaming';
     table.notice = null;

@@ -1,9 +1,12 @@
 /** Flow `verifyCopy`: compares a source with its copies while both move, and answers whether they are identical. */
-import { log, setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
-import type { VerifyRequest } from '../model/messages.ts';
+import { log, setCurrentDetails, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
+import type { VerifiedTable, VerifySum } from '../activities/capture/contract.ts';
+import { captureWorkflowId, type VerifyRequest } from '../model/messages.ts';
 import { activities, waitOptions } from './activities.ts';
 import { readVerifyRequest } from './input.ts';
-import { sourceAttributes } from './searchAttributes.ts';
+import { activitiesLink, code, count, flowLink, page, plain, section, trouble } from './markdown.ts';
+import { readFailure } from './refuse.ts';
+import { searchAttributes, sourceAttributes } from './searchAttributes.ts';
 
 /** What a comparison found; the differing keys are in `_verifications` under `id`. */
 export interface VerifyAnswer {
@@ -15,16 +18,58 @@ export interface VerifyAnswer {
 /** Compares one table, or all of the source. Wrong input fails at once. */
 export async function verifyCopy(input: VerifyRequest): Promise<VerifyAnswer> {
   const request = readVerifyRequest(input);
-  upsertSearchAttributes(sourceAttributes(request.source, 'verifyCopy'));
-  const what = request.table === undefined ? request.source : `${request.source} ${request.table}`;
-  setCurrentDetails(`**comparing** ${what} with its copy`);
-  const answer = await activities.verifySource.executeWithOptions({ ...waitOptions, summary: `compare ${what}` }, [
-    request,
+  const { source, table } = request;
+  upsertSearchAttributes([
+    ...sourceAttributes(source, 'verifyCopy'),
+    { key: searchAttributes.phase, value: 'comparing' },
   ]);
-  log.info('compared', { source: request.source, identical: answer.identical, tables: answer.tables });
+  const what = table === undefined ? `all tables of ${source}` : `${table} of ${source}`;
+  const live = activitiesLink(workflowInfo().workflowId, 'How far it is');
   setCurrentDetails(
-    `**${answer.identical ? 'identical' : 'different'}** · ${answer.tables} tables\n\n` +
-      `- Details: \`GET /api/v1/verify/${request.source}\`, or \`_verifications\` in ClickHouse under id \`${answer.id}\``,
+    page(`**comparing** ${plain(what)} with their copies, while both move`, `${live}: the table, and its rows.`),
   );
-  return answer;
+  try {
+    const sum = await activities.verifySource.executeWithOptions({ ...waitOptions, summary: `compare ${what}` }, [
+      request,
+    ]);
+    const { identical, tables, id } = sum;
+    log.info('compared', { source, identical, tables });
+    describe(source, what, sum);
+    upsertSearchAttributes([{ key: searchAttributes.phase, value: identical ? 'identical' : 'different' }]);
+    return { identical, tables, id };
+  } catch (error) {
+    setCurrentDetails(page(trouble(`${what} could not be compared`, readFailure(error).report)));
+    throw error;
+  }
+}
+
+function describe(source: string, what: string, { identical, tables, id, found = [] }: VerifySum): void {
+  const differ = found.find((table) => !table.identical);
+  setCurrentDetails(
+    page(
+      `**${identical ? 'identical' : 'different'}** · ${plain(what)} · ${count(tables, 'table')}`,
+      differ && `**What to do**: look at the keys that differ (below). ${remedy(source, differ)}`,
+      section('Tables', found.map(tableText)),
+      section('Keys that differ', [
+        `${code(`GET /api/v1/verify/${source}`)}: at most 100 a table`,
+        `in ClickHouse: ${code(`SELECT result FROM _verifications WHERE id = '${id}'`)}`,
+      ]),
+    ),
+  );
+}
+
+function remedy(source: string, { asset_id: asset }: VerifiedTable): string {
+  // A deployment has one copy, of its own name.
+  if (asset === source)
+    return `Then pull its intervals again: ${code(`npx sluice backfill ${source} --from … --to …`)}`;
+  const flow = flowLink(captureWorkflowId(source), code(captureWorkflowId(source)));
+  return `Then send ${flow} the update \`resync\` with ${code(JSON.stringify({ tables: [asset] }))}.`;
+}
+
+function tableText(table: VerifiedTable): string {
+  const problems = (['missing', 'extra', 'different', 'moving', 'rejected'] as const)
+    .filter((problem) => table[problem] > 0)
+    .map((problem) => `**${table[problem]} ${problem}**`);
+  const found = problems.length === 0 ? 'identical' : problems.join(', ');
+  return `${code(table.asset_id)} · ${count(table.source_rows, 'row')} · ${found}`;
 }

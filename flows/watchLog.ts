@@ -13,10 +13,11 @@ import {
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
-import { addSample, type LogSample, type LogState, size } from '../model/log.ts';
-import { type LogLook, logMessages, logWorkflowId } from '../model/messages.ts';
+import { addSample, type LogSample, type LogState, logFigures, size } from '../model/log.ts';
+import { captureWorkflowId, type LogLook, logMessages, logWorkflowId } from '../model/messages.ts';
 import { activities, askOptions } from './activities.ts';
 import { readSourceName } from './input.ts';
+import { code, flowLink, page, timeOfDay, trouble } from './markdown.ts';
 import { readFailure, refuse } from './refuse.ts';
 import { sourceAttributes } from './searchAttributes.ts';
 
@@ -88,8 +89,14 @@ class Watch {
       throw refuse(report.kind, report.reason, report.remedy);
     }
     this.samples = addSample(this.samples, state);
+    const { warning } = logFigures(state, this.samples, true);
+    const stored = state.acknowledged === null ? 'nothing is kept' : `stored up to ${code(state.acknowledged)}`;
     setCurrentDetails(
-      `**log at** \`${state.position}\` · **stored up to** \`${state.acknowledged ?? 'nothing'}\` · keeps ${size(state.retained_bytes)}`,
+      page(
+        `**keeps ${size(state.retained_bytes)}** · log at ${code(state.position)}, ${stored} · ${timeOfDay(state.at)} UTC`,
+        warning && trouble('mind its log', warning),
+        `The log of ${flowLink(captureWorkflowId(this.#source), code(this.#source))}, looked at whenever somebody asks.`,
+      ),
     );
     return { state, samples: this.samples };
   }

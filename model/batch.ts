@@ -95,6 +95,19 @@ export interface BatchRecord {
   hash: string;
 }
 
+/** What people are shown of a batch: in heartbeats, and on the pages of flows. */
+export interface BatchGlance extends Pick<BatchRecord, 'id' | 'kind' | 'position_to' | 'changes' | 'committed_last'> {
+  /** Written to all copies. */
+  rows: number;
+  recorded_at: string;
+}
+
+export function glanceAt(record: BatchRecord, recordedAt: string): BatchGlance {
+  const { id, kind, position_to, changes, committed_last } = record;
+  const rows = Object.values(record.assets).reduce((sum, effects) => sum + effects.written, 0);
+  return { id, kind, position_to, changes, committed_last, rows, recorded_at: recordedAt };
+}
+
 /** An empty account. */
 export function noEffects(): AssetEffects {
   return {

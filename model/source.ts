@@ -1,5 +1,5 @@
 /** A source as flows, activities, REST and CLI speak of it. All of it is plain JSON. */
-import type { AssetEffects, BatchRecord } from './batch.ts';
+import type { AssetEffects, BatchGlance, BatchRecord } from './batch.ts';
 import type { ErrorReport } from './errors.ts';
 import type { LogFigures } from './log.ts';
 
@@ -113,6 +113,8 @@ export interface LeaseProgress {
   log: LogFigures | null;
   /** ISO time of the last batch, or null. */
   last_batch_at: string | null;
+  /** The last batches, newest first: for people who look at the running activity. */
+  recent: BatchGlance[];
 }
 
 /** What a lease returns into the history (at most 128 KB): sums, not records. */
@@ -131,6 +133,8 @@ export interface LeaseSummary {
   failed: Record<string, ErrorReport>;
   /** Assets whose tables were gone, and are there again. */
   returned?: string[];
+  /** Of the source's own log, when it was last asked; null when it could not be. */
+  log: LogFigures | null;
 }
 
 /** One thing that preflight found; a blocking one stops connect. */

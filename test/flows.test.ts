@@ -338,8 +338,8 @@ describe.concurrent('a source that runs', () => {
     expect(streaming.lease).toBe(1);
     const { stdout } = await server.cli('workflow', 'metadata', '--workflow-id', flow, '-o', 'json');
     const { currentDetails, definition } = JSON.parse(stdout).queryResult[0];
-    expect(currentDetails).toContain('**streaming** · lease 1 · position `0/100`');
-    expect(currentDetails).toContain('- `accounts` — streaming, 30 rows by snapshot');
+    expect(currentDetails).toMatch(/^\*\*streaming\*\* · 2 tables\n/);
+    expect(currentDetails).toContain('- `accounts` · **streaming** · 30 rows by snapshot 1');
     const described: { name: string; description?: string }[] = [
       ...definition.updateDefinitions,
       ...definition.queryDefinitions,
@@ -629,7 +629,7 @@ describe.concurrent('changed definitions', () => {
     expect(again.tables[1]).toMatchObject({ generation: 2, error: null, notice: changed.reason });
     expect(again.tables[0]).toMatchObject({ status: 'streaming', notice: null });
     const { stdout } = await server.cli('workflow', 'metadata', '--workflow-id', flow, '-o', 'json');
-    expect(JSON.parse(stdout).queryResult[0].currentDetails).toContain(`(copied anew: ${changed.reason})`);
+    expect(JSON.parse(stdout).queryResult[0].currentDetails).toContain(`copied anew: ${changed.reason}`);
     await untilLease(id, 2);
     expect(capture.callsOf(id, 'captureLease').map((call) => call.tables)).toEqual([
       ['accounts', 'orders'],

@@ -6,6 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { CancelledFailure, Context } from '@temporalio/activity';
 import type { CaptureActivities, TableRef } from '../activities/capture/contract.ts';
+import type { BatchGlance } from '../model/batch.ts';
 import type { ErrorReport } from '../model/errors.ts';
 import { SluiceError } from '../model/errors.ts';
 import type { ConnectRequest, Finding, LeaseSummary } from '../model/source.ts';
@@ -198,6 +199,7 @@ export class ScriptedCapture implements CaptureActivities {
   async awaitPosition({ source }: { source: string; position: string }) {
     return this.#call('awaitPosition', source, {}, async () => {
       await this.#takeTime(100);
+      return [batchOf(source)];
     });
   }
 
@@ -214,7 +216,7 @@ export class ScriptedCapture implements CaptureActivities {
   }
 
   async verifySource({ source }: { source: string; table?: string }) {
-    return this.#call('verifySource', source, {}, async () => ({ identical: true, tables: 2, id: 'v1' }));
+    return this.#call('verifySource', source, {}, async () => ({ identical: true, tables: 2, id: 'v1', found: [] }));
   }
 
   async lookAtLog({ source }: { source: string }) {
@@ -227,9 +229,7 @@ export class ScriptedCapture implements CaptureActivities {
   }
 
   async recentBatches({ source }: { source: string; limit: number }) {
-    return this.#call('recentBatches', source, {}, async () => [
-      { id: `${source}/1/1`, position_to: '0/200', changes: 3, committed_last: '2026-01-01T00:00:00Z' },
-    ]);
+    return this.#call('recentBatches', source, {}, async () => [batchOf(source)]);
   }
 
   async #call<T>(
@@ -268,6 +268,11 @@ export class ScriptedCapture implements CaptureActivities {
   }
 }
 
+function batchOf(source: string): BatchGlance {
+  const at = { committed_last: '2026-01-01T00:00:00Z', recorded_at: '2026-01-01T00:00:00.25Z' };
+  return { id: `${source}/1/1`, kind: 'rows', position_to: '0/200', changes: 3, rows: 3, ...at };
+}
+
 function names(tables: TableRef[]): string[] {
   return tables.map((table) => table.table);
 }
@@ -285,5 +290,6 @@ function summary(lease: number, ended: LeaseSummary['ended'], failed: Record<str
     last: null,
     hash: 'h',
     failed,
+    log: null,
   };
 }

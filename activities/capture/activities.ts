@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { Context } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
+import { glanceAt } from '../../model/batch.ts';
 import type { LogState } from '../../model/log.ts';
 import type { ConnectRequest } from '../../model/source.ts';
 import { isBeside } from '../../model/table.ts';
@@ -10,7 +11,7 @@ import { lastRecord, loadSchemas, readRecords } from '../load/batches.ts';
 import { activityError, CaptureContext, type CaptureSettings } from './context.ts';
 import type { CaptureActivities, TableRef } from './contract.ts';
 import { Leases } from './lease.ts';
-import { prepareSource, releaseTables, removeSource } from './prepare.ts';
+import { attemptsLimit, prepareSource, releaseTables, removeSource } from './prepare.ts';
 import { copyChunk, finishSnapshot, planSnapshot, recordComplete } from './snapshots.ts';
 import { type Connected, openSource, type Source } from './source.ts';
 
@@ -72,7 +73,7 @@ function isSame(
 async function awaitPosition(
   context: CaptureContext,
   { source: id, position, table }: { source: string; position: string; table?: TableRef },
-): Promise<void> {
+): ReturnType<CaptureActivities['awaitPosition']> {
   const activity = Context.current();
   const { type } = await context.request(id);
   const source = await openSource(type);
@@ -80,7 +81,7 @@ async function awaitPosition(
     const record = await lastRecord(context.clickhouse('read'), id);
     if (record && source.passed(record.position_to, position) && !(await isStillBeside(context, id, table))) {
       if (table) await recordComplete(context.clickhouse('snapshot'), id, table, record);
-      return;
+      return await recentBatches(context, { source: id, limit: 5 }).catch(() => []);
     }
     activity.heartbeat(record?.position_to);
     await activity.sleep(200);
@@ -108,12 +109,15 @@ async function recentBatches(
   context: CaptureContext,
   { source, limit }: { source: string; limit: number },
 ): ReturnType<CaptureActivities['recentBatches']> {
+  const clickhouse = context.clickhouse('read');
+  // The last lease and the one before it: of all that there ever were, there may be millions.
+  const lately = `lease + ${attemptsLimit} >= (SELECT max(lease) FROM ${clickhouse.name('_batches')} WHERE source = {source:String})`;
   const records = await readRecords(
-    context.clickhouse('read'),
-    `source = {source:String} AND kind IN ('rows', 'truncate', 'chunk')`,
+    clickhouse,
+    `source = {source:String} AND kind IN ('rows', 'truncate', 'chunk') AND ${lately}`,
     { source },
     'recorded_at DESC',
     Math.min(limit, 50),
   );
-  return records.map(({ id, position_to, changes, committed_last }) => ({ id, position_to, changes, committed_last }));
+  return records.map((record) => glanceAt(record, record.recorded_at));
 }

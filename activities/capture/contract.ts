@@ -3,7 +3,7 @@
  * connection string is sealed, no row value or key passes here. All are idempotent: any may run again after a crash,
  * or beside a predecessor that nobody believes alive.
  */
-import type { BatchRecord } from '../../model/batch.ts';
+import type { BatchGlance } from '../../model/batch.ts';
 import type { LogState } from '../../model/log.ts';
 import type { CapturedTable, ConnectRequest, Finding, LeaseSummary } from '../../model/source.ts';
 
@@ -34,6 +34,27 @@ export interface SnapshotPlan {
   chunks: number;
   /** The planner's estimate; -1 when unknown. */
   estimated_rows: number;
+}
+
+/** What a comparison found in one table. */
+export interface VerifiedTable {
+  asset_id: string;
+  identical: boolean;
+  source_rows: number;
+  missing: number;
+  extra: number;
+  different: number;
+  moving: number;
+  rejected: number;
+}
+
+export interface VerifySum {
+  identical: boolean;
+  tables: number;
+  /** In `_verifications`. */
+  id: string;
+  /** For people: those that differ first, at most 60. */
+  found: VerifiedTable[];
 }
 
 export interface CaptureActivities {
@@ -79,9 +100,9 @@ export interface CaptureActivities {
 
   /**
    * Returns when a batch is recorded at or past `position`. With `table`, its copy is complete then, has taken the place of
-   * an old one beside which it was made, and a record says so. Heartbeats; cancellable.
+   * an old one beside which it was made, and a record says so. Heartbeats; cancellable. Answers the last batches, for people.
    */
-  awaitPosition(input: { source: string; position: string; table?: TableRef }): Promise<void>;
+  awaitPosition(input: { source: string; position: string; table?: TableRef }): Promise<BatchGlance[]>;
 
   /** Where the source's log stands now, and how much of it is kept for us. */
   lookAtLog(input: { source: string }): Promise<LogState>;
@@ -98,11 +119,8 @@ export interface CaptureActivities {
   }): Promise<void>;
 
   /** Compares tables of a source with their copies; the answer with keys is stored in `_verifications`. */
-  verifySource(input: { source: string; table?: string }): Promise<{ identical: boolean; tables: number; id: string }>;
+  verifySource(input: { source: string; table?: string }): Promise<VerifySum>;
 
   /** The last records of a source, newest first: for a flow's current details. */
-  recentBatches(input: {
-    source: string;
-    limit: number;
-  }): Promise<Pick<BatchRecord, 'id' | 'position_to' | 'changes' | 'committed_last'>[]>;
+  recentBatches(input: { source: string; limit: number }): Promise<BatchGlance[]>;
 }

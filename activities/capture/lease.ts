@@ -170,7 +170,7 @@ export class Leases {
         this.#keep(request.id, { ...attached, key: keyOf(keeper, request) });
       else attached.stream.close();
     }
-    return summarize(ended, input.lease, loop, predecessors, position);
+    return { ...summarize(ended, input.lease, loop, predecessors, position), log };
   }
 
   /** What attempts of this lease recorded that died before they could say so. */
@@ -269,7 +269,7 @@ function summarize(
   loop: CaptureLoop,
   predecessors: Awaited<ReturnType<typeof readRecords>>,
   position: string,
-): LeaseSummary {
+): Omit<LeaseSummary, 'log'> {
   const assets: Record<string, AssetEffects> = { ...loop.assets };
   const { failed } = loop;
   const earlier = predecessors.filter((record) => record.kind === 'rows' || record.kind === 'truncate');

@@ -3,7 +3,15 @@
  * acknowledge. It stands here and nowhere else.
  */
 import { performance } from 'node:perf_hooks';
-import { type AssetEffects, addEffects, type BatchKind, type BatchRecord, noEffects } from '../../model/batch.ts';
+import {
+  type AssetEffects,
+  addEffects,
+  type BatchGlance,
+  type BatchKind,
+  type BatchRecord,
+  glanceAt,
+  noEffects,
+} from '../../model/batch.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import type { LogFigures } from '../../model/log.ts';
 import type { LeaseProgress, LeaseSummary } from '../../model/source.ts';
@@ -51,6 +59,9 @@ const summaryLimit = 400;
 /** Milliseconds for which a lease may believe that it is the last: shorter than its heartbeat timeout. */
 const fenceEvery = 5_000;
 
+/** Batches that a heartbeat tells of. */
+const shownBatches = 5;
+
 export class CaptureLoop {
   readonly #options: LoopOptions;
   #seq = 0;
@@ -60,6 +71,7 @@ export class CaptureLoop {
   #from = '';
   #safe: string;
   #lastBatchAt: string | null = null;
+  #recent: BatchGlance[] = [];
   #fencedAt = performance.now();
   batches = 0;
   changes = 0;
@@ -86,8 +98,9 @@ export class CaptureLoop {
       lag_bytes: lag.bytes,
       lag_seconds: Math.round(lag.seconds * 1000) / 1000,
       retained_bytes: log?.retained_bytes ?? null,
-      log,
       last_batch_at: this.#lastBatchAt,
+      recent: this.#recent,
+      log,
     };
   }
 
@@ -293,6 +306,7 @@ export class CaptureLoop {
     Object.assign(this.failed, record.failed);
     if (record.kind === 'begin' || record.kind === 'idle') return;
     this.#lastBatchAt = new Date().toISOString();
+    this.#recent = [glanceAt(record, this.#lastBatchAt), ...this.#recent.slice(0, shownBatches - 1)];
     this.batches++;
     this.changes += record.changes;
     this.first ??= record;

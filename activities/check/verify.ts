@@ -9,6 +9,7 @@
 import type pg from 'pg';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import { keyColumns, type TableSchema, tableName } from '../../model/table.ts';
+import type { VerifySum } from '../capture/contract.ts';
 import { connect, withConnection } from '../capture/postgresql/connection.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { NotCaughtUp, Pace } from './verify_pace.ts';
@@ -52,6 +53,16 @@ export interface TableVerification {
   /** Why the comparison could not be finished, or null. */
   error: ErrorReport | null;
   duration_ms: number;
+}
+
+/** What a comparison of tables comes to, without keys: what a flow may hold. */
+export function verifySum(tables: TableVerification[], id: string): VerifySum {
+  const found = tables.map(({ asset_id, identical, source_rows, missing, extra, different, moving, rejected }) => {
+    return { asset_id, identical, source_rows, missing, extra, different, moving, rejected };
+  });
+  found.sort((a, b) => Number(a.identical) - Number(b.identical));
+  const identical = tables.every((table) => table.identical);
+  return { identical, tables: tables.length, id, found: found.slice(0, 60) };
 }
 
 export interface VerifyOptions {

@@ -14,6 +14,7 @@ import type { ExtractRequest } from '../../model/extract.ts';
 import { parseInstant } from '../../model/instant.ts';
 import type { CaptureContext } from '../capture/context.ts';
 import { activityError } from '../capture/context.ts';
+import type { VerifySum } from '../capture/contract.ts';
 import { AssetApi } from '../extract/asset_api.ts';
 import { assetTable } from '../extract/asset_copy.ts';
 import { type Fields, fieldsOf, findFault } from '../extract/asset_row.ts';
@@ -22,7 +23,7 @@ import { readReference, resolveOutgoing } from '../extract/outgoing.ts';
 import { keptPosition } from '../extract/records.ts';
 import { describeSchedule } from '../extract/schedule_times.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
-import type { Problem, TableVerification } from './verify.ts';
+import { type Problem, type TableVerification, verifySum } from './verify.ts';
 import { createVerificationTable, storeVerification, type Verification } from './verify_store.ts';
 
 /** Assets that are compared at once, at least. */
@@ -40,11 +41,7 @@ interface Suspect {
 }
 
 /** Compares, stores the result, and answers the sum. Errors: `not_found`, those of the API and of ClickHouse. */
-export async function verifyAssets(
-  context: CaptureContext,
-  client: Client,
-  deployment: string,
-): Promise<{ identical: boolean; tables: number; id: string }> {
+export async function verifyAssets(context: CaptureContext, client: Client, deployment: string): Promise<VerifySum> {
   const clickhouse = context.clickhouse('verify');
   const verification: Verification = {
     id: randomUUID(),
@@ -62,7 +59,7 @@ export async function verifyAssets(
     const result = await compare(clickhouse, input as ExtractRequest);
     const done = { status: 'finished', finished_at: new Date().toISOString(), identical: result.identical } as const;
     await storeVerification(clickhouse, { ...verification, ...done, tables: [result] });
-    return { identical: result.identical, tables: 1, id: verification.id };
+    return verifySum([result], verification.id);
   } catch (error) {
     const report = activityError(error, { source: deployment });
     if (!(report instanceof SluiceError)) throw report;

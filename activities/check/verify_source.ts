@@ -8,15 +8,13 @@ import { behindPageHeader, parseLsn } from '../../model/position.ts';
 import { isBeside, type TableSchema, tableName } from '../../model/table.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
 import { wasAltered } from '../capture/postgresql/connection.ts';
+import type { VerifySum } from '../capture/contract.ts';
 import { createOwnTables, lastRecord, loadSchemas } from '../load/batches.ts';
-import { nothingFound, type TableVerification, verifyTable } from './verify.ts';
+import { nothingFound, type TableVerification, verifySum, verifyTable } from './verify.ts';
 import { createVerificationTable, storeVerification, type Verification } from './verify_store.ts';
 
 /** Compares, stores each table's result as it comes, and answers the sum. See CaptureActivities.verifySource. */
-export async function verifySource(
-  context: CaptureContext,
-  { source, table }: VerifyRequest,
-): Promise<{ identical: boolean; tables: number; id: string }> {
+export async function verifySource(context: CaptureContext, { source, table }: VerifyRequest): Promise<VerifySum> {
   const clickhouse = context.clickhouse('verify');
   const connectionString = context.connectionString(await context.request(source));
   await createOwnTables(clickhouse);
@@ -43,7 +41,7 @@ export async function verifySource(
       finished_at: new Date().toISOString(),
       identical,
     });
-    return { identical, tables: verification.tables.length, id: verification.id };
+    return verifySum(verification.tables, verification.id);
   } catch (error) {
     const report = activityError(error, { source });
     const shown =

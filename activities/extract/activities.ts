@@ -1,6 +1,7 @@
 /** Builds the activities of extracting for a worker. */
 import type { Client } from '@temporalio/client';
 import { CaptureContext, type CaptureSettings } from '../capture/context.ts';
+import type { VerifySum } from '../capture/contract.ts';
 import { verifyAssets } from '../check/verify_assets.ts';
 import type { ExtractActivities } from './contract.ts';
 import { extractFile } from './extract_file.ts';
@@ -15,7 +16,7 @@ export interface ExtractSettings extends CaptureSettings {
 }
 
 /** Compares the copy of a deployment with its API; undefined when there is no deployment of that name. */
-type VerifyDeployment = (name: string) => Promise<{ identical: boolean; tables: number; id: string } | undefined>;
+type VerifyDeployment = (name: string) => Promise<VerifySum | undefined>;
 
 export function createExtractActivities(options: {
   settings: ExtractSettings;
