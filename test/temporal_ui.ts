@@ -66,7 +66,7 @@ export class TemporalUi {
     const frame = this.details();
     // The frame of the summary is there first.
     await this.page.getByText('Current Details').waitFor();
-    return await frame.locator('main').innerText();
+    return (await frame.locator('main').allInnerTexts()).join('\n');
   }
 
   /** Opens the dialog with all updates that the flow knows. */
@@ -89,7 +89,7 @@ export class TemporalUi {
     await dialog.getByTestId('confirm-modal-button').click();
     for (;;) {
       if (!(await dialog.isVisible())) return '';
-      const [, said = ''] = (await dialog.innerText()).split('payload supported)');
+      const [, said = ''] = (await dialog.allInnerTexts()).join('').split('payload supported)');
       const refusal = said.replace(/Cancel\s+Submit\s*$/, '').trim();
       if (refusal !== '' && !refusal.includes('in progress')) return refusal;
       await this.page.waitForTimeout(100);
