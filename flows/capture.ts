@@ -210,6 +210,9 @@ export class Capture {
       const names = this.state.releasing.map((released) => released.asset_id).join(', ');
       this.state.warning = `${names} may still be in the publication: ${report.reason}. ${report.remedy}`;
       this.state.releasing = [];
+    } else if (step === 'lease' && report.kind === 'conflict') {
+      // This flow was set back: what its source has come to since, it must ask anew.
+      this.state.prepared = false;
     } else if (table && report.kind.startsWith('table_')) {
       this.#failTable(table, trouble);
     } else {

@@ -216,6 +216,38 @@ describe('capture on real parts', () => {
     await updateFlow(client, flow, 'remove', { drop_copies: true });
   });
 
+  it('goes on behind its last record when its flow is set back to an earlier moment', async () => {
+    await makeTable('set_back', 1_000);
+    const flow = await connect('set_back', 'set_back');
+    await updateFlow(client, flow, 'start');
+    await untilStreaming(flow);
+    const handle = client.workflow.getHandle(flow);
+    const { events } = await handle.fetchHistory();
+    for (let round = 0; round < 2; round += 1) {
+      await updateFlow(client, flow, 'pause');
+      await updateFlow(client, flow, 'resume');
+      const records = await recordsOf('set_back');
+      await database.query("UPDATE set_back SET value = value || '!' WHERE id <= 10");
+      await until('another record', async () => (await recordsOf('set_back')) > records + 1);
+    }
+    const { lease } = await statusOf(flow);
+    const changes = keepChanging('set_back');
+    const { runId } = await handle.describe();
+    // As the button in Temporal UI does; what was sent since is sent again.
+    await client.workflowService.resetWorkflowExecution({
+      namespace: 'default',
+      workflowExecution: { workflowId: flow, runId },
+      workflowTaskFinishEventId: events!.findLast((event) => event.workflowTaskCompletedEventAttributes)!.eventId!,
+      reason: 'test',
+      requestId: 'set-back',
+    });
+    await until('a later lease', async () => (await statusOf(flow)).lease > lease);
+    await untilStreaming(flow);
+    await changes.stop();
+    await untilEqual('set_back', 'set_back');
+    expect(await statusOf(flow)).toMatchObject({ status: 'streaming', last_error: null });
+  });
+
   it('loses no row when its flow is lost in the midst of a snapshot', async () => {
     await makeTable('orders', 400_000);
     const flow = await connect('losing', 'orders');

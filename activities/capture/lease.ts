@@ -1,6 +1,6 @@
 /** A lease: one run of the capture loop as an activity, fenced against its predecessors. */
 import { Context } from '@temporalio/activity';
-import { type AssetEffects, addEffects, noEffects } from '../../model/batch.ts';
+import { type AssetEffects, addEffects, type BatchRecord, noEffects } from '../../model/batch.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import { addSample, type LogFigures, type LogSample, logFigures } from '../../model/log.ts';
 import type { ConnectRequest, LeaseProgress, LeaseSummary } from '../../model/source.ts';
@@ -112,6 +112,7 @@ export class Leases {
     const source = await openSource(request.type);
     const connected = this.#context.connected(request);
     const lease = input.lease * attemptsLimit + activity.info.attempt;
+    expectNewest(input, await sink.lastRecord(request.id));
     await sink.endInserts(`${request.id}/`, lease);
     await sink.checkDamage(
       request.id,
@@ -250,6 +251,19 @@ export class Leases {
 function noBeginning(source: string): SluiceError {
   const remedy = `Make the copies anew: sluice sources resync ${source}`;
   return new SluiceError('slot_lost', 'there is no record of where the stream begins', remedy, { source });
+}
+
+/**
+ * Leases are numbered for ever. A lower number than the last recorded one comes from a flow that somebody has set back
+ * (Reset in Temporal UI), or from a worker that was forgotten: what it wrote would stand before what is there.
+ */
+function expectNewest({ request, lease }: LeaseInput, last: BatchRecord | undefined): void {
+  const recorded = Math.floor((last?.lease ?? 0) / attemptsLimit);
+  if (recorded <= lease) return;
+  const reason = `lease ${recorded} has been recorded, so that lease ${lease} is out of date`;
+  throw new SluiceError('conflict', reason, 'Nothing is to be done: the source goes on behind its last record.', {
+    source: request.id,
+  });
 }
 
 /** What a stream is opened for. */

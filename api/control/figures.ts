@@ -107,6 +107,8 @@ export function isoTime(text: string | null): string | null {
 
 export interface LeaseGlance {
   run_id: string | null;
+  /** False when the flow has ended: somebody terminated or cancelled it. */
+  runs: boolean;
   /** Of the running lease; null when none runs. */
   progress: LeaseProgress | null;
   /** Why the lease does not go on at the moment; null when it does. */
@@ -125,6 +127,7 @@ export async function leaseGlance(control: Control, source: string): Promise<Lea
     : pending.find((activity) => activity.lastFailure && (activity.attempt ?? 1) > 1);
   return {
     run_id: description.runId,
+    runs: description.status.name === 'RUNNING',
     progress: lease && isAlive(lease) ? readProgress(lease.heartbeatDetails?.payloads?.[0]) : null,
     failing: failed && !isAlive(failed) ? readFailure(failed.lastFailure) : null,
   };

@@ -107,10 +107,12 @@ async function describeSource(
   assets: AssetFigures[],
 ): Promise<SourceAnswer> {
   const workflowId = captureWorkflowId(request.id);
-  const [status, lease] = await Promise.all([
+  const [asked, lease] = await Promise.all([
     query<CaptureStatus>(control, workflowId, captureMessages.status).catch((error) => lostFlow(request, error)),
     leaseGlance(control, request.id).catch(() => undefined),
   ]);
+  // A flow that has ended still answers what it was when it did.
+  const status: CaptureStatus = lease?.runs === false ? { ...asked, ...notRunning(request) } : asked;
   const figure = figures?.get(request.id);
   // Without a lease nobody tells how much log is kept, and then it grows.
   const rests = status.status !== 'connected' && !lease?.progress;
@@ -142,18 +144,22 @@ async function describeSource(
 /** The catalog knows the source, but its flow has gone: everything to make it again is there. */
 function lostFlow(request: ConnectRequest, error: unknown): CaptureStatus {
   if (!(error instanceof SluiceError) || error.kind !== 'not_found') throw error;
-  const remedy = `Start it again: \`sluice sources start ${request.id}\`. It goes on where the last batch ended.`;
   return {
     id: request.id,
     type: request.type,
-    status: 'failed',
     config: request.config,
     tables: [],
     lease: 0,
     position: '',
-    last_error: { kind: 'not_found', reason: `the flow ${captureWorkflowId(request.id)} does not run`, remedy },
     warning: null,
+    ...notRunning(request),
   };
+}
+
+function notRunning({ id }: ConnectRequest): Pick<CaptureStatus, 'status' | 'last_error'> {
+  const remedy = `Start it again: \`sluice sources start ${id}\`. It goes on where the last batch ended.`;
+  const reason = `the flow ${captureWorkflowId(id)} does not run`;
+  return { status: 'failed', last_error: { kind: 'not_found', reason, remedy } };
 }
 
 async function describeTable(control: Control, table: CapturedTable, rejected: Map<string, number>) {
