@@ -798,7 +798,9 @@ describe('a source that crashes', () => {
     const before = (await harness.records()).length;
     harness.startLease();
     await expect
-      .poll(async () => (await harness.records()).slice(before).some((record) => record.changes > 0))
+      .poll(async () => (await harness.records()).slice(before).some((record) => record.changes > 0), {
+        timeout: 20_000,
+      })
       .toBe(true);
     await parts.postgres.kill();
     await harness.leaseEnd().catch(() => {});

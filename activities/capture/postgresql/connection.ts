@@ -1,9 +1,10 @@
 /** Sessions with a PostgreSQL source: one set of session settings, one translation of errors. */
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { CancelledFailure } from '@temporalio/common';
 import pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
 import { redact } from '../../secrets.ts';
+import { ReceivingSocket } from './receiving_socket.ts';
 
 /**
  * Pinned in every session that reads values, the walsender's too: settings of the role or the database otherwise
@@ -46,6 +47,8 @@ export interface ConnectOptions {
   applicationName: string;
   /** Opens a walsender that takes START_REPLICATION beside SQL. */
   replication?: boolean;
+  /** A RawSession will take it over, and read much. */
+  bulk?: boolean;
 }
 
 /** Opens a session with pinned settings. Errors: `source_unreachable`, `source_refused`, `configuration`. */
@@ -57,15 +60,17 @@ export async function connect(options: ConnectOptions): Promise<pg.Client> {
     connectionTimeoutMillis: 10_000,
     keepAlive: true,
     ...(options.replication ? { replication: 'database' } : {}),
+    // TLS reads from the socket in its own way.
+    ...(options.bulk ? { stream: ({ ssl }: { ssl?: unknown }) => (ssl ? new Socket() : new ReceivingSocket()) } : {}),
   } as pg.ClientConfig);
   // A cut connection shows itself at the next call; without a listener it would end the process.
   client.on('error', () => {});
   try {
     await client.connect();
-    // One statement each: a walsender's simple protocol takes several, but a failure then hides its place.
-    for (const [name, value] of Object.entries(sessionSettings)) {
-      await client.query(`SET ${quoteName(name)} = ${quoteText(value)}`);
-    }
+    const settings = Object.entries(sessionSettings).map(
+      ([name, value]) => `pg_catalog.set_config(${quoteText(name)}, ${quoteText(value)}, false)`,
+    );
+    await client.query(`SELECT ${settings.join(', ')}`);
     return client;
   } catch (error) {
     // Not `end`: what is at the other end may be no PostgreSQL, and never say goodbye.

@@ -7,7 +7,7 @@ import type { Block } from '../../load/block.ts';
 import { encodeArray } from './array_text.ts';
 
 /** Encodings as small integers, for the switch in the inner loop. */
-const code: Record<Encoding, number> = {
+const code = {
   plain: 0,
   text: 1,
   date: 2,
@@ -16,7 +16,7 @@ const code: Record<Encoding, number> = {
   numeric: 5,
   bytea: 6,
   array: 7,
-};
+} as const satisfies Record<Encoding, number>;
 
 const tab = 0x09;
 const backslash = 0x5c;
@@ -141,52 +141,57 @@ export class RowEncoder {
    */
   value(block: Block, column: number, source: Buffer, start: number, end: number): boolean {
     const encoding = this.#codes[column]!;
-    if (encoding === 7) return this.#array(block, column, source, start, end);
+    if (encoding === code.array) return this.#array(block, column, source, start, end);
     const target = block.bytes;
     let at = block.length;
-    switch (encoding) {
-      case 0:
-        at = copyBytes(target, at, source, start, end);
-        break;
-      case 1:
-        at = copyEscaped(target, at, source, start, end);
-        break;
-      case 2: {
-        const year = plainYear(source, start, end);
-        if (year < 1900 || year > 2299) return this.#refuse(column, 'a date outside of 1900-01-01 … 2299-12-31');
-        at = copyBytes(target, at, source, start, end);
-        break;
-      }
-      case 3:
-        if (plainYear(source, start, end) < 1) return this.#refuse(column, 'a timestamp outside of the years 1 … 9999');
-        at = copyBytes(target, at, source, start, end);
-        break;
-      case 4: {
-        // Sessions run in UTC, so the text always ends in +00; it is left out, since the column's zone is UTC too.
-        const zone = end - 3;
-        if (
-          source[zone] !== 0x2b ||
-          source[zone + 1] !== digit0 ||
-          source[zone + 2] !== digit0 ||
-          plainYear(source, start, zone) < 1
-        )
-          return this.#refuse(column, 'a timestamp outside of the years 1 … 9999');
-        at = copyBytes(target, at, source, start, zone);
-        break;
-      }
-      case 5: {
-        const last = source[end - 1]!;
-        if (!isDigit(last)) return this.#refuse(column, 'NaN or an infinity in a numeric column');
-        at = copyBytes(target, at, source, start, end);
-        break;
-      }
-      default:
-        // bytea: \x and hexadecimal digits.
-        at = copyHex(target, at, source, start + 2, end);
+    if (encoding === code.text) at = copyEscaped(target, at, source, start, end);
+    // bytea: \x and hexadecimal digits.
+    else if (encoding === code.bytea) at = copyHex(target, at, source, start + 2, end);
+    else {
+      const stop = this.exactEnd(column, source, start, end);
+      if (stop < 0) return false;
+      at = copyBytes(target, at, source, start, stop);
     }
     target[at] = tab;
     block.length = at + 1;
     return true;
+  }
+
+  /** True when a value's text stands in TSV as it does in COPY's lines, up to `exactEnd`. */
+  isVerbatim(column: number): boolean {
+    const encoding = this.#codes[column]!;
+    return encoding !== code.array && encoding !== code.bytea;
+  }
+
+  /** True when every value of the column is stored as its text is, NULL too. */
+  takesAny(column: number): boolean {
+    const encoding = this.#codes[column]!;
+    return (encoding === code.plain || encoding === code.text) && this.#isKey[column] === 0;
+  }
+
+  /** Up to where a value's text is stored, whose bytes stay as they are; -1 when it cannot be stored exactly. */
+  exactEnd(column: number, source: Buffer, start: number, end: number): number {
+    switch (this.#codes[column]) {
+      case code.date: {
+        const year = plainYear(source, start, end);
+        if (year >= 1900 && year <= 2299) return end;
+        return this.#refuseEnd(column, 'a date outside of 1900-01-01 … 2299-12-31');
+      }
+      case code.timestamp:
+        if (plainYear(source, start, end) >= 1) return end;
+        return this.#refuseEnd(column, 'a timestamp outside of the years 1 … 9999');
+      case code.timestamptz: {
+        // Sessions run in UTC, so the text always ends in +00; it is left out, since the column's zone is UTC too.
+        const zone = end - 3;
+        const inUtc = source[zone] === 0x2b && source[zone + 1] === digit0 && source[zone + 2] === digit0;
+        if (inUtc && plainYear(source, start, zone) >= 1) return zone;
+        return this.#refuseEnd(column, 'a timestamp outside of the years 1 … 9999');
+      }
+      case code.numeric:
+        return isDigit(source[end - 1]) ? end : this.#refuseEnd(column, 'NaN or an infinity in a numeric column');
+      default:
+        return end;
+    }
   }
 
   /** Writes a NULL. Returns false where the copy cannot hold one. */
@@ -221,5 +226,10 @@ export class RowEncoder {
   #refuse(column: number, reason: string): false {
     this.#refused = new Unrepresentable(this.table.columns[column]!.name, reason);
     return false;
+  }
+
+  #refuseEnd(column: number, reason: string): -1 {
+    this.#refuse(column, reason);
+    return -1;
   }
 }

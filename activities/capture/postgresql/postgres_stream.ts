@@ -123,6 +123,7 @@ export class PostgresStream implements ChangeStream {
       connectionString: options.connectionString,
       applicationName: `sluice ${options.source}`,
       replication: true,
+      bulk: true,
     });
     const session = new RawSession(
       client,

@@ -12,12 +12,12 @@ import type { Chunk, ChunkTask } from '../source.ts';
 import type { Reject } from '../stream.ts';
 import { type ConnectOptions, quoteName, quoteTable, quoteText, wasAltered, withConnection } from './connection.ts';
 import { durablePosition } from './durable.ts';
-import { copyBytes, RowEncoder } from './encode.ts';
+import { RowEncoder, rowBound } from './encode.ts';
 import { presentTable, tableChanged } from './present_table.ts';
 import { frameType, RawSession } from './wire.ts';
 
 /** Rows of a chunk. Small enough to be read again without regret, large enough to cost little besides its rows. */
-export const chunkRows = 100_000;
+export const chunkRows = 200_000;
 
 /** Bounds of a chunk: the key's texts, `lower` exclusive and `upper` inclusive; null is open. */
 interface Bounds {
@@ -57,10 +57,12 @@ export async function planChunks(
 async function boundBehind(client: pg.Client, table: TableSchema, lower: string[] | null): Promise<string[] | null> {
   const key = keyColumns(table).map((column) => quoteName(column.name));
   try {
+    const behind = lower ? `WHERE ${range(table, { lower, upper: null })}` : '';
+    // The key's text is made of one row only: outside of the OFFSET.
     const { rows } = (await client.query({
       text:
-        `SELECT ${key.map((name) => `${name}::text`).join(', ')} FROM ONLY ${quoteTable(table)} ${lower ? `WHERE ${range(table, { lower, upper: null })}` : ''} ` +
-        `ORDER BY ${key.join(', ')} OFFSET ${chunkRows - 1} LIMIT 1`,
+        `SELECT ${key.map((name) => `bound.${name}::text`).join(', ')} FROM (SELECT ${key.join(', ')} ` +
+        `FROM ONLY ${quoteTable(table)} ${behind} ORDER BY ${key.join(', ')} OFFSET ${chunkRows - 1} LIMIT 1) AS bound`,
       rowMode: 'array',
     })) as { rows: string[][] };
     return rows[0] ?? null;
@@ -80,8 +82,15 @@ function range(table: TableSchema, { lower, upper }: Bounds): string {
   return conditions.join(' AND ');
 }
 
+const tab = 0x09;
+const newline = 0x0a;
+const backslash = 0x5c;
+
 /** Bytes of TSV after which a part of a chunk is written. */
 const partBytes = 8 * 1024 * 1024;
+/** Room for a part and its last row: a block that outgrows the small one that it begins with is made so large at once. */
+const partRoom = partBytes + 64 * 1024;
+const smallRoom = 256 * 1024;
 
 /**
  * Reads one chunk and has it written. Its reading transaction stays open until the last insert is acknowledged (a
@@ -94,7 +103,7 @@ export async function copyChunkRows(
   task: ChunkTask,
 ): Promise<{ rows: number; bytes: number; rejected: number }> {
   return withConnection(session, (watcher) =>
-    withConnection(session, async (client) => {
+    withConnection({ ...session, bulk: true }, async (client) => {
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
       await client.query(`LOCK TABLE ONLY ${quoteTable(task.table)} IN ACCESS SHARE MODE`);
       const present = await presentTable(client, task.table, publication);
@@ -112,13 +121,13 @@ class ChunkReader {
   readonly #task: ChunkTask;
   /** Columns that are read, as they are called now. */
   readonly #present: TableSchema;
-  /** By column of the copy: whether the source still has it. */
-  readonly #isPresent: boolean[];
+  /** By column of the copy: 0 when any field is right as it stands, 1 when it is to be looked at, 2 when the source has none. */
+  readonly #looks: Uint8Array;
   readonly #encoder: RowEncoder;
   readonly #signal: AbortSignal;
   readonly #trailer: Buffer;
   #session: RawSession | undefined;
-  #block = new Block(256 * 1024);
+  #block = new Block(smallRoom);
   #spare: Block | undefined;
   #part = 0;
   #rows = 0;
@@ -136,8 +145,10 @@ class ChunkReader {
     this.#task = task;
     this.#present = present;
     const attnums = new Set(present.columns.map((column) => column.attnum));
-    this.#isPresent = task.table.columns.map((column) => attnums.has(column.attnum));
     this.#encoder = new RowEncoder(task.table);
+    this.#looks = Uint8Array.from(task.table.columns, ({ attnum }, column) =>
+      attnums.has(attnum) ? (this.#encoder.takesAny(column) ? 0 : 1) : 2,
+    );
     this.#signal = task.signal;
     const version = snapshotVersion(task.epoch, parseLsn(task.startPosition));
     this.#trailer = Buffer.from(`${version}\t0\t${timeText(Date.now() * 1000)}\n`);
@@ -196,7 +207,7 @@ class ChunkReader {
 
   async #writePart(): Promise<void> {
     const block = this.#block;
-    this.#block = this.#spare ?? new Block(256 * 1024);
+    this.#block = this.#spare ?? new Block(block.bytes.length);
     this.#spare = undefined;
     const rejects = this.#rejects;
     this.#rejects = [];
@@ -214,28 +225,51 @@ class ChunkReader {
     this.#spare = block;
   }
 
-  /** One line of COPY: fields already escaped much as TSV has them; those that need more are taken apart. */
+  /** One line of COPY: copied as it stands, since most fields are escaped as TSV has them; the others are looked at. */
   #line(bytes: Buffer, start: number, end: number): void {
     const block = this.#block;
-    const { columns } = this.#task.table;
-    block.reserve((end - start) * 2 + columns.length * 3 + 128);
+    const columns = this.#looks.length;
+    const needed = rowBound(end - start, columns);
+    if (block.length + needed > smallRoom && block.bytes.length < partRoom) block.reserve(partRoom - block.length);
+    block.reserve(needed);
     block.beginRow();
-    let at = start;
-    for (let column = 0; column < columns.length; column++) {
-      if (!this.#isPresent[column]) {
+    for (let column = 0, at = start; column < columns; column++) {
+      const look = this.#looks[column];
+      if (look === 2) {
         this.#encoder.absent(block, column);
         continue;
       }
-      let fieldEnd = at;
-      while (bytes[fieldEnd] !== 0x09 && bytes[fieldEnd] !== 0x0a) fieldEnd++;
-      if (!this.#field(block, column, bytes, at, fieldEnd)) {
+      const from = block.length;
+      const to = copyField(block.bytes, from, bytes, at);
+      at += to - from;
+      if (look === 0) block.length = to;
+      else if (!this.#field(block, column, from, to - 1)) {
         block.dropRow();
         return this.#reject(bytes, start, end);
       }
-      at = fieldEnd + 1;
     }
-    block.length = copyBytes(block.bytes, block.length, this.#trailer, 0, this.#trailer.length);
+    // The line's end, where its last field was copied as it stands.
+    block.bytes[block.length - 1] = tab;
+    block.bytes.set(this.#trailer, block.length);
+    block.length += this.#trailer.length;
     block.rows++;
+  }
+
+  /** Makes a field of COPY, which stands in the block already, one of TSV. False when it cannot be stored exactly. */
+  #field(block: Block, column: number, start: number, end: number): boolean {
+    const { bytes } = block;
+    block.length = start;
+    if (end - start === 2 && bytes[start] === backslash && bytes[start + 1] === 0x4e)
+      return this.#encoder.missing(block, column);
+    if (!this.#encoder.isVerbatim(column)) {
+      const plain = unescapeCopy(bytes, start, end);
+      return this.#encoder.value(block, column, plain, 0, plain.length);
+    }
+    const stop = this.#encoder.exactEnd(column, bytes, start, end);
+    if (stop < 0) return false;
+    bytes[stop] = tab;
+    block.length = stop + 1;
+    return true;
   }
 
   #reject(bytes: Buffer, start: number, end: number): void {
@@ -259,19 +293,14 @@ class ChunkReader {
       committed_at: timeText(Date.now() * 1000),
     });
   }
+}
 
-  #field(block: Block, column: number, bytes: Buffer, start: number, end: number): boolean {
-    if (end - start === 2 && bytes[start] === 0x5c && bytes[start + 1] === 0x4e)
-      return this.#encoder.missing(block, column);
-    const { encoding } = this.#task.table.columns[column]!;
-    if (encoding === 'text') {
-      block.length = copyBytes(block.bytes, block.length, bytes, start, end);
-      block.bytes[block.length++] = 0x09;
-      return true;
-    }
-    if (encoding !== 'array' && encoding !== 'bytea') return this.#encoder.value(block, column, bytes, start, end);
-    const plain = unescapeCopy(bytes, start, end);
-    return this.#encoder.value(block, column, plain, 0, plain.length);
+/** Copies a field and the tab or newline behind it; returns the end. A function of its own: its loop is compiled best alone. */
+function copyField(target: Buffer, to: number, source: Buffer, at: number): number {
+  for (;;) {
+    const byte = source[at++]!;
+    target[to++] = byte;
+    if (byte === tab || byte === newline) return to;
   }
 }
 

@@ -7,6 +7,7 @@ import type { Socket } from 'node:net';
 import type pg from 'pg';
 import { asSluiceError, SluiceError } from '../../../model/errors.ts';
 import { sourceError } from './connection.ts';
+import { ReceivingSocket } from './receiving_socket.ts';
 
 /**
  * Called for each frame; `bytes[start, end)` is its body, valid only during the call. Answers false for a frame that it
@@ -29,7 +30,7 @@ export class RawSession {
   readonly #socket: Socket;
   readonly #handler: FrameHandler;
   readonly #onEnd: (error: SluiceError) => void;
-  /** Chunks that hold the beginning of a frame which is not complete yet. */
+  /** Copies of what is not handed out yet: the beginning of a frame that is not complete, or all since one was not taken. */
   #rest: Buffer[] = [];
   #restLength = 0;
   /** Bytes that the incomplete frame needs; asked for again when its header was not complete either. */
@@ -47,7 +48,8 @@ export class RawSession {
     this.#onEnd = onEnd;
     this.#socket = (client as unknown as { connection: { stream: Socket } }).connection.stream;
     this.#socket.removeAllListeners('data');
-    this.#socket.on('data', (chunk: Buffer) => this.#received(chunk));
+    if (this.#socket instanceof ReceivingSocket) this.#socket.receive = (chunk) => this.#received(chunk);
+    else this.#socket.on('data', (chunk: Buffer) => this.#received(chunk));
     this.#socket.on('error', (error) => this.#end(sourceError(error)));
     this.#socket.on('close', () => this.#end(sourceError(new Error('the connection was closed'))));
     this.#socket.setNoDelay(true);
@@ -89,11 +91,7 @@ export class RawSession {
     if (!this.#held) return;
     this.#held = false;
     this.#socket.resume();
-    const [chunk, ...more] = this.#rest;
-    this.#rest = [];
-    this.#restLength = 0;
-    // What came while nothing was taken stands behind what was held.
-    if (chunk) this.#received(more.length > 0 ? Buffer.concat([chunk, ...more]) : chunk);
+    this.#handOut(this.#takeRest(), 0);
   }
 
   /** Ends the session at once; nothing is called any more. */
@@ -110,40 +108,57 @@ export class RawSession {
   }
 
   #received(chunk: Buffer): void {
-    if (this.#ended) return;
-    if (this.#restLength > 0) {
-      this.#rest.push(chunk);
-      this.#restLength += chunk.length;
-      if (this.#held || this.#restLength < this.#wanted) return;
-      chunk = Buffer.concat(this.#rest, this.#restLength);
-      this.#rest = [];
-      this.#restLength = 0;
-    }
     let at = 0;
-    while (chunk.length - at >= 5) {
-      const end = at + 1 + chunk.readInt32BE(at + 1);
-      if (end > chunk.length) break;
-      const type = chunk[at]!;
-      if (type === frameType.error) return this.#end(serverError(chunk, at + 5, end));
+    // Only the frame that was not complete is put together; those behind it are handed out where they are.
+    while (this.#restLength > 0 && at < chunk.length) {
+      const end = this.#held ? chunk.length : Math.min(at + this.#wanted - this.#restLength, chunk.length);
+      this.#keep(chunk, at, end);
+      at = end;
+      if (!this.#held && this.#restLength >= this.#wanted) this.#handOut(this.#takeRest(), 0);
+    }
+    if (at < chunk.length) this.#handOut(chunk, at);
+  }
+
+  #keep(bytes: Buffer, start: number, end: number): void {
+    this.#rest.push(Buffer.from(bytes.subarray(start, end)));
+    this.#restLength += end - start;
+  }
+
+  #takeRest(): Buffer {
+    const rest = this.#rest.length === 1 ? this.#rest[0]! : Buffer.concat(this.#rest, this.#restLength);
+    this.#rest = [];
+    this.#restLength = 0;
+    return rest;
+  }
+
+  /** Hands out whole frames from `at` on, and keeps what is left. */
+  #handOut(bytes: Buffer, at: number): void {
+    while (!this.#ended && bytes.length - at >= 5) {
+      const end = frameEnd(bytes, at);
+      if (end > bytes.length) break;
+      const type = bytes[at]!;
+      if (type === frameType.error) return this.#end(serverError(bytes, at + 5, end));
       try {
-        this.#held = !this.#handler(type, chunk, at + 5, end);
+        this.#held = !this.#handler(type, bytes, at + 5, end);
       } catch (error) {
         // What the handler throws is no fault of the connection.
         return this.#end(asSluiceError(error));
       }
-      if (this.#ended) return;
       if (this.#held) {
-        this.#socket.pause();
+        if (!this.#ended) this.#socket.pause();
         break;
       }
       at = end;
     }
-    if (at < chunk.length) {
-      this.#wanted = chunk.length - at >= 5 ? 1 + chunk.readInt32BE(at + 1) : 5;
-      this.#rest.push(chunk.subarray(at));
-      this.#restLength = chunk.length - at;
-    }
+    if (this.#ended || at >= bytes.length) return;
+    this.#wanted = bytes.length - at >= 5 ? frameEnd(bytes, at) - at : 5;
+    this.#keep(bytes, at, bytes.length);
   }
+}
+
+/** Where the frame that begins at `at` ends: its type, then its length, which counts itself. */
+function frameEnd(bytes: Buffer, at: number): number {
+  return at + 1 + ((bytes[at + 1]! << 24) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 8) | bytes[at + 4]!);
 }
 
 /** The fields of an ErrorResponse as an error: severity, code and message; its detail may hold row values and stays out. */
