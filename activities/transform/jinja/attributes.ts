@@ -92,17 +92,21 @@ function missing(value: Value, name: Value): Undefined {
   return new Undefined(typeof name === 'string' || isInteger(name) ? String(name) : typeName(name), typeName(value));
 }
 
+/** What was found, which may be None, or else Undefined. */
+function found(item: Value | undefined, value: Value, name: Value): Value {
+  return item === undefined ? missing(value, name) : item;
+}
+
 /** `value.name`: an attribute, else an item with that key. */
 export function attributeOf(value: Value, name: string): Value {
-  if (value instanceof Dict) return value.get(name) ?? missing(value, name);
-  return fieldOf(value, name) ?? missing(value, name);
+  return found(value instanceof Dict ? value.get(name) : fieldOf(value, name), value, name);
 }
 
 /** `value[key]`: an item, else an attribute with that name. */
 export function itemOf(value: Value, key: Value): Value {
   if (typeof key === 'number' || typeof key === 'boolean' || typeof key === 'bigint') return indexed(value, key);
   if (value instanceof Dict) return keyed(value, key);
-  if (typeof key === 'string') return fieldOf(value, key) ?? missing(value, key);
+  if (typeof key === 'string') return found(fieldOf(value, key), value, key);
   if (value instanceof Undefined) return value.fail();
   return missing(value, key);
 }
@@ -118,15 +122,15 @@ function keyed(dict: Dict, key: Value): Value {
       return missing(dict, key);
     }
   }
-  return dict.get(key) ?? missing(dict, key);
+  return found(dict.get(key), dict, key);
 }
 
 function indexed(value: Value, key: number | boolean | bigint): Value {
-  if (value instanceof Dict) return value.get(key) ?? missing(value, key);
+  if (value instanceof Dict) return found(value.get(key), value, key);
   const index = Number(key);
-  if (typeof value === 'string') return characterAt(value, index) ?? missing(value, key);
-  if (Array.isArray(value)) return value[index < 0 ? index + value.length : index] ?? missing(value, key);
-  if (value instanceof Tuple) return value.items[index < 0 ? index + value.items.length : index] ?? missing(value, key);
+  if (typeof value === 'string') return found(characterAt(value, index), value, key);
+  if (Array.isArray(value)) return found(value[index < 0 ? index + value.length : index], value, key);
+  if (value instanceof Tuple) return found(value.items[index < 0 ? index + value.items.length : index], value, key);
   if (value instanceof Range) {
     const at = index < 0 ? index + value.length : index;
     return at >= 0 && at < value.length ? value.start + at * value.step : missing(value, key);

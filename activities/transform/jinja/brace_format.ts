@@ -5,10 +5,10 @@ import { DateTime, PlainDate } from './dates.ts';
 import { Decimal, decimalText } from './decimal.ts';
 import { claimText, failure, limits, made, overLimit, watchText } from './limits.ts';
 import { characterOf, digitsOf, fixed, general, generalDecimal, inBase, withExponent } from './number_format.ts';
-import { floatText, isInteger, isNumber, type NumberValue, toInteger } from './numbers.ts';
+import { floatText, isInteger, isNumber, type NumberValue, toInteger, toNumber } from './numbers.ts';
 import { asciiRepr } from './percent_format.ts';
 import { textLength, toRepr, toText, unitOffset } from './text.ts';
-import { type Float, typeName, Undefined, type Value } from './values.ts';
+import { Float, typeName, Undefined, type Value } from './values.ts';
 
 /** The text with `{…}` replaced by the values. */
 export function formatBraces(text: string, positional: readonly Value[], named: ReadonlyMap<string, Value>): string {
@@ -131,6 +131,8 @@ function formatItem(value: Value, key: string): Value {
 
 interface Spec {
   fill: string;
+  /** An alignment was asked for. */
+  aligned: boolean;
   align: string | undefined;
   sign: string;
   alternate: boolean;
@@ -152,7 +154,8 @@ function parseSpec(text: string): Spec {
   claimText(Number(width));
   if (precision !== undefined && Number(precision) > limits.text) throw overLimit('text');
   return {
-    fill: fill ?? (zero !== undefined && align === undefined ? '0' : ' '),
+    fill: fill ?? (zero !== undefined ? '0' : ' '),
+    aligned: align !== undefined,
     align: align ?? (zero !== undefined ? '=' : undefined),
     sign,
     alternate: alternate !== undefined,
@@ -193,9 +196,13 @@ function align(text: string, { fill, align, width }: Pick<Spec, 'fill' | 'align'
 
 function formatNumber(value: NumberValue, spec: Spec): string {
   if (isInteger(value) && 'bcdoxXn'.includes(spec.type)) return formatInteger(toInteger(value), spec);
+  if (spec.type === 'n' && spec.grouping !== '') throw failure('grouping does not fit format "n"');
+  if (value instanceof Decimal && (spec.alternate || spec.grouping === '_' || (spec.zero && spec.aligned)))
+    throw failure('"#", "_" and zeros in an alignment do not fit a Decimal');
   if (!'eEfFgGn%'.includes(spec.type)) throw failure(`format "${spec.type}" does not fit a ${typeName(value)}`);
-  const digits = digitsOf(value);
-  const body = digits.size === undefined ? digits.word : notation(value, digits.size, spec);
+  const digits = digitsOf(spec.type === '%' ? hundredfold(value) : value);
+  const body =
+    digits.size === undefined ? digits.word + (spec.type === '%' ? '%' : '') : notation(value, digits.size, spec);
   const upper = spec.type !== '' && spec.type !== spec.type.toLowerCase();
   return finish(digits.negative, '', upper ? body.toUpperCase() : body, spec);
 }
@@ -207,6 +214,7 @@ function formatInteger(value: number | bigint, spec: Spec): string {
     if (spec.sign !== '-' || grouping !== '') throw failure('signs and grouping do not fit a character');
     return align(characterOf(value), { ...spec, align: spec.align ?? '<' });
   }
+  if (grouping !== '' && type === 'n') throw failure('grouping does not fit format "n"');
   if (grouping === ',' && 'boxX'.includes(type) && type !== '') throw failure(`"," does not fit format "${type}"`);
   const base = ({ b: 2, o: 8, x: 16, X: 16 } as const)[type as 'b' | 'o' | 'x' | 'X'];
   const digits = base === undefined ? String(value < 0 ? -value : value) : inBase(value, base);
@@ -221,10 +229,8 @@ function notation(value: NumberValue, size: Decimal, spec: Spec): string {
   switch (type) {
     case 'f':
       return decimal && precision === undefined ? decimalText(size) : dotted(fixed(size, precision ?? 6), alternate);
-    case '%': {
-      const shifted = decimal && precision === undefined ? Math.max(0, size.scale - 2) : (precision ?? 6);
-      return `${fixed(hundredfold(size), shifted)}%`;
-    }
+    case '%':
+      return `${dotted(fixed(size, precision ?? (decimal ? size.scale : 6)), alternate)}%`;
     case 'e': {
       const places = decimal && precision === undefined ? String(size.coefficient).length - 1 : (precision ?? 6);
       return withExponent(size, places, alternate, decimal ? 1 : 2);
@@ -233,7 +239,7 @@ function notation(value: NumberValue, size: Decimal, spec: Spec): string {
       if (decimal) return precision === undefined ? decimalText(size) : generalText(size, precision, spec.type);
       if (type !== '') return general(size, precision ?? 6, alternate, 'plain');
       return precision === undefined
-        ? floatText(Math.abs(Number((value as Float).number)))
+        ? floatText(Math.abs((value as Float).number))
         : general(size, precision, alternate, 'float');
   }
 }
@@ -244,10 +250,12 @@ function generalText(size: Decimal, precision: number, type: string): string {
   return type === '' ? text.toUpperCase() : text;
 }
 
-function hundredfold(size: Decimal): Decimal {
-  return size.scale >= 2
-    ? new Decimal(size.coefficient, size.scale - 2)
-    : new Decimal(BigInt(size.coefficient) * 10n ** BigInt(2 - size.scale), 0);
+/** A hundred times the number, for percentages: of floats and ints as a float, as Python does it. */
+function hundredfold(value: NumberValue): NumberValue {
+  if (!(value instanceof Decimal)) return new Float(toNumber(value) * 100);
+  const { coefficient, scale } = value;
+  if (scale >= 2) return new Decimal(coefficient, scale - 2);
+  return new Decimal(BigInt(coefficient) * 10n ** BigInt(2 - scale), 0);
 }
 
 function dotted(text: string, always: boolean): string {

@@ -2,7 +2,7 @@
 import { type Compiled, compileExpression, compileFilter } from './compile_expression.ts';
 import { failure, made, spend, watchText } from './limits.ts';
 import { elements, isTrue } from './operators.ts';
-import { type Scope, widen } from './scope.ts';
+import { type Run, type Scope, widen } from './scope.ts';
 import { ofKind, type StaticType } from './static_type.ts';
 import type { For, If, SetBlock, SetValue, Statement, Target, With } from './syntax_tree.ts';
 import { toText } from './text.ts';
@@ -66,7 +66,7 @@ function compileStatement(statement: Statement, scope: Scope): Render {
       return compileWith(statement, scope);
     case 'filter block': {
       const render = compileInner(statement.body, scope);
-      return printed(compileFilter(statement.filter, scope, { run: render, type: ofKind('text') }));
+      return onlyText(compileFilter(statement.filter, scope, { run: render, type: ofKind('text') }).run);
     }
   }
 }
@@ -80,6 +80,15 @@ function printed({ run, constant, type }: Compiled): Render {
   return (row) => {
     const value = run(row);
     return typeof value === 'string' ? value : toText(value);
+  };
+}
+
+/** What a filtered block prints must be text, as in Python. */
+function onlyText(run: Run): Render {
+  return (row) => {
+    const value = run(row);
+    if (typeof value !== 'string') throw failure(`a filtered block must be a text, not a ${typeName(value)}`);
+    return value;
   };
 }
 

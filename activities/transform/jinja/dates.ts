@@ -2,8 +2,8 @@
 
 import { multiplyDecimals, roundDecimal, wholeDecimal } from './decimal.ts';
 import { failure } from './limits.ts';
-import { isInteger, isNumber, toDecimal, toNumber } from './numbers.ts';
-import { Float, type Integer, integer, type Value } from './values.ts';
+import { divideNumbers, exactDecimal, isInteger, isNumber, toDecimal, toNumber } from './numbers.ts';
+import { Float, integer, type Value } from './values.ts';
 
 export const microsecondsOfDay = 86_400_000_000;
 
@@ -181,22 +181,33 @@ export class Duration {
     return other instanceof Duration ? this.days - other.days || this.microseconds - other.microseconds : undefined;
   }
 
-  times(factor: Integer): Duration {
-    return Duration.ofMicroseconds(this.total() * BigInt(factor));
+  /** So many times the span; undefined for a factor that is neither int nor float. */
+  times(factor: Value): Duration | undefined {
+    if (isInteger(factor)) return Duration.ofMicroseconds(this.total() * BigInt(factor));
+    if (!(factor instanceof Float)) return undefined;
+    const [numerator, denominator] = ratio(factor);
+    return Duration.ofMicroseconds(divideHalfEven(this.total() * numerator, denominator));
   }
 
   dividedBy(divisor: Value): Value | undefined {
     if (divisor instanceof Duration) {
-      if (divisor.total() === 0n) throw failure('division by zero');
-      return new Float(Number(this.total()) / Number(divisor.total()));
+      return divideNumbers(integer(this.total()), integer(divisor.total()));
     }
-    if (!isInteger(divisor)) return undefined;
-    return Duration.ofMicroseconds(divideHalfEven(this.total(), BigInt(divisor)));
+    if (isInteger(divisor)) return Duration.ofMicroseconds(divideHalfEven(this.total(), BigInt(divisor)));
+    if (!(divisor instanceof Float)) return undefined;
+    const [numerator, denominator] = ratio(divisor);
+    return Duration.ofMicroseconds(divideHalfEven(this.total() * denominator, numerator));
   }
 
   wholeDividedBy(divisor: Value): Value | undefined {
     if (divisor instanceof Duration) return integer(floorDivide(this.total(), divisor.total()));
     return isInteger(divisor) ? Duration.ofMicroseconds(floorDivide(this.total(), BigInt(divisor))) : undefined;
+  }
+
+  remainder(divisor: Value): Duration | undefined {
+    if (!(divisor instanceof Duration)) return undefined;
+    const whole = floorDivide(this.total(), divisor.total());
+    return Duration.ofMicroseconds(this.total() - whole * divisor.total());
   }
 
   toString(): string {
@@ -215,6 +226,13 @@ export class Duration {
     ].filter((part) => part !== '');
     return `datetime.timedelta(${parts.length > 0 ? parts.join(', ') : '0'})`;
   }
+}
+
+/** A float as a quotient of integers. */
+function ratio(value: Float): [bigint, bigint] {
+  if (!Number.isFinite(value.number)) throw failure('a span cannot be computed with infinity or NaN');
+  const { coefficient, scale } = exactDecimal(value.number);
+  return [BigInt(coefficient), 10n ** BigInt(scale)];
 }
 
 function floorDivide(a: bigint, b: bigint): bigint {

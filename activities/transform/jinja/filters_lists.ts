@@ -1,5 +1,5 @@
 /** Filters of Jinja2 that work on lists and dicts. Where Python makes a generator, these make a list. */
-import { attributeOf, fieldOf, itemOf } from './attributes.ts';
+import { fieldOf, itemOf } from './attributes.ts';
 import { joined } from './filters_text.ts';
 import { failure, spend } from './limits.ts';
 import { dictItems } from './methods.ts';
@@ -56,8 +56,8 @@ function keyPicker(path: Argument, caseSensitive: Argument, fallback?: Argument)
 function sort(value: Value, reverse: Argument, caseSensitive: Argument, attribute: Argument): Value[] {
   const paths = typeof attribute === 'string' ? attribute.split(',') : [attribute];
   const picks = paths.map((path) => keyPicker(path, caseSensitive));
-  const key: Pick = picks.length === 1 ? picks[0]! : (item) => picks.map((pick) => pick(item));
-  return sortedBy(elements(value), key, reverse !== undefined && isTrue(reverse));
+  // Python compares lists of keys: in a list, equal values need no order.
+  return sortedBy(elements(value), (item) => picks.map((pick) => pick(item)), reverse !== undefined && isTrue(reverse));
 }
 
 function unique(value: Value, caseSensitive: Argument, attribute: Argument): Value[] {
@@ -104,12 +104,12 @@ function groupBy(value: Value, attribute: Argument, fallback: Argument, caseSens
   return groups.map(({ items }) => new Group([name(items[0]!), items]));
 }
 
-function sum(value: Value, attribute: Argument, start: Argument): Value {
+function sum(value: Value, attribute: Argument, start: Argument = 0): Value {
   const pick = picker(attribute);
   const items = elements(value);
   spend(items.length);
   if (typeof start === 'string') throw failure('texts cannot be summed: use join');
-  let total: Value = start ?? 0;
+  let total: Value = start;
   for (const item of items) total = add(total, pick === undefined ? item : pick(item));
   return total;
 }
@@ -173,11 +173,13 @@ function items(value: Value): Value[] {
 }
 
 function first(value: Value): Value {
-  return elements(value)[0] ?? new Undefined('there is no first item');
+  const items = elements(value);
+  return items.length > 0 ? items[0]! : new Undefined('there is no first item');
 }
 
 function last(value: Value): Value {
-  return elements(value).at(-1) ?? new Undefined('there is no last item');
+  const items = elements(value);
+  return items.length > 0 ? items.at(-1)! : new Undefined('there is no last item');
 }
 
 function reverse(value: Value): Value {
@@ -248,7 +250,8 @@ function join(value: Value, separator: Argument, attribute: Argument): string {
 
 function attr(value: Value, name: Argument): Value {
   const wanted = textArgument(name, 'name');
-  return fieldOf(value, wanted) ?? (value instanceof Dict ? new Undefined(wanted, 'dict') : attributeOf(value, wanted));
+  const field = fieldOf(value, wanted);
+  return field === undefined ? new Undefined(wanted, typeName(value)) : field;
 }
 
 export const listFilters: Routine[] = [

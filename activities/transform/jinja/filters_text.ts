@@ -240,7 +240,7 @@ export const textFilters: Routine[] = [
   ofText('striptags', stripTags),
   ofText('wordcount', countWords, 'int'),
   routine('trim', 'chars?', 'text', (self, chars) => strip(toText(self), chars, true, true)),
-  routine('center', 'width?', 'text', (self, width) => center(toText(self), width ?? 80)),
+  routine('center', 'width?', 'text', (self, width = 80) => center(toText(self), width)),
   routine('replace', 'old new count?', 'text', (self, old, fresh, count) =>
     replace(
       toText(self),

@@ -10,6 +10,7 @@ import { parseDecimalText, parseFloatText, parseInteger } from './number_text.ts
 import {
   absoluteNumber,
   exactDecimal,
+  floatText,
   isNumber,
   type NumberValue,
   roundNumber,
@@ -45,43 +46,41 @@ function round(value: Value, precision: Argument, method: Argument): Value {
   return roundNumber(wantNumber(value, 'round'), places, how);
 }
 
-function toInt(value: Value, fallback: Argument, base: Argument): Value {
-  const radix = base === undefined ? 10 : indexArgument(base, 'base');
+function toInt(value: Value, fallback: Argument = 0, base: Argument = 10): Value {
+  const radix = indexArgument(base, 'base');
   if (value instanceof Undefined) return value.fail();
   if (typeof value === 'string') {
     const inBase = radix === 0 || (radix >= 2 && radix <= 36) ? parseInteger(value, radix) : undefined;
     if (inBase !== undefined) return inBase;
     const float = parseFloatText(value);
-    return float !== undefined && Number.isFinite(float) ? wholePart(new Float(float)) : (fallback ?? 0);
+    return float !== undefined && Number.isFinite(float) ? wholePart(new Float(float)) : fallback;
   }
-  if (!isNumber(value) || (value instanceof Float && Number.isNaN(value.number))) return fallback ?? 0;
+  if (!isNumber(value) || (value instanceof Float && Number.isNaN(value.number))) return fallback;
   return wholePart(value);
 }
 
-function toFloat(value: Value, fallback: Argument): Value {
+function toFloat(value: Value, fallback: Argument = new Float(0)): Value {
   if (value instanceof Undefined) return value.fail();
   if (typeof value === 'string') {
     const float = parseFloatText(value);
     if (float !== undefined) return new Float(float);
   } else if (isNumber(value)) return new Float(toNumber(value));
-  return fallback ?? new Float(0);
+  return fallback;
 }
 
-function toExactDecimal(value: Value, fallback: Argument): Value {
+function toExactDecimal(value: Value, fallback: Argument = new Decimal(0, 0)): Value {
   if (value instanceof Undefined) return value.fail();
-  if (typeof value === 'string') return parseDecimalText(value) ?? fallback ?? new Decimal(0, 0);
-  if (!isNumber(value) || (value instanceof Float && !Number.isFinite(value.number)))
-    return fallback ?? new Decimal(0, 0);
+  if (typeof value === 'string') return parseDecimalText(value) ?? fallback;
+  if (!isNumber(value) || (value instanceof Float && !Number.isFinite(value.number))) return fallback;
   return toDecimal(value);
 }
 
-function fallbackFor(value: Value, fallback: Argument, boolean: Argument): Value {
-  if (value instanceof Undefined) return fallback ?? '';
-  return boolean !== undefined && isTrue(boolean) && !isTrue(value) ? (fallback ?? '') : value;
+function fallbackFor(value: Value, fallback: Argument = '', boolean: Argument = false): Value {
+  return value instanceof Undefined || (isTrue(boolean) && !isTrue(value)) ? fallback : value;
 }
 
 function absolute(value: Value): Value {
-  if (value instanceof Duration) return value.days < 0 ? value.times(-1) : value;
+  if (value instanceof Duration) return value.days < 0 ? value.times(-1)! : value;
   return absoluteNumber(wantNumber(value, 'abs'));
 }
 
@@ -95,11 +94,11 @@ function fileSize(value: Value, binary: Argument): string {
   const base = twos ? 1024 : 1000;
   if (bytes === 1) return '1 Byte';
   if (bytes < base) return `${toText(wholePart(size))} Bytes`;
-  if (!Number.isFinite(bytes)) throw failure('the filter filesizeformat wants a number');
   let index = 0;
   while (index < sizes.length - 1 && bytes >= base ** (index + 2)) index++;
   const prefix = twos ? sizes[index]!.toUpperCase().replace('B', 'iB') : sizes[index]!;
-  return `${fixed(exactDecimal((base * bytes) / base ** (index + 2)), 1)} ${prefix}`;
+  const shown = (base * bytes) / base ** (index + 2);
+  return `${Number.isFinite(shown) ? fixed(exactDecimal(shown), 1) : floatText(shown)} ${prefix}`;
 }
 
 const pythonJson: JsonStyle = { comma: ', ', colon: ': ', indent: undefined, sortKeys: true, ascii: true };

@@ -11,6 +11,7 @@ import {
   PlainDate,
 } from './dates.ts';
 import { failure, spend } from './limits.ts';
+import { divideNumbers } from './numbers.ts';
 import { elements, equal, isTrue } from './operators.ts';
 import {
   type Argument,
@@ -26,7 +27,7 @@ import {
 import { sliceBounds } from './slices.ts';
 import { sorted } from './sorting.ts';
 import { textMethods } from './text_methods.ts';
-import { Dict, Float, Loop, Range, Tuple, type Value } from './values.ts';
+import { Dict, Float, integer, Loop, Range, Tuple, type Value } from './values.ts';
 
 /**
  * Methods that change their list or dict. A template that calls one works on copies of the row's values, and its literals
@@ -174,7 +175,10 @@ export function dictOf(positional: readonly Value[], named: ReadonlyMap<string, 
 }
 
 const dictMethods = routines([
-  dictMethod('get', '/ key default?', 'any', (dict, key, fallback) => dict.get(key!) ?? fallback ?? null),
+  dictMethod('get', '/ key default?', 'any', (dict, key, fallback = null) => {
+    const value = dict.get(key!);
+    return value === undefined ? fallback : value;
+  }),
   dictMethod('keys', '/', 'list', (dict) => {
     spend(dict.size);
     return dict.keys();
@@ -189,7 +193,7 @@ const dictMethods = routines([
     return dict.copy();
   }),
   dictMethod('pop', '/ key default?', 'any', (dict, key, fallback) => {
-    const value = dict.get(key!) ?? fallback;
+    const value = dict.has(key!) ? dict.get(key!) : fallback;
     if (value === undefined) throw failure('the dict has no such key');
     dict.delete(key!);
     return value;
@@ -200,8 +204,8 @@ const dictMethods = routines([
     dict.delete(last[0]);
     return new Tuple(last);
   }),
-  dictMethod('setdefault', '/ key default?', 'any', (dict, key, fallback) => {
-    if (!dict.has(key!)) dict.set(key!, fallback ?? null);
+  dictMethod('setdefault', '/ key default?', 'any', (dict, key, fallback = null) => {
+    if (!dict.has(key!)) dict.set(key!, fallback);
     return dict.get(key!)!;
   }),
   dictMethod('clear', '/', 'any', (dict) => {
@@ -217,6 +221,11 @@ const dictMethods = routines([
 ]);
 
 // ---- dates
+
+/** Microseconds as seconds, in the nearest float. */
+function secondsOf(microseconds: bigint): Value {
+  return divideNumbers(integer(microseconds), 1_000_000);
+}
 
 type Moment = DateTime | PlainDate;
 
@@ -275,11 +284,11 @@ const dateTimeMethods = routines([
     return (self as DateTime).isoText(sign);
   }),
   routine('date', '/', 'date', (self) => new PlainDate((self as DateTime).days)),
-  routine('timestamp', '/', 'float', (self) => new Float(Number(epochMicroseconds(self as DateTime)) / 1e6)),
+  routine('timestamp', '/', 'float', (self) => secondsOf(epochMicroseconds(self as DateTime))),
 ]);
 
 const durationMethods = routines([
-  routine('total_seconds', '/', 'float', (self) => new Float(Number((self as Duration).total()) / 1e6)),
+  routine('total_seconds', '/', 'float', (self) => secondsOf((self as Duration).total())),
 ]);
 
 // ---- numbers

@@ -58,7 +58,7 @@ export function toNumber(value: NumberValue): number {
 export function toDecimal(value: NumberValue): Decimal {
   if (value instanceof Decimal) return value;
   if (!(value instanceof Float)) return wholeDecimal(toInteger(value));
-  const decimal = parseDecimal(String(value.number));
+  const decimal = parseDecimal(floatText(value.number));
   if (decimal === undefined) throw failure(`a float that is ${floatText(value.number)} has no decimal`);
   return decimal;
 }
@@ -194,7 +194,17 @@ export function raiseNumber(a: NumberValue, b: NumberValue): Value {
 function raiseFloat(base: number, exponent: number): number {
   // C's pow knows that one raised to anything is one; JavaScript's does not.
   if (base === 1 || (base === -1 && Math.abs(exponent) === Number.POSITIVE_INFINITY)) return 1;
-  return base ** exponent;
+  const exact = Number.isInteger(exponent) && Math.abs(exponent) <= 64 && Number.isFinite(base) && base !== 0;
+  return exact ? raiseExactly(base, exponent) : base ** exponent;
+}
+
+/** The binary number nearest to the power: JavaScript's own is often another one. */
+function raiseExactly(base: number, exponent: number): number {
+  const { coefficient, scale } = exactDecimal(base);
+  const times = BigInt(Math.abs(exponent));
+  const power = BigInt(coefficient) ** times;
+  const divisor = 10n ** (BigInt(scale) * times);
+  return exponent < 0 ? nearestQuotient(divisor, power) : nearestQuotient(power, divisor);
 }
 
 function raiseInteger(base: Integer, exponent: Integer): Integer {

@@ -99,6 +99,8 @@ export function multiply(a: Value, b: Value): Value {
     if (Number.isSafeInteger(product)) return product + 0;
   }
   if (isNumber(a) && isNumber(b)) return multiplyNumbers(a, b);
+  if (a instanceof Duration) return a.times(b) ?? unsupported('*', a, b);
+  if (b instanceof Duration) return b.times(a) ?? unsupported('*', a, b);
   if (isInteger(b)) return repeat(a, toInteger(b)) ?? unsupported('*', a, b);
   if (isInteger(a)) return repeat(b, toInteger(a)) ?? unsupported('*', a, b);
   return unsupported('*', a, b);
@@ -107,6 +109,7 @@ export function multiply(a: Value, b: Value): Value {
 /** A text, list or tuple several times over. */
 function repeat(value: Value, count: Integer): Value | undefined {
   const times = Math.max(0, Number(count));
+  if (Math.abs(Number(count)) >= 2 ** 63) throw failure('nothing can be repeated so many times');
   if (typeof value === 'string') {
     if (value === '') return '';
     claimText(value.length * times);
@@ -114,7 +117,6 @@ function repeat(value: Value, count: Integer): Value | undefined {
   }
   if (value instanceof Tuple) return new Tuple(repeatList(value.items, times));
   if (Array.isArray(value)) return repeatList(value, times);
-  if (value instanceof Duration) return value.times(count);
   return undefined;
 }
 
@@ -141,6 +143,7 @@ export function divideWhole(a: Value, b: Value): Value {
 export function remainder(a: Value, b: Value): Value {
   if (isNumber(a) && isNumber(b)) return remainderOfNumbers(a, b);
   if (typeof a === 'string') return formatPercent(a, b);
+  if (a instanceof Duration) return a.remainder(b) ?? unsupported('%', a, b);
   return unsupported('%', a, b);
 }
 
@@ -150,7 +153,7 @@ export function raise(a: Value, b: Value): Value {
 
 export function negate(value: Value): Value {
   if (isNumber(value)) return negateNumber(value);
-  if (value instanceof Duration) return value.times(-1);
+  if (value instanceof Duration) return value.times(-1)!;
   if (value instanceof Undefined) return value.fail();
   throw failure(`a ${typeName(value)} has no negative`);
 }

@@ -205,12 +205,22 @@ function splitAtSpace(text: string, most: number): string[] {
 
 function splitFromEnd(text: string, separator: Argument, maxsplit: Argument): string[] {
   const most = maxsplit === undefined ? -1 : indexArgument(maxsplit, 'maxsplit');
-  if (most < 0) return split(text, separator, undefined);
   if (separator === undefined || separator === null) return splitAtSpaceFromEnd(text, most);
-  const parts = split(text, separator, undefined);
-  if (parts.length <= most + 1) return parts;
-  const rest = parts.length - most;
-  return [parts.slice(0, rest).join(separator as string), ...parts.slice(rest)];
+  const sign = textArgument(separator, 'sep');
+  if (sign === '') throw failure('a text cannot be split at nothing');
+  claimScan(text.length);
+  const parts: string[] = [];
+  let end = text.length;
+  while (parts.length !== most) {
+    // Before the start there is nothing, which lastIndexOf would take for the start.
+    const at = end < sign.length ? -1 : text.lastIndexOf(sign, end - sign.length);
+    if (at < 0) break;
+    parts.push(text.slice(at + sign.length, end));
+    end = at;
+  }
+  spend(parts.length);
+  parts.push(text.slice(0, end));
+  return parts.reverse();
 }
 
 function splitAtSpaceFromEnd(text: string, most: number): string[] {

@@ -159,7 +159,8 @@ export class Dict {
   entries(): [Value, Value][] {
     const entries = [...this.#values] as [Value, Value][];
     const others = this.#keys;
-    if (others !== undefined) for (const entry of entries) entry[0] = others.get(entry[0] as KeyId) ?? entry[0];
+    if (others === undefined) return entries;
+    for (const entry of entries) if (others.has(entry[0] as KeyId)) entry[0] = others.get(entry[0] as KeyId)!;
     return entries;
   }
 
