@@ -3,18 +3,18 @@
  * after the other, each alone:
  *
  *   sluice                   PostgreSQL → Sluice → ClickHouse, until a change can be queried
- *   debezium_kafka           PostgreSQL → Debezium → Kafka, until a change is in the topic; settings as documented
- *   debezium_kafka_tuned     the same with the best settings that were found
+ *   debezium_kafka_tuned     PostgreSQL → Debezium → Kafka, until a change is in the topic; the best settings that were found
+ *   debezium_kafka           the same with the settings of Debezium's documentation
  *   debezium_clickhouse      the tuned one, and ClickHouse reads the topic, until a change can be queried
  *
  * Prints JSON with rates, latencies, processor time and memory of each, and the ratios.
  */
-import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { connect } from '../activities/capture/postgresql/connection.ts';
 import { SluiceError } from '../model/errors.ts';
 import { startParts } from '../workers/embedded/start_parts.ts';
 import { benchTable } from './capture.ts';
+import { machine } from './measure/processes.ts';
 import { tunings } from './peers/connector.ts';
 import { DebeziumClickhouse } from './peers/debezium_clickhouse.ts';
 import { DebeziumKafka } from './peers/debezium_kafka.ts';
@@ -27,8 +27,8 @@ import { say } from './peers/say.ts';
 import type { Side } from './peers/side.ts';
 import { Sluice } from './peers/sluice.ts';
 
-const usage = `sluice bench peers [--changes 300000] [--warmup 50000] [--per-transaction 1000] [--rates 1000,5000] [--seconds 10]
-    [--only sluice,debezium_kafka,debezium_kafka_tuned,debezium_clickhouse]
+const usage = `sluice bench peers [--changes 300000] [--warmup 300000] [--per-transaction 1000] [--rates 1000,5000] [--seconds 10]
+    [--only sluice,debezium_kafka_tuned,debezium_kafka,debezium_clickhouse]
 A short run: sluice bench peers --changes 20000 (then it warms up and measures latency shorter, too)`;
 
 /** Runs the benchmark; answers the exit code. */
@@ -46,10 +46,10 @@ export async function run(args: string[]): Promise<number> {
   process.once('SIGINT', interrupt);
   process.once('SIGTERM', interrupt);
   try {
-    const load = loadavg()[0];
+    const before = machine();
     const figures = await measureAll(sizes, ending);
-    const versions = { kafka: kafkaVersion, debezium: debeziumVersion, node: process.version };
-    const head = { benchmark: 'peers', ...sizes, versions, load_average_before: load, tuned: tunings.tuned };
+    const versions = { kafka: kafkaVersion, debezium: debeziumVersion };
+    const head = { benchmark: 'peers', machine: before, ...sizes, versions, tuned: tunings.tuned };
     console.log(JSON.stringify({ ...head, ...figures, ratios: compareSides(figures) }, null, 2));
     return 0;
   } finally {
@@ -59,7 +59,7 @@ export async function run(args: string[]): Promise<number> {
   }
 }
 
-const names = ['sluice', 'debezium_kafka', 'debezium_kafka_tuned', 'debezium_clickhouse'] as const;
+const names = ['sluice', 'debezium_kafka_tuned', 'debezium_kafka', 'debezium_clickhouse'] as const;
 
 /** Undefined when only help is wanted. Error: `configuration`. */
 function readSizes(args: string[]): (Sizes & { only: string[] }) | undefined {
@@ -84,7 +84,7 @@ function readSizes(args: string[]): (Sizes & { only: string[] }) | undefined {
   const shorter = Math.min(10, Math.max(3, Math.round(changes / 30_000)));
   return {
     changes,
-    warmup: even(values.warmup === undefined ? Math.round(changes / 6) : count(values.warmup, '--warmup', 0)),
+    warmup: even(values.warmup === undefined ? changes : count(values.warmup, '--warmup', 0)),
     perTransaction: count(values['per-transaction'], '--per-transaction', 1),
     rates: values.rates === '' ? [] : values.rates.split(',').map((rate) => count(rate, '--rates', 10)),
     seconds: values.seconds === undefined ? shorter : count(values.seconds, '--seconds', 1),
@@ -116,7 +116,7 @@ async function measureAll(sizes: Sizes & { only: string[] }, ending: Ending): Pr
   await client.query(benchTable);
 
   const measure = async (name: string, side: Side): Promise<SideFigures> => {
-    const figures = await measureSide(name, side, client, sizes);
+    const figures = await measureSide(name, side, { client, pid: postgres.postgres.pid }, sizes);
     await side.remove();
     return figures;
   };
@@ -133,8 +133,8 @@ async function measureAll(sizes: Sizes & { only: string[] }, ending: Ending): Pr
     const stack = await startKafkaStack(peers, own);
     const at = { client, postgresUrl, stack };
     for (const [name, tuning] of [
-      ['debezium_kafka', 'usual'],
       ['debezium_kafka_tuned', 'tuned'],
+      ['debezium_kafka', 'usual'],
     ] as const) {
       if (wanted(name)) figures[name] = await measure(name, await DebeziumKafka.start(name, tuning, at));
     }

@@ -4,15 +4,15 @@ import type { SideFigures } from './measure.ts';
 /** Figures by side; those that were not wanted are not there. */
 export interface PeerFigures {
   sluice?: SideFigures;
-  debezium_kafka?: SideFigures;
   debezium_kafka_tuned?: SideFigures;
+  debezium_kafka?: SideFigures;
   debezium_clickhouse?: SideFigures;
 }
 
 export interface Ratios {
   /** Changes a second of Sluice over those of the peer: above 1, Sluice is faster. */
   rate: number;
-  /** Processor time a change of Sluice over that of the peer: below 1, Sluice needs less. */
+  /** Processor time of the side's own processes, PostgreSQL apart, over that of the peer: below 1, Sluice needs less. */
   cpu: number | null;
   /** Sum of peak memories of Sluice's processes over that of the peer's. */
   memory: number | null;
@@ -34,14 +34,24 @@ function compare(sluice: SideFigures, peer: SideFigures): Ratios {
   ]);
   return {
     rate: over(sluice.rate.changes_per_second, peer.rate.changes_per_second) ?? Number.NaN,
-    cpu: over(sluice.rate.cpu_seconds?.total, peer.rate.cpu_seconds?.total),
-    memory: over(sum(sluice.peak_memory_bytes), sum(peer.peak_memory_bytes)),
+    cpu: over(ownSeconds(sluice), ownSeconds(peer)),
+    memory: over(sum(Object.values(sluice.peak_memory_bytes)), sum(Object.values(peer.peak_memory_bytes))),
     p50: Object.fromEntries(p50),
   };
 }
 
-function sum(values: Record<string, number> | null): number | undefined {
-  return values === null ? undefined : Object.values(values).reduce((total, value) => total + value, 0);
+/** Of the side's own processes: those whose memory is known, too. */
+function ownSeconds({ rate, peak_memory_bytes }: SideFigures): number | undefined {
+  const own = Object.keys(peak_memory_bytes);
+  return rate.cpu_seconds === null ? undefined : sum(own.map((name) => rate.cpu_seconds?.[name] ?? null));
+}
+
+/** Undefined when one of the values is not known. */
+function sum(values: (number | null)[]): number | undefined {
+  return values.reduce<number | undefined>(
+    (total, value) => (total === undefined || value === null ? undefined : total + value),
+    0,
+  );
 }
 
 function over(a: number | undefined, b: number | undefined): number | null {
