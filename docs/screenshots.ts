@@ -24,12 +24,21 @@ const day = 86_400_000;
 const endpoints = readEndpoints(readSettings().home);
 if (!endpoints) throw new Error('no stack runs: `npm start` brings one, in the same SLUICE_HOME');
 
-async function ask(method: string, route: string, body?: unknown): Promise<any> {
+/** What of the API's answers is used here. */
+interface Answer {
+  status: string;
+  tables: { status: string }[];
+  last_runs: { status: string; workflow: { id: string } }[];
+  workflow: { id: string };
+}
+
+async function ask(method: string, route: string, body?: object): Promise<Answer> {
   const headers = body === undefined ? undefined : { 'content-type': 'application/json' };
-  const answer = await fetch(`${endpoints!.api}${route}`, { method, headers, body: body && JSON.stringify(body) });
+  const sent = body === undefined ? undefined : JSON.stringify(body);
+  const answer = await fetch(`${endpoints!.api}${route}`, { method, headers, body: sent });
   const text = await answer.text();
   if (!answer.ok && answer.status !== 404) throw new Error(`${method} ${route} answered ${answer.status}: ${text}`);
-  return text === '' ? undefined : JSON.parse(text);
+  return JSON.parse(text || '{}') as Answer;
 }
 
 async function until(look: () => Promise<unknown>, seconds = 60): Promise<void> {
@@ -63,9 +72,7 @@ async function failTable(database: pg.Client): Promise<void> {
   await database.query('DROP TABLE shop_orders');
   await ask('POST', '/api/v1/sources/shop/pause', {});
   await ask('POST', '/api/v1/sources/shop/resume', {});
-  await until(async () =>
-    (await ask('GET', '/api/v1/sources/shop')).tables.some((one: any) => one.status === 'failed'),
-  );
+  await until(async () => (await ask('GET', '/api/v1/sources/shop')).tables.some((one) => one.status === 'failed'));
 }
 
 async function removeAll(database: pg.Client): Promise<void> {
@@ -122,10 +129,8 @@ async function shootTemporalUi(ui: TemporalUi): Promise<void> {
   });
   await page.getByText('Right is e.g.').first().waitFor();
   await shoot(page, 'wrong-input');
-  const [run] = (await ask('GET', '/api/v1/deployments/assets')).last_runs.filter(
-    (one: any) => one.status === 'completed',
-  );
-  await details(run.workflow.id, 'run', 900);
+  const [run] = (await ask('GET', '/api/v1/deployments/assets')).last_runs.filter((one) => one.status === 'completed');
+  await details(run!.workflow.id, 'run', 900);
   const { workflow } = await ask('POST', '/api/v1/deployments/assets/backfill', {
     from: new Date(Date.now() - day).toISOString(),
     to: new Date().toISOString(),
