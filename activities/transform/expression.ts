@@ -52,19 +52,27 @@ export class ExpressionError extends SluiceError {
   readonly line: number;
   readonly column: number;
 
-  constructor(problem: string, source: string, at: number) {
-    const before = source.slice(0, at).split('\n');
-    const line = before.length;
-    const column = before.at(-1)!.length + 1;
+  constructor(problem: string, line: number, column: number, rule?: string) {
+    const place = `line ${line}, column ${column}: ${problem}`;
     super(
       'configuration',
-      `line ${line}, column ${column}: ${problem}`,
+      rule === undefined ? place : `rule ${rule}, ${place}`,
       'Mend the expression; docs/expressions.md says what it can hold.',
     );
     this.problem = problem;
     this.line = line;
     this.column = column;
   }
+
+  /** The same mistake, as that of a rule. */
+  ofRule(rule: string): ExpressionError {
+    return new ExpressionError(this.problem, this.line, this.column, rule);
+  }
+}
+
+function mistakeAt(problem: string, source: string, at: number): ExpressionError {
+  const before = source.slice(0, at).split('\n');
+  return new ExpressionError(problem, before.length, before.at(-1)!.length + 1);
 }
 
 /** Compiles an expression for rows with these columns. Throws ExpressionError. */
@@ -77,8 +85,8 @@ export function compileExpression(text: string, columns: readonly ExpressionColu
     const compiler = new ExpressionCompiler(columns);
     return compiler.json(source) ?? compiler.template(source);
   } catch (error) {
-    if (error instanceof SyntaxProblem) throw new ExpressionError(error.message, source, error.at);
-    if (error instanceof EvaluationError) throw new ExpressionError(error.message, source, 0);
+    if (error instanceof SyntaxProblem) throw mistakeAt(error.message, source, error.at);
+    if (error instanceof EvaluationError) throw mistakeAt(error.message, source, 0);
     throw error;
   }
 }

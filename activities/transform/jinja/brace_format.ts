@@ -174,7 +174,7 @@ export function formatValue(value: Value, spec: string): string {
   if (spec === '') return toText(value);
   if (typeof value === 'string') return formatText(value, parseSpec(spec));
   if (isNumber(value)) return formatNumber(value, parseSpec(spec));
-  throw failure(`a ${typeName(value)} has no formats`);
+  throw failure(`a value of type ${typeName(value)} has no formats`);
 }
 
 function formatText(value: string, spec: Spec): string {
@@ -199,7 +199,7 @@ function formatNumber(value: NumberValue, spec: Spec): string {
   if (spec.type === 'n' && spec.grouping !== '') throw failure('grouping does not fit format "n"');
   if (value instanceof Decimal && (spec.alternate || spec.grouping === '_' || (spec.zero && spec.aligned)))
     throw failure('"#", "_" and zeros in an alignment do not fit a Decimal');
-  if (!'eEfFgGn%'.includes(spec.type)) throw failure(`format "${spec.type}" does not fit a ${typeName(value)}`);
+  if (!'eEfFgGn%'.includes(spec.type)) throw failure(`format "${spec.type}" does not fit ${typeName(value)}`);
   const digits = digitsOf(spec.type === '%' ? hundredfold(value) : value);
   const body =
     digits.size === undefined ? digits.word + (spec.type === '%' ? '%' : '') : notation(value, digits.size, spec);

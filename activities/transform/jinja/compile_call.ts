@@ -205,5 +205,5 @@ function callMethod(object: Run, name: string, candidates: readonly Candidate[])
 
 function noMethod(self: Value, name: string): never {
   if (self instanceof Undefined) self.fail();
-  throw failure(`a ${typeName(self)} has no method "${name}"`);
+  throw failure(`a value of type ${typeName(self)} has no method "${name}"`);
 }

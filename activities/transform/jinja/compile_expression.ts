@@ -197,7 +197,8 @@ function compileDict({ entries, at }: DictLiteral, scope: Scope): Compiled {
     ({ key, value }) => [compileExpression(key, scope), compileExpression(value, scope)] as const,
   );
   const run: Run = (row) => {
-    spend(parts.length);
+    // Making one costs as much as many steps.
+    spend(10 + parts.length * 2);
     const dict = new Dict();
     for (const [key, value] of parts) dict.set(key.run(row), value.run(row));
     return dict;

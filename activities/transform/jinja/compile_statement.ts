@@ -87,7 +87,7 @@ function printed({ run, constant, type }: Compiled): Render {
 function onlyText(run: Run): Render {
   return (row) => {
     const value = run(row);
-    if (typeof value !== 'string') throw failure(`a filtered block must be a text, not a ${typeName(value)}`);
+    if (typeof value !== 'string') throw failure(`a filtered block must be a text, not ${typeName(value)}`);
     return value;
   };
 }

@@ -23,7 +23,7 @@ function momentOf(value: Value, filter: string): DateTime | PlainDate {
   if (value instanceof DateTime || value instanceof PlainDate) return value;
   if (typeof value === 'string') return parseIso(value);
   if (value instanceof Undefined) return value.fail();
-  throw failure(`the filter ${filter} wants a date, not a ${typeName(value)}`);
+  throw failure(`the filter ${filter} wants a date, not ${typeName(value)}`);
 }
 
 function dateTimeOf(value: Value, filter: string): DateTime {
@@ -93,7 +93,7 @@ function fromEpochUnits(value: Value, unit: Argument): DateTime {
   const size = epochUnit(unit);
   if (isInteger(value)) return fromEpoch(BigInt(value) * size);
   if (value instanceof Undefined) return value.fail();
-  if (!isNumber(value)) throw failure(`the filter from_epoch wants a number, not a ${typeName(value)}`);
+  if (!isNumber(value)) throw failure(`the filter from_epoch wants a number, not ${typeName(value)}`);
   const name = size === 1n ? 'microseconds' : size === 1000n ? 'milliseconds' : 'seconds';
   return fromEpoch(spanOf(value, name));
 }

@@ -164,7 +164,7 @@ function dictSort(value: Value, caseSensitive: Argument, by: Argument, reverse: 
 
 function failForDict(value: Value, filter: string): never {
   if (value instanceof Undefined) value.fail();
-  throw failure(`the filter ${filter} wants a dict, not a ${typeName(value)}`);
+  throw failure(`the filter ${filter} wants a dict, not ${typeName(value)}`);
 }
 
 function items(value: Value): Value[] {

@@ -12,7 +12,7 @@ import { Dict, Tuple, typeName, Undefined, type Value } from './values.ts';
 export function wantText(value: Value, filter: string): string {
   if (typeof value === 'string') return value;
   if (value instanceof Undefined) return value.fail();
-  throw failure(`the filter ${filter} wants a text, not a ${typeName(value)}`);
+  throw failure(`the filter ${filter} wants a text, not ${typeName(value)}`);
 }
 
 function title(text: string): string {
@@ -120,7 +120,7 @@ function urlEncode(value: Value): string {
 }
 
 function xmlAttributes(value: Value, autospace: Argument): string {
-  if (!(value instanceof Dict)) throw failure(`the filter xmlattr wants a dict, not a ${typeName(value)}`);
+  if (!(value instanceof Dict)) throw failure(`the filter xmlattr wants a dict, not ${typeName(value)}`);
   const parts: string[] = [];
   for (const [key, item] of value.entries()) {
     if (item === null || item instanceof Undefined) continue;

@@ -4,7 +4,7 @@ import { Duration } from './dates.ts';
 import { Decimal } from './decimal.ts';
 import { wantText } from './filters_text.ts';
 import { type JsonStyle, parseJson, toJson } from './json_text.ts';
-import { failure, made } from './limits.ts';
+import { claimScan, failure, made } from './limits.ts';
 import { fixed } from './number_format.ts';
 import { parseDecimalText, parseFloatText, parseInteger } from './number_text.ts';
 import {
@@ -35,7 +35,7 @@ import { Float, typeName, Undefined, type Value } from './values.ts';
 function wantNumber(value: Value, filter: string): NumberValue {
   if (isNumber(value)) return value;
   if (value instanceof Undefined) return value.fail();
-  throw failure(`the filter ${filter} wants a number, not a ${typeName(value)}`);
+  throw failure(`the filter ${filter} wants a number, not ${typeName(value)}`);
 }
 
 function round(value: Value, precision: Argument, method: Argument): Value {
@@ -117,7 +117,9 @@ function indention(indent: Value): string {
 }
 
 function fromJson(value: Value): Value {
-  const parsed = parseJson(wantText(value, 'from_json'));
+  const text = wantText(value, 'from_json');
+  claimScan(text.length);
+  const parsed = parseJson(text);
   if (parsed === undefined) throw failure('the text is no JSON');
   return parsed;
 }

@@ -183,7 +183,7 @@ class JsonWriter {
     if (Array.isArray(value)) return this.#block('[', ']', this.#items(value, depth), depth);
     if (value instanceof Tuple) return this.#block('[', ']', this.#items(value.items, depth), depth);
     if (value instanceof Dict) return this.#block('{', '}', this.#entries(value, depth), depth);
-    throw failure(`a ${typeName(value)} has no JSON`);
+    throw failure(`a value of type ${typeName(value)} has no JSON`);
   }
 
   #string(text: string): string {
@@ -246,5 +246,5 @@ function keyText(key: Value): string {
   if (key === null) return 'null';
   if (typeof key === 'number' || typeof key === 'bigint' || typeof key === 'boolean') return String(key);
   if (key instanceof Float) return floatText(key.number);
-  throw failure(`a ${typeName(key)} cannot be a key in JSON`);
+  throw failure(`a value of type ${typeName(key)} cannot be a key in JSON`);
 }

@@ -5,14 +5,14 @@
 
 export const limits = {
   /** Characters of a template's source. */
-  source: 65_536,
+  source: 20_000,
   /** How deep expressions and blocks may nest in a template. */
   depth: 100,
   /**
    * Steps of one evaluation: an element of a loop or list is one step, 32 characters of a long text are another. A row
    * with much text gets 16 more for each of its characters, so that honest work on large values is not refused.
    */
-  steps: 250_000,
+  steps: 200_000,
   /** Characters of a text; a row with much text gets 8 more for each of its characters. */
   text: 1_048_576,
   /** Digits of an integer or decimal. */

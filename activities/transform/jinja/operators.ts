@@ -155,7 +155,7 @@ export function negate(value: Value): Value {
   if (isNumber(value)) return negateNumber(value);
   if (value instanceof Duration) return value.times(-1)!;
   if (value instanceof Undefined) return value.fail();
-  throw failure(`a ${typeName(value)} has no negative`);
+  throw failure(`a value of type ${typeName(value)} has no negative`);
 }
 
 export function plus(value: Value): Value {
@@ -260,7 +260,7 @@ export function elements(value: Value): readonly Value[] {
   if (value instanceof Dict) return value.keys();
   if (value instanceof Undefined) return [];
   if (value instanceof Range) return rangeItems(value);
-  throw failure(`a ${typeName(value)} has no elements`);
+  throw failure(`a value of type ${typeName(value)} has no elements`);
 }
 
 function rangeItems(range: Range): Value[] {
@@ -276,5 +276,5 @@ export function lengthOf(value: Value): number {
   if (value instanceof Dict) return value.size;
   if (value instanceof Range) return value.length;
   if (value instanceof Undefined) return 0;
-  throw failure(`a ${typeName(value)} has no length`);
+  throw failure(`a value of type ${typeName(value)} has no length`);
 }

@@ -171,11 +171,11 @@ export class Scope {
 
   /** Fails for a name that nothing has. */
   unknown(name: string, at: number): never {
-    const meant = nearest(name, this.names());
-    throw new SyntaxProblem(
-      `there is no column "${name}"${meant === undefined ? '' : `: did you mean "${meant}"?`}`,
-      at,
-    );
+    const names = this.names();
+    const meant = nearest(name, names);
+    const known = names.length > 20 ? [...names.slice(0, 20), '…'] : names;
+    const hint = meant === undefined ? `there are ${known.join(', ') || 'none'}` : `did you mean "${meant}"?`;
+    throw new SyntaxProblem(`there is no column "${name}": ${hint}`, at);
   }
 }
 

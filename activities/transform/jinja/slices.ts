@@ -49,7 +49,7 @@ export function slice(value: Value, start: Value, stop: Value, step: Value): Val
   if (value instanceof Tuple) return new Tuple(sliceList(value.items, start, stop, stride));
   if (value instanceof Range) return sliceRange(value, start, stop, stride);
   if (value instanceof Undefined) return value.fail();
-  throw failure(`a ${typeName(value)} has no slices`);
+  throw failure(`a value of type ${typeName(value)} has no slices`);
 }
 
 function sliceText(text: string, start: Value, stop: Value): string {

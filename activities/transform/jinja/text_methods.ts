@@ -275,7 +275,7 @@ function join(separator: string, iterable: Argument): string {
   const items = elements(iterable!);
   spend(items.length);
   for (const item of items) {
-    if (typeof item !== 'string') throw failure(`join wants texts only, not a ${typeName(item)}`);
+    if (typeof item !== 'string') throw failure(`join wants texts only, not ${typeName(item)}`);
   }
   return joinTexts(separator, items as string[]);
 }

@@ -186,9 +186,10 @@ export function keyId(key: Value): KeyId {
     return `${mark}t${key.items.map((item) => JSON.stringify(describeId(keyId(item)))).join(',')}`;
   }
   if (key instanceof Undefined) return `${mark}undefined`;
-  if (Array.isArray(key) || key instanceof Dict) throw failure(`a ${typeName(key)} cannot be a key`);
+  if (Array.isArray(key) || key instanceof Dict) throw failure(`a value of type ${typeName(key)} cannot be a key`);
   if (key instanceof Range) return `${mark}r${key.length > 0 ? [key.start, key.length, key.step].join() : ''}`;
-  if (key instanceof Namespace || key instanceof Loop) throw failure(`a ${typeName(key)} cannot be a key`);
+  if (key instanceof Namespace || key instanceof Loop)
+    throw failure(`a value of type ${typeName(key)} cannot be a key`);
   return `${mark}${key.constructor.name} ${key.key()}`;
 }
 

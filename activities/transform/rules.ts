@@ -1,0 +1,230 @@
+/**
+ * The rules of one table, compiled: maps that fill columns and filters that let rows through, in their order, over rows
+ * of decoded values. Pure: the same row gives the same result, whenever and wherever it runs.
+ */
+import { SluiceError } from '../../model/errors.ts';
+import { nearest } from '../../model/nearest_word.ts';
+import { parseClickhouseType } from './clickhouse_types.ts';
+import { type Encoder, encoderFor } from './encode.ts';
+import { compileExpression, type Expression, type ExpressionColumn, ExpressionError } from './expression.ts';
+import { EvaluationError } from './jinja/limits.ts';
+import { isTrue } from './jinja/operators.ts';
+import type { Value } from './jinja/values.ts';
+
+/** A rule as transformations.yaml and the API have it. */
+export interface Rule {
+  rule_id: string;
+  name?: string;
+  rule_type: 'map' | 'filter' | 'aggregate' | 'join' | 'custom';
+  /** Assets that it is for; without it those that have all its source fields. */
+  assets?: string[];
+  source_fields?: string[];
+  target_field?: string;
+  /** ClickHouse's type of the target; inferred from the expression where it is missing. */
+  target_type?: string;
+  expression: string;
+  /** What happens to a row on which it fails. */
+  on_error?: 'reject' | 'null' | 'stop';
+}
+
+/** A column that rules fill. */
+export interface Target {
+  name: string;
+  /** Type of the column in the copy. */
+  clickhouse: string;
+  /** It takes the place of a column of the table. */
+  replaces: boolean;
+}
+
+/** What became of a row. */
+export type Outcome = 'kept' | 'filtered' | 'rejected';
+
+/** Why a row was held back. Holds no values of the row. */
+export interface Rejection {
+  rule_id: string;
+  field: string | undefined;
+  reason: string;
+}
+
+/** What a rule did so far. */
+export interface RuleCounts {
+  in: number;
+  out: number;
+  errors: number;
+}
+
+interface CompiledRule {
+  rule: Rule;
+  onError: NonNullable<Rule['on_error']>;
+  expression: Expression;
+  /** Of a map: where the value goes in the row, and how it is written. */
+  target: { index: number; field: number; encode: Encoder } | undefined;
+  counts: RuleCounts;
+}
+
+/** Compiles the rules of a table with these columns. Throws SluiceError `configuration`, for a bad expression with its place. */
+export function compileRules(rules: readonly Rule[], columns: readonly ExpressionColumn[]): RuleSet {
+  return new RuleSet(rules, columns);
+}
+
+export class RuleSet {
+  /** Columns of the table that must be decoded, by index. */
+  readonly uses: readonly number[];
+  /** Columns that the rules fill. */
+  readonly targets: readonly Target[];
+  /** For each target, its TSV field after `apply` kept a row. */
+  readonly fields: string[];
+  /** For each target, its value after `apply` kept a row. */
+  readonly values: Value[];
+  readonly #rules: CompiledRule[] = [];
+  #rejection: Rejection | undefined;
+
+  constructor(rules: readonly Rule[], columns: readonly ExpressionColumn[]) {
+    // Earlier targets stand behind the table's columns; one of the same name takes the place of a column.
+    const known = [...columns];
+    const targets: Target[] = [];
+    for (const rule of rules) this.#rules.push(compileRule(rule, known, targets, columns.length));
+    const used = new Set(this.#rules.flatMap(({ expression }) => expression.usedColumns));
+    this.uses = [...used].filter((index) => index < columns.length).sort((a, b) => a - b);
+    this.targets = targets;
+    this.fields = targets.map(() => '\\N');
+    this.values = targets.map(() => null);
+  }
+
+  /** Why the last row was rejected. */
+  get rejection(): Rejection {
+    return this.#rejection!;
+  }
+
+  /** What each rule did since the last call. */
+  takeCounts(): Map<string, RuleCounts> {
+    const taken = new Map(this.#rules.map(({ rule, counts }) => [rule.rule_id, { ...counts }]));
+    for (const { counts } of this.#rules) Object.assign(counts, { in: 0, out: 0, errors: 0 });
+    return taken;
+  }
+
+  /**
+   * Runs the rules on a row. `row` holds the values of the used columns at their indexes, and gets those of the targets.
+   * Throws SluiceError `rule_failed` where a rule with on_error `stop` fails.
+   */
+  apply(row: Value[]): Outcome {
+    for (const compiled of this.#rules) {
+      compiled.counts.in++;
+      try {
+        if (!this.#run(compiled, row)) return 'filtered';
+      } catch (error) {
+        if (!(error instanceof EvaluationError)) throw error;
+        const outcome = this.#fail(compiled, row, error.message);
+        if (outcome !== 'kept') return outcome;
+      }
+      compiled.counts.out++;
+    }
+    return 'kept';
+  }
+
+  /** False where a filter does not let the row through. */
+  #run({ expression, target }: CompiledRule, row: Value[]): boolean {
+    const value = expression.evaluate(row);
+    if (target === undefined) return isTrue(value);
+    this.#set(target, target.encode(value), value, row);
+    return true;
+  }
+
+  #set({ index, field }: { index: number; field: number }, text: string, value: Value, row: Value[]): void {
+    this.fields[field] = text;
+    this.values[field] = value;
+    row[index] = value;
+  }
+
+  #fail({ rule, onError, target, counts }: CompiledRule, row: Value[], reason: string): Outcome {
+    counts.errors++;
+    if (onError === 'stop')
+      throw new SluiceError(
+        'rule_failed',
+        `rule ${rule.rule_id} failed for a row: ${reason}`,
+        'Mend the rule or the row, then start the table again; or choose on_error: reject.',
+      );
+    if (onError === 'null') {
+      // A filter that answers NULL lets nothing through, as in SQL.
+      if (target === undefined) return 'filtered';
+      this.#set(target, '\\N', null, row);
+      return 'kept';
+    }
+    this.#rejection = { rule_id: rule.rule_id, field: rule.target_field, reason };
+    return 'rejected';
+  }
+}
+
+function compileRule(rule: Rule, known: ExpressionColumn[], targets: Target[], tableColumns: number): CompiledRule {
+  checkRule(rule, known);
+  const expression = compileOf(rule, known);
+  const onError = rule.on_error ?? 'reject';
+  const counts = { in: 0, out: 0, errors: 0 };
+  if (rule.rule_type === 'filter') return { rule, onError, expression, target: undefined, counts };
+  const name = rule.target_field!;
+  const clickhouse = nullable(rule.target_type ?? expression.inferType(), rule);
+  if (onError === 'null' && clickhouse.startsWith('Array('))
+    throw wrong(rule, `${clickhouse} cannot hold NULL, which on_error: null would write`, 'Use on_error: reject.');
+  let index = known.findIndex((column) => column.name === name);
+  if (index < 0) index = known.length;
+  known[index] = { name, type: expression.type };
+  let field = targets.findIndex((target) => target.name === name);
+  if (field < 0) field = targets.length;
+  targets[field] = { name, clickhouse, replaces: index < tableColumns };
+  return { rule, onError, expression, target: { index, field, encode: encoderFor(clickhouse) }, counts };
+}
+
+/** Columns that rules fill can hold NULL, but for arrays: ClickHouse has no NULL for those. */
+function nullable(type: string, rule: Rule): string {
+  const parsed = located(rule, () => parseClickhouseType(type));
+  if (parsed.nullable || parsed.type.name === 'Array') return type;
+  const inner = /^LowCardinality\((.*)\)$/.exec(type)?.[1];
+  return inner === undefined ? `Nullable(${type})` : `LowCardinality(Nullable(${inner}))`;
+}
+
+function checkRule(rule: Rule, known: readonly ExpressionColumn[]): void {
+  if (rule.rule_type !== 'map' && rule.rule_type !== 'filter')
+    throw wrong(rule, `rules of type ${rule.rule_type} do not work on single rows`, 'Use map or filter here.');
+  if (rule.rule_type === 'map' && !rule.target_field)
+    throw wrong(rule, 'a map needs a target_field', 'Name the column that it fills.');
+  if (rule.rule_type === 'map' && rule.target_field!.startsWith('_'))
+    throw wrong(
+      rule,
+      `target_field ${rule.target_field} begins with _`,
+      'Such names are for columns of Sluice itself.',
+    );
+  const names = known.map((column) => column.name);
+  for (const field of rule.source_fields ?? []) {
+    if (names.includes(field)) continue;
+    const meant = nearest(field, names);
+    throw wrong(
+      rule,
+      `source_fields names ${field}, which is no column`,
+      meant === undefined ? `Its columns are ${names.slice(0, 100).join(', ')}.` : `Did you mean ${meant}?`,
+    );
+  }
+}
+
+function wrong(rule: Rule, reason: string, remedy: string): SluiceError {
+  return new SluiceError('configuration', `rule ${rule.rule_id}: ${reason}`, remedy);
+}
+
+/** Says of which rule an error is. */
+function located<T>(rule: Rule, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    if (error instanceof SluiceError && !(error instanceof ExpressionError))
+      throw wrong(rule, error.message, error.remedy);
+    throw error;
+  }
+}
+
+function compileOf(rule: Rule, known: readonly ExpressionColumn[]): Expression {
+  try {
+    return compileExpression(rule.expression, known);
+  } catch (error) {
+    if (error instanceof ExpressionError) throw error.ofRule(rule.rule_id);
+    throw error;
+  }
+}
