@@ -187,7 +187,8 @@ export class Capture {
     }
     for (const asset of ended.returned ?? []) {
       const table = state.tables.find((known) => known.asset_id === asset);
-      if (table?.error?.kind === 'table_missing') this.#heal(table, 'the table was gone, and is there again');
+      const report = { kind: 'table_changed', reason: 'the table was gone, and is there again', remedy: '' } as const;
+      if (table?.error?.kind === 'table_missing') this.#troubleWith(table, { report, place: {}, final: true });
     }
     void this.#glance();
   }

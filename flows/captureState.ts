@@ -122,7 +122,7 @@ export function healTable(table: FlowTable, notice: string, now: number): boolea
   const healed = (table.healed ?? []).filter((time) => now - time < mostHealed.within);
   if (healed.length >= mostHealed.times) return false;
   resetTable(table, table.generation + 1);
-  Object.assign(table, { notice, healed: [...healed, now] });
+  Object.assign(table, { notice: notice.slice(0, 600), healed: [...healed, now] });
   return true;
 }
 

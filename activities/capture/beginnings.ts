@@ -38,9 +38,12 @@ export async function beginTables(tables: TableRef[], options: BeginOptions): Pr
     const asset = table.asset_id;
     const generation = Math.max(table.generation, (generations.get(asset) ?? 0) + 1);
     const next = table.automatic ? withoutNew(schema, kept.get(asset), connected) : schema;
-    // What was copied before stays to be read until the new copy is complete.
-    if (generation > 1)
-      next.copy = { name: sideCopyName(asset, generation), from: source.snapshotVersion(epoch, start) };
+    if (generation > 1) {
+      // What was copied before stays to be read until the new copy is complete.
+      const beside = await sink.hasCopy(asset);
+      const from = source.snapshotVersion(epoch, start);
+      next.copy = { name: beside ? sideCopyName(asset, generation) : asset, from };
+    }
     await sink.dropSideCopies(asset, generation);
     await sink.createCopy(next);
     await saveSchema(sink.clickhouse, id, next, generation);

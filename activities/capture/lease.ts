@@ -4,7 +4,7 @@ import { type AssetEffects, addEffects, type BatchRecord, noEffects } from '../.
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import { addSample, type LogFigures, type LogSample, logFigures } from '../../model/log.ts';
 import type { ConnectRequest, LeaseProgress, LeaseSummary } from '../../model/source.ts';
-import { isBeside } from '../../model/table.ts';
+import { copyName, isBeside } from '../../model/table.ts';
 import { headAt, readRecords } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { activityError, type CaptureContext } from './context.ts';
@@ -114,12 +114,10 @@ export class Leases {
     const lease = input.lease * attemptsLimit + activity.info.attempt;
     expectNewest(input, await sink.lastRecord(request.id));
     await sink.endInserts(`${request.id}/`, lease);
-    await sink.checkDamage(
-      request.id,
-      tables.map((table) => table.asset_id),
-    );
     const { keeper, found } = await SchemaKeeper.open({ source, connected, sink, tables, absent: input.absent ?? [] });
     const { failed } = found;
+    const places = keeper.tables.filter(isBeside).map(copyName);
+    await sink.checkDamage(request.id, [...tables.map((table) => table.asset_id), ...places]);
     const { attached, position, previous } = await this.#attach({ source, connected, sink, tables, keeper });
     // A predecessor alters no copy any more.
     Object.assign(failed, await keeper.mend());

@@ -2,7 +2,7 @@
 import { asSluiceError, SluiceError } from '../../model/errors.ts';
 import type { ConnectRequest } from '../../model/source.ts';
 import type { TableSchema } from '../../model/table.ts';
-import { chainHead, headAt, lastRecordEver, readRecords, sealRecord } from '../load/batches.ts';
+import { chainHead, headAt, lastRecordEver, readRecords, savedGenerations, sealRecord } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { beginTables, definitionsOf } from './beginnings.ts';
 import type { CaptureContext } from './context.ts';
@@ -26,6 +26,9 @@ export async function prepareSource(
     await sink.createOwnTables();
     const before = await definitionsOf(source, connected, tables);
     const known = await recordedSnapshots(clickhouse, request.id, tables);
+    const generations = await savedGenerations(clickhouse, request.id);
+    // A later copy was begun, and nobody knows how far it is: what came before it is not written any more.
+    for (const [asset, { generation }] of known) if ((generations.get(asset) ?? 0) > generation) known.delete(asset);
     const log = await beginStream(context, source, connected, tables, [...before.values()]);
     const prepared: PreparedSource['tables'] = [];
     const fresh: TableRef[] = [];
@@ -167,6 +170,7 @@ export async function releaseTables(
   const source = await openSource(request.type);
   const sink = context.sink('write');
   await source.release(context.connected(request), tables);
+  for (const table of tables) await sink.dropSideCopies(table.asset_id);
   const last = await sink.lastRecord(request.id);
   if (!last || tables.length === 0) return;
   const { lease, position_to: position, cluster, epoch } = last;

@@ -253,7 +253,7 @@ export class SchemaKeeper {
     if (change.do === 'nothing') return;
     const policy = schemaPolicy(this.#options.connected.request.config);
     const follows = policy === 'evolve' || policy === 'ignore' || change.what.length === 0;
-    if (!follows) return this.#fail(known, this.#changed(name, change.what.join(', ')), outcome);
+    if (!follows) return this.#fail(known, this.#changed(name, inWords(change.what)), outcome);
     const { next, what } = change;
     await fence();
     await saveSchema(this.#options.sink.clickhouse, this.#id, next, this.#generations.get(next.asset_id)!);
@@ -262,7 +262,7 @@ export class SchemaKeeper {
       if (what.length > 0) await this.#options.sink.alterCopy(next);
     } catch (error) {
       if (!(error instanceof SluiceError) || error.transient) throw error;
-      const reason = `${what.join(', ')}, and its copy could not follow: ${error.message}`;
+      const reason = `${inWords(what)}, and its copy could not follow: ${error.message}`;
       return this.#fail(known, this.#changed(name, reason), outcome);
     }
     if (what.length > 0) outcome.altered[next.asset_id] = what;
@@ -290,6 +290,12 @@ export class SchemaKeeper {
     const there = await this.#options.sink.sideCopies(beside);
     for (const table of beside) if (!there.has(table.asset_id)) await moved(table);
   }
+}
+
+/** Some of a long list tell enough. */
+function inWords(what: string[]): string {
+  const most = 8;
+  return what.length <= most ? what.join(', ') : `${what.slice(0, most).join(', ')} and ${what.length - most} more`;
 }
 
 function wasAltered(table: TableSchema): boolean {

@@ -14,6 +14,7 @@ import {
   createCopy,
   dropCopy,
   dropSideCopies,
+  hasCopy,
   replaceCopy,
   sideCopies,
   sweepBelow,
@@ -33,6 +34,10 @@ export class ClickHouseSink implements Sink {
 
   createCopy(table: TableSchema): Promise<void> {
     return createCopy(this.clickhouse, table);
+  }
+
+  hasCopy(assetId: string): Promise<boolean> {
+    return hasCopy(this.clickhouse, assetId);
   }
 
   alterCopy(table: TableSchema): Promise<void> {

@@ -23,6 +23,8 @@ export interface Sink {
    * (`table.copy`) refuses rows of lower versions than it begins with.
    */
   createCopy(table: TableSchema): Promise<void>;
+  /** True when there is a copy under the asset's own name. */
+  hasCopy(assetId: string): Promise<boolean>;
   /** Gives the copy the columns that the table has now; rows from before show the initial values of new ones. */
   alterCopy(table: TableSchema): Promise<void>;
   /**

@@ -174,6 +174,11 @@ export async function sideCopies(clickhouse: ClickHouse, tables: TableSchema[]):
   return new Set(there.map((table) => table.asset_id));
 }
 
+/** True when there is a copy under the asset's own name. */
+export async function hasCopy(clickhouse: ClickHouse, assetId: string): Promise<boolean> {
+  return (await commentOf(clickhouse, assetId)) !== undefined;
+}
+
 /** The comment of a table; undefined when it is not there. */
 async function commentOf(clickhouse: ClickHouse, table: string): Promise<string | undefined> {
   const [found] = await clickhouse.rows<{ comment: string }>(
