@@ -111,7 +111,7 @@ function decodeMoment(bytes: Buffer, start: number, end: number, utc: boolean): 
   // Sessions run in UTC: a zone can only be +00, and BC only stands behind everything.
   const rest = bytes.toString('latin1', at, end);
   if (rest !== '' && !/^(?:[+-]00(?::00)?|Z)$/.test(rest)) throw failure('a timestamp outside of the years 1 … 9999');
-  if (Number.isNaN(seconds)) throw failure('the text is no timestamp');
+  if (Number.isNaN(seconds)) throw failure('a timestamp outside of the years 1 … 9999');
   return new DateTime(decodeDays(bytes, start), seconds * 1e6 + microseconds, utc);
 }
 

@@ -7,7 +7,7 @@ import { parseIso } from './jinja/date_format.ts';
 import { clockText, DateTime, daysOf, dayText, PlainDate } from './jinja/dates.ts';
 import { Decimal, decimalText, roundDecimal } from './jinja/decimal.ts';
 import { compactJson, toJson } from './jinja/json_text.ts';
-import { failure } from './jinja/limits.ts';
+import { failure, renewBudget, spend, watchText } from './jinja/limits.ts';
 import { parseDecimalText, parseInteger } from './jinja/number_text.ts';
 import { compareNumbers, floatText, isNumber, toDecimal } from './jinja/numbers.ts';
 import { elements } from './jinja/operators.ts';
@@ -30,7 +30,13 @@ export function encoderFor(type: string): Encoder {
 
 function fieldEncoder(type: ClickhouseType): Encoder {
   // ClickHouse reads the text of an array without unescaping it first: its own string literals do that.
-  if (type.name === 'Array') return nestedArray(type.element);
+  if (type.name === 'Array') {
+    const write = nestedArray(type.element);
+    return (value) => {
+      renewBudget();
+      return write(value);
+    };
+  }
   const write = scalarWriter(type);
   return (value) => escapeField(write(value));
 }
@@ -79,9 +85,11 @@ function escapeField(text: string): string {
 /** The text that a String column holds: JSON of lists and dicts, else what `{{ }}` prints. */
 export function storedText(value: Value): string {
   if (typeof value === 'string') return value;
-  const structured = Array.isArray(value) || value instanceof Dict || value instanceof Tuple;
-  if (structured) return toJson(value, compactJson);
-  return value instanceof Range ? toJson([...elements(value)], compactJson) : toText(value);
+  const structured = Array.isArray(value) || value instanceof Dict || value instanceof Tuple || value instanceof Range;
+  if (!structured) return toText(value);
+  // What is short in memory can be long on paper: the same list may stand in a value many times.
+  renewBudget();
+  return toJson(value instanceof Range ? [...elements(value)] : value, compactJson);
 }
 
 function refuse(value: Value, type: string): never {
@@ -216,7 +224,14 @@ function nestedArray(element: ParsedType): (value: Value) => string {
 
 function arrayText(value: Value, element: (value: Value) => string): string {
   if (!Array.isArray(value) && !(value instanceof Tuple) && !(value instanceof Range)) return refuse(value, 'Array');
-  return `[${elements(value).map(element).join(',')}]`;
+  const items = elements(value);
+  spend(items.length);
+  let text = '';
+  for (const item of items) {
+    text += text === '' ? element(item) : `,${element(item)}`;
+    watchText(text.length);
+  }
+  return `[${text}]`;
 }
 
 /** A string literal inside of ClickHouse's text of an array. */

@@ -62,21 +62,28 @@ export function overLimit(limit: LimitName): EvaluationError {
 }
 
 // Evaluations run one at a time and never wait: so their budget can live here, where every function reaches it.
-let steps = 0;
+let steps: number = limits.steps;
 let textRoom: number = limits.text;
-let inputSize: (() => number) | undefined;
+let rowSize: (() => number) | undefined;
+let extended = false;
 
 /** Starts the budget of one evaluation. `size` says how many characters its row has; asked only when the budget is out. */
 export function beginEvaluation(size?: () => number): void {
+  rowSize = size;
+  renewBudget();
+}
+
+/** Gives the work on a result, such as writing it down, the same budget again that its evaluation had. */
+export function renewBudget(): void {
   steps = limits.steps;
   textRoom = limits.text;
-  inputSize = size;
+  extended = false;
 }
 
 function extendBudget(): boolean {
-  if (inputSize === undefined) return false;
-  const size = inputSize();
-  inputSize = undefined;
+  if (extended || rowSize === undefined) return false;
+  extended = true;
+  const size = rowSize();
   steps += size * 16;
   textRoom += size * 8;
   return true;
