@@ -21,10 +21,7 @@ const digit0 = 0x30;
 const minus = 0x2d;
 
 function decodeText(bytes: Buffer, start: number, end: number): string {
-  // ASCII, which most values are, is read faster than UTF-8.
-  if (end - start > 64) return bytes.toString('utf8', start, end);
-  for (let i = start; i < end; i++) if (bytes[i]! > 0x7f) return bytes.toString('utf8', start, end);
-  return bytes.toString('latin1', start, end);
+  return bytes.toString('utf8', start, end);
 }
 
 function decodeInteger(bytes: Buffer, start: number, end: number): Value {

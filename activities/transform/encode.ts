@@ -77,9 +77,18 @@ const escapes: Record<string, string> = {
 const special = /[\0\b\t\n\f\r\\]/;
 const allSpecial = /[\0\b\t\n\f\r\\]/g;
 
-/** Text as TSV has it. */
+/** Text as TSV has it. Most texts are short and need nothing: for those a loop is quicker than a pattern. */
 function escapeField(text: string): string {
-  return special.test(text) ? text.replace(allSpecial, (sign) => escapes[sign]!) : text;
+  if (text.length > 64) return special.test(text) ? text.replace(allSpecial, escapeSign) : text;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code === 0x5c || (code < 0x20 && special.test(text[i]!))) return text.replace(allSpecial, escapeSign);
+  }
+  return text;
+}
+
+function escapeSign(sign: string): string {
+  return escapes[sign]!;
 }
 
 /** The text that a String column holds: JSON of lists and dicts, else what `{{ }}` prints. */

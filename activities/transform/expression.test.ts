@@ -1,9 +1,13 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { SluiceError } from '../../model/errors.ts';
+import { decoderFor } from './decode.ts';
 import { storedText } from './encode.ts';
 import { compileExpression, type ExpressionError } from './expression.ts';
 import { PlainDate } from './jinja/dates.ts';
 import { parseDecimal } from './jinja/decimal.ts';
+import { filters } from './jinja/filters.ts';
+import { limits } from './jinja/limits.ts';
 import { Dict, Float, type Value } from './jinja/values.ts';
 
 const columns = [
@@ -209,5 +213,42 @@ describe('the inferred type', () => {
     ['{{ email | int }}', 'Int64'],
   ])('%s: %s', (text, type) => {
     expect(compileExpression(text, columns).inferType()).toBe(type);
+  });
+});
+
+describe('the examples of docs/expressions.md', () => {
+  const page = readFileSync(new URL('../../docs/expressions.md', import.meta.url), 'utf8');
+  const examples = page.slice(page.indexOf('## Examples'), page.indexOf('## Limits'));
+  const rows = [...examples.matchAll(/^\| `(.*)` \| `(.*)` \|$/gm)].map(([, expression, result]) => [
+    expression!.replaceAll('\\|', '|'),
+    result!,
+  ]);
+  const known = [
+    { name: 'name', type: 'text', text: 'Ann Lee' },
+    { name: 'email', type: 'text', text: 'john.doe@example.com' },
+    { name: 'amount', type: 'numeric(12,2)', text: '19.99' },
+    { name: 'quantity', type: 'integer', text: '3' },
+    { name: 'created_at', type: 'timestamp with time zone', text: '2024-02-29 23:30:00+00' },
+    { name: 'tags', type: 'text[]', text: '{b,a,b}' },
+    { name: 'doc', type: 'jsonb', text: '{"city": "Bern", "n": null}' },
+  ];
+  const values = known.map(({ type, text }) => decoderFor(type)(Buffer.from(text), 0, text.length));
+
+  it('are many', () => expect(rows.length).toBeGreaterThan(12));
+
+  it.each(rows)('%s', (expression, result) => {
+    expect(storedText(compileExpression(expression!, known).evaluate(values))).toBe(result);
+  });
+
+  it('and its limits are those of the code', () => {
+    for (const [name, value] of Object.entries(limits)) {
+      const [, text] = new RegExp(`^\\| \`${name}\` \\| ([\\d,]+)`, 'm').exec(page) ?? [];
+      expect([name, Number(text?.replaceAll(',', ''))]).toEqual([name, value]);
+    }
+  });
+
+  it('and it names every filter', () => {
+    const text = page.slice(page.indexOf('- Filters of Jinja2'), page.indexOf('- Tests:'));
+    expect([...filters.keys()].filter((name) => !new RegExp(`\\b${name}\\b`).test(text))).toEqual([]);
   });
 });

@@ -31,7 +31,7 @@ export class DebeziumKafka implements Side {
     tuning: Tuning,
     { client, postgresUrl, stack }: { client: pg.Client; postgresUrl: string; stack: KafkaStack },
   ): Promise<DebeziumKafka> {
-    const topic = await Topic.create(topicOf(name), stack.kafka, stack.admin);
+    const topic = await Topic.create(topicOf(name), stack);
     const side = new DebeziumKafka(name, client, stack, topic);
     await side.#connector.create(connectorConfig(name, postgresUrl, tuning));
     await side.#slotBecomes('active');

@@ -25,6 +25,8 @@ export interface KafkaStack {
   connectUrl: string;
   /** Process ids by name. */
   pids: { kafka: number; connect: number };
+  /** Throws when one of the two has ended. Error: `missing_part`. */
+  requireRunning(): void;
 }
 
 /** Starts both and returns when they answer. Errors: `missing_part`. */
@@ -39,7 +41,13 @@ export async function startKafkaStack(parts: MavenParts, ending: Ending): Promis
   await admin.connect();
   ending.add(() => admin.disconnect());
   const pids = { kafka: broker.child.pid, connect: connect.child.pid };
-  return { kafka, admin, brokers: broker.address, connectUrl: connect.url, pids };
+  const requireRunning = () => {
+    for (const child of [broker.child, connect.child]) {
+      if (child.ended)
+        throw new SluiceError('missing_part', `${child.name} has ended`, 'See that there is memory for both.');
+    }
+  };
+  return { kafka, admin, brokers: broker.address, connectUrl: connect.url, pids, requireRunning };
 }
 
 async function startBroker(home: string, java: Java): Promise<{ child: GuardedProcess; address: string }> {

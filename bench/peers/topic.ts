@@ -1,7 +1,8 @@
 /** The Kafka topic of a connector: one partition, stamped by the broker when it takes a message. */
 import { randomUUID } from 'node:crypto';
-import type { Admin, Kafka, KafkaMessage } from 'kafkajs';
+import type { KafkaMessage } from 'kafkajs';
 import { SluiceError } from '../../model/errors.ts';
+import type { KafkaStack } from './kafka_stack.ts';
 import { waitUntil } from './wait_until.ts';
 
 /** A change as Debezium writes it, as far as it is looked at here. */
@@ -20,30 +21,33 @@ export interface Arrived {
 
 export class Topic {
   readonly name: string;
-  readonly #kafka: Kafka;
-  readonly #admin: Admin;
+  readonly #stack: KafkaStack;
 
-  private constructor(name: string, kafka: Kafka, admin: Admin) {
+  private constructor(name: string, stack: KafkaStack) {
     this.name = name;
-    this.#kafka = kafka;
-    this.#admin = admin;
+    this.#stack = stack;
   }
 
-  static async create(name: string, kafka: Kafka, admin: Admin): Promise<Topic> {
+  static async create(name: string, stack: KafkaStack): Promise<Topic> {
     const configEntries = [{ name: 'message.timestamp.type', value: 'LogAppendTime' }];
-    await admin.createTopics({ topics: [{ topic: name, numPartitions: 1, replicationFactor: 1, configEntries }] });
-    return new Topic(name, kafka, admin);
+    await stack.admin.createTopics({
+      topics: [{ topic: name, numPartitions: 1, replicationFactor: 1, configEntries }],
+    });
+    return new Topic(name, stack);
   }
 
   /** How many messages it has. */
   async end(): Promise<number> {
-    const [partition] = await this.#admin.fetchTopicOffsets(this.name);
+    const [partition] = await this.#stack.admin.fetchTopicOffsets(this.name);
     return Number(partition?.high ?? 0);
   }
 
   async waitForEnd(end: number, withinMs: number): Promise<void> {
-    const what = `${end} messages in ${this.name}`;
-    await waitUntil(what, async () => (await this.end()) >= end || undefined, { withinMs, everyMs: 100 });
+    const reached = async () => {
+      this.#stack.requireRunning();
+      return (await this.end()) >= end || undefined;
+    };
+    await waitUntil(`${end} messages in ${this.name}`, reached, { withinMs, everyMs: 100 });
   }
 
   /** The one message at this place. */
@@ -55,7 +59,7 @@ export class Topic {
 
   /** The messages from `from` to before `to` that `wanted` takes. */
   async read(from: number, to: number, wanted: (envelope: Envelope) => boolean): Promise<Arrived[]> {
-    const consumer = this.#kafka.consumer({ groupId: `bench-${randomUUID()}`, maxWaitTimeInMs: 100 });
+    const consumer = this.#stack.kafka.consumer({ groupId: `bench-${randomUUID()}`, maxWaitTimeInMs: 100 });
     const found: Arrived[] = [];
     let next = from;
     let failure: Error | undefined;
