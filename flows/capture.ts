@@ -32,6 +32,7 @@ import {
   statusOf,
 } from './captureState.ts';
 import { announceSource, forgetSource } from './catalog.ts';
+import { count } from './markdown.ts';
 import { readFailure, refuse, type Trouble, wasCancelled } from './refuse.ts';
 import { searchAttributes } from './searchAttributes.ts';
 import { Snapshots } from './snapshots.ts';
@@ -115,7 +116,7 @@ export class Capture {
 
   async #release(): Promise<void> {
     const tables = [...this.state.releasing];
-    const summary = `take ${tables.length} tables out of the publication`;
+    const summary = `take ${count(tables.length, 'table')} out of the publication`;
     await activities.releaseTables.executeWithOptions({ ...prepareOptions, summary }, [
       { request: this.state.request, tables },
     ]);
@@ -124,7 +125,7 @@ export class Capture {
 
   async #prepare(): Promise<void> {
     const tables = liveTables(this.state).map(refOf);
-    const summary = `publication, slot and copies for ${tables.length} tables`;
+    const summary = `publication, slot and copies for ${count(tables.length, 'table')}`;
     const answer = await activities.prepareSource.executeWithOptions({ ...prepareOptions, summary }, [
       { request: this.state.request, tables },
     ]);
@@ -159,7 +160,7 @@ export class Capture {
     this.#leasesInRun += 1;
     this.snapshots.pump();
     this.refresh();
-    const summary = `${state.request.id} lease ${state.lease}`;
+    const summary = `copy changes of ${state.request.id}, lease ${state.lease}`;
     const absent = absentTables(state).map(refOf);
     const ended = await activities.captureLease.executeWithOptions({ ...leaseOptions, summary }, [
       {

@@ -36,7 +36,7 @@ export function captureDetails(state: FlowState, taskQueue: string): string {
     nextLine(state, failed[0]),
     nowLine(state),
     section('Tables', tableLines(state.tables, moves(status))),
-    section('Last batches, UTC', state.recent.map(batchLine)),
+    section('Last batches, UTC', batchLines(state, moves(status))),
     section('Last lease that ended', leaseLines(state)),
     section('More', moreLines(state, status, taskQueue)),
   );
@@ -98,6 +98,14 @@ function tableText(table: FlowTable, moving: boolean): string {
   if (table.chunks_total === 0) return `**snapshotting**: being planned${why}`;
   const percent = Math.floor((100 * table.chunks_done) / table.chunks_total);
   return `**snapshotting**: ${percent} %, ${table.chunks_done} of ${count(table.chunks_total, 'chunk')}, ${rows}${why}`;
+}
+
+/** Those that the flow has heard of, as of the end of a lease; what is newer, the running lease tells. */
+function batchLines({ request, recent }: FlowState, moving: boolean): string[] {
+  const lines = recent.map(batchLine);
+  return moving && lines.length > 0
+    ? [`newer ones: ${activitiesLink(captureWorkflowId(request.id), 'live')}`, ...lines]
+    : lines;
 }
 
 /** Glances that earlier versions carried on have neither rows nor times. */

@@ -6,7 +6,7 @@ import { tableName } from '../model/table.ts';
 import type { Capture } from './capture.ts';
 import { type FlowTable, findTable, newTable, statusOf, waitingTables } from './captureState.ts';
 import { askPreflight, blocked, type Connection } from './connect.ts';
-import { readConnectRequest, readRemoval, readTables, stateLimit } from './input.ts';
+import { expectNoInput, readConnectRequest, readRemoval, readTables, stateLimit } from './input.ts';
 import { readFailure, refuse } from './refuse.ts';
 import { snapshotProgress } from './snapshotTable.ts';
 
@@ -21,9 +21,9 @@ interface Removal {
 
 export const connect = defineUpdate<ConnectAnswer, [ConnectRequest]>(captureMessages.connect);
 export const start = defineUpdate<CaptureStatus, [Tables | undefined]>(captureMessages.start);
-export const pause = defineUpdate<CaptureStatus>(captureMessages.pause);
-export const resume = defineUpdate<CaptureStatus>(captureMessages.resume);
-export const stop = defineUpdate<CaptureStatus>(captureMessages.stop);
+export const pause = defineUpdate<CaptureStatus, [unknown]>(captureMessages.pause);
+export const resume = defineUpdate<CaptureStatus, [unknown]>(captureMessages.resume);
+export const stop = defineUpdate<CaptureStatus, [unknown]>(captureMessages.stop);
 export const addTables = defineUpdate<CaptureStatus, [Tables]>(captureMessages.addTables);
 export const removeTables = defineUpdate<CaptureStatus, [Tables]>(captureMessages.removeTables);
 export const resync = defineUpdate<CaptureStatus, [Tables | undefined]>(captureMessages.resync);
@@ -62,7 +62,7 @@ function listenToRunning(capture: Capture, connection: Connection): void {
   const { state } = capture;
   const ready = () => expectReady(capture, connection);
   setHandler(start, (input) => failing(() => startTables(capture, readTables(input, false))), {
-    description: 'Starts capturing: {"tables": ["…"]} for some (unknown ones are added), nothing for all.',
+    description: 'Begins to copy: {"tables": ["…"]} for some (unknown ones are added), no input for all.',
     validator: (input) => {
       ready();
       readTables(input, false);
@@ -70,9 +70,10 @@ function listenToRunning(capture: Capture, connection: Connection): void {
   });
   setHandler(pause, () => capture.halt('paused'), {
     description:
-      'Ends the lease, keeps slot and position; answers when the last batch is written. The source keeps its log meanwhile.',
-    validator: () => {
+      'No input. Ends copying for a while, and keeps its place; answers when the last batch is written. The source keeps its log meanwhile.',
+    validator: (input) => {
       ready();
+      expectNoInput(input, captureMessages.pause);
       if (state.wish === 'running' || state.wish === 'paused') return;
       throw refuse('conflict', `the source is ${state.wish}`, 'Only a running source can be paused.');
     },
@@ -84,16 +85,20 @@ function listenToRunning(capture: Capture, connection: Connection): void {
       return statusOf(state);
     },
     {
-      description: 'Goes on where it stopped, without a new snapshot; tries again what has failed.',
-      validator: () => {
+      description: 'No input. Goes on where it stopped, without a new snapshot; tries again what has failed.',
+      validator: (input) => {
         ready();
+        expectNoInput(input, captureMessages.resume);
         if (state.wish === 'connected') throw refuse('conflict', 'the source was never started', 'Send `start`.');
       },
     },
   );
   setHandler(stop, () => capture.halt('stopped'), {
-    description: 'Like pause; only `start` or `resume` of this very source makes it go on.',
-    validator: ready,
+    description: 'No input. Like pause, for good: only `start` or `resume` of this very source makes it go on.',
+    validator: (input) => {
+      ready();
+      expectNoInput(input, captureMessages.stop);
+    },
   });
 }
 
@@ -101,7 +106,7 @@ function listenToTables(capture: Capture, connection: Connection): void {
   const { state } = capture;
   const ready = () => expectReady(capture, connection);
   setHandler(addTables, (input) => failing(() => addMore(capture, readTables(input, true)!)), {
-    description: 'Captures more tables: {"tables": ["accounts", "sales.*"]}.',
+    description: 'Copies more tables: {"tables": ["accounts", "sales.*"]}.',
     validator: (input) => {
       ready();
       readTables(input, true);
@@ -114,7 +119,7 @@ function listenToTables(capture: Capture, connection: Connection): void {
       return statusOf(state);
     },
     {
-      description: 'Stops capturing tables: {"tables": ["…"]}. Their copies stay.',
+      description: 'Ends copying some tables: {"tables": ["…"]}. Their copies stay.',
       validator: (input) => {
         ready();
         const tables = expectKnown(capture, readTables(input, true)!);
@@ -131,7 +136,7 @@ function listenToTables(capture: Capture, connection: Connection): void {
       return statusOf(state);
     },
     {
-      description: 'Copies tables from their beginning again: {"tables": ["…"]}, nothing for all. Cures failed ones.',
+      description: 'Copies tables from their beginning again: {"tables": ["…"]}, no input for all. Cures failed ones.',
       validator: (input) => {
         ready();
         expectKnown(capture, readTables(input, false) ?? []);

@@ -140,7 +140,9 @@ class Run {
     const schedule =
       this.#schedule && `, [its schedule](/namespaces/{namespace}/schedules/${encodeURIComponent(this.#schedule)})`;
     return [
-      ...(position === '' ? [] : [`the next run by schedule begins at ${code(instant(position))} UTC`]),
+      ...(position === ''
+        ? []
+        : [`the next run by schedule pulls what has changed since ${code(instant(position))} UTC`]),
       `${flowsLink(`SluiceDeployment = "${deployment}"`, 'all runs')} of the deployment${schedule ?? ''}; once more now: ${code(`npx sluice run ${deployment}`)}`,
       `the copy: ${code(`npx sluice query "SELECT * FROM ${deployment} FINAL LIMIT 10"`)}`,
       ...(rejected > 0

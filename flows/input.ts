@@ -18,6 +18,7 @@ const connectExample =
   '"config": {"tables": ["accounts", "transactions"], "poll_interval": 1}}.';
 const verifyExample = 'Right is e.g. {"source": "postgres_main"} or {"source": "postgres_main", "table": "accounts"}.';
 const tablesExample = 'Right is e.g. {"tables": ["accounts", "sales.orders"]}.';
+const someTablesExample = 'Right is e.g. {"tables": ["accounts", "sales.orders"]}, or no input for all.';
 
 const extractExample =
   'Right is e.g. {"deployment": "assets", "api_url": "${ASSET_API_URL}", "page_size": 500}, and for one interval also ' +
@@ -146,7 +147,9 @@ function readStretch(from: unknown, to: unknown, bad: (reason: string) => Error)
 
 /** The table names of an update; undefined when it names none and need not. */
 export function readTables(input: unknown, required: boolean): string[] | undefined {
-  const bad = (reason: string) => refuse('configuration', reason, tablesExample);
+  const bad = (reason: string) => refuse('configuration', reason, required ? tablesExample : someTablesExample);
+  // A key that is wrong must not mean all tables.
+  if (isObject(input)) expectKeys(input, ['tables'], bad);
   const tables = Array.isArray(input) ? input : isObject(input) ? input.tables : input;
   if (tables === undefined || tables === null) {
     if (required) throw bad('no tables are named');
@@ -155,6 +158,16 @@ export function readTables(input: unknown, required: boolean): string[] | undefi
   if (!isNames(tables)) throw bad('`tables` must be a list of names');
   if (tables.length === 0 && required) throw bad('no tables are named');
   return tables.length === 0 ? undefined : [...new Set(tables)];
+}
+
+/** Refuses input to an update that takes none, and means the whole source: nothing, null and {} are right. */
+export function expectNoInput(input: unknown, update: string): void {
+  if (input === undefined || input === null || (isObject(input) && Object.keys(input).length === 0)) return;
+  throw refuse(
+    'configuration',
+    `\`${update}\` is for the whole source, and takes no input`,
+    'Right is no input at all, or {}. One table alone: `removeTables` with {"tables": ["accounts"]}.',
+  );
 }
 
 /** The options of the update `remove`. */

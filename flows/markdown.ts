@@ -80,8 +80,11 @@ export function timeOfDay(iso: string): string {
 
 /** A stretch of time in few words; '' = the beginning of all. It holds nothing that would end the text of a link. */
 export function stretch(from: string, to: string): string {
-  const begin = from === '' ? 'beginning' : instant(from);
-  const end = instant(to);
+  // Seconds are shown only where they matter.
+  const whole = [from, to].every((iso) => iso === '' || /:00(\.0*)?Z$/.test(iso));
+  const short = (iso: string) => (whole ? instant(iso).slice(0, 16) : instant(iso));
+  const begin = from === '' ? 'beginning' : short(from);
+  const end = short(to);
   const sameDay = from.slice(0, 10) === to.slice(0, 10);
   return `${begin} – ${sameDay ? end.slice(11) : end}`;
 }

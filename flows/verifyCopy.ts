@@ -50,8 +50,8 @@ function describe(source: string, what: string, { identical, tables, id, found =
       `**${identical ? 'identical' : 'different'}** · ${plain(what)} · ${count(tables, 'table')}`,
       differ && `**What to do**: look at the keys that differ (below). ${remedy(source, differ)}`,
       section('Tables', found.map(tableText)),
-      section('Keys that differ', [
-        `${code(`GET /api/v1/verify/${source}`)}: at most 100 a table`,
+      section(identical ? 'The whole answer' : 'Keys that differ', [
+        `${code(`GET /api/v1/verify/${source}`)}${identical ? '' : ': at most 100 a table'}`,
         `in ClickHouse: ${code(`SELECT result FROM _verifications WHERE id = '${id}'`)}`,
       ]),
     ),

@@ -567,6 +567,17 @@ describe.concurrent('a source that runs', () => {
     }
     expect(await refusal(update(flow, 'addTables', { tables: [] }))).toMatchObject({ kind: 'configuration' });
     expect(await refusal(update(flow, 'start', { tables: 'accounts' }))).toMatchObject({ kind: 'configuration' });
+    // What means a part must not be done to the whole.
+    for (const name of ['pause', 'resume', 'stop']) {
+      const some = update(flow, name, { tables: ['accounts'] });
+      const text = expect.stringMatching(/takes no input.*Right is no input at all, or \{\}/s);
+      expect(await refusal(some), name).toMatchObject({ kind: 'configuration', text });
+    }
+    for (const name of ['start', 'resync']) {
+      const text = expect.stringMatching(/unknown key `table`.*Right is e\.g\. \{"tables": \[/s);
+      const misspelt = update(flow, name, { table: 'accounts' });
+      expect(await refusal(misspelt), name).toMatchObject({ kind: 'configuration', text });
+    }
     const plain = { ...requestOf(id), connection_string: 'postgresql://u:hunter2@h/d' };
     const refused = await refusal(update(flow, 'connect', plain));
     expect(refused).toMatchObject({ kind: 'configuration', text: expect.not.stringContaining('hunter2') });
