@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { freePort } from '../workers/embedded/free_port.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
 import { projectFolder } from '../workers/settings.ts';
 
@@ -11,6 +12,8 @@ export interface ControlStack {
   environment: NodeJS.ProcessEnv;
   /** `http://127.0.0.1:…` */
   api: string;
+  /** `http://127.0.0.1:…` */
+  temporalUi: string;
   /** The worker that was started first. */
   worker: ChildProcess;
   startWorker(): Promise<ChildProcess>;
@@ -23,7 +26,8 @@ export async function startControlStack(
   more: NodeJS.ProcessEnv = {},
   shared: NodeJS.ProcessEnv = {},
 ): Promise<ControlStack> {
-  const parts = await startParts(['postgres', 'clickhouse', 'temporal']);
+  const temporalUiPort = await freePort();
+  const parts = await startParts(['postgres', 'clickhouse', 'temporal'], { temporalUiPort });
   const children: ChildProcess[] = [];
   const environment = {
     PATH: process.env.PATH,
@@ -34,6 +38,7 @@ export async function startControlStack(
     DATABASE_URL: parts.postgres.url,
     SLUICE_SECRET_KEY: 'a key for tests',
     SLUICE_API_PORT: '0',
+    SLUICE_TEMPORAL_UI_PORT: String(temporalUiPort),
     LOG_LEVEL: process.env.LOG_LEVEL ?? 'error',
     ...shared,
   };
@@ -53,7 +58,8 @@ export async function startControlStack(
   };
   try {
     const [worker, { url }] = await Promise.all([startWorker(), startApi(more)]);
-    return { parts, environment, api: url, worker, startWorker, startApi, [Symbol.asyncDispose]: dispose };
+    const temporalUi = `http://127.0.0.1:${temporalUiPort}`;
+    return { parts, environment, api: url, temporalUi, worker, startWorker, startApi, [Symbol.asyncDispose]: dispose };
   } catch (error) {
     await dispose();
     throw error;

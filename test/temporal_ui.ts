@@ -11,6 +11,9 @@ export interface Form {
 
 export type Tab = 'History' | 'Pending Activities' | 'Queries' | 'User Metadata' | 'Search Attributes';
 
+/** Milliseconds that any answer of the page may take. */
+const patience = 20_000;
+
 export class TemporalUi {
   readonly page: Page;
   readonly #namespace: string;
@@ -18,7 +21,7 @@ export class TemporalUi {
   private constructor(page: Page, address: string) {
     this.page = page;
     this.#namespace = `${address}/namespaces/default`;
-    page.setDefaultTimeout(15_000);
+    page.setDefaultTimeout(patience);
   }
 
   /** Opens a window of the size that is given, with the columns of a person who has set them. */
@@ -69,6 +72,15 @@ export class TemporalUi {
     return (await frame.locator('main').allInnerTexts()).join('\n');
   }
 
+  /** Follows a link of that page; it opens a window of its own. */
+  async follow(link: string): Promise<Page> {
+    const opened = this.page.waitForEvent('popup');
+    await this.details().getByRole('link', { name: link, exact: true }).click();
+    const page = await opened;
+    page.setDefaultTimeout(patience);
+    return page;
+  }
+
   /** Opens the dialog with all updates that the flow knows. */
   async openUpdates(id: string): Promise<void> {
     await this.flow(id);
@@ -87,8 +99,9 @@ export class TemporalUi {
       .click();
     if (input !== '') await this.#type(dialog, input);
     await dialog.getByTestId('confirm-modal-button').click();
-    for (;;) {
+    for (const end = Date.now() + patience; ; ) {
       if (!(await dialog.isVisible())) return '';
+      if (Date.now() > end) throw new Error(`the update ${name} was not answered: ${await dialog.textContent()}`);
       const [, said = ''] = (await dialog.allInnerTexts()).join('').split('payload supported)');
       const refusal = said.replace(/Cancel\s+Submit\s*$/, '').trim();
       if (refusal !== '' && !refusal.includes('in progress')) return refusal;

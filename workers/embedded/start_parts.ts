@@ -53,6 +53,8 @@ export interface StartPartsOptions {
   /** Database of PostgreSQL; default `sluice_test`. */
   database?: string;
   namespace?: string;
+  /** Port of Temporal UI; default: any free one. */
+  temporalUiPort?: number;
 }
 
 /** Starts the parts side by side and returns when all are ready. Errors: `missing_part`, naming the log file. */
@@ -94,7 +96,7 @@ async function starterOf(name: PartName, home: string, options: StartPartsOption
     return { port, stopSignal: 'SIGINT', start };
   }
   const binary = await findTemporal((line) => console.error(line));
-  const uiPort = await freePort();
+  const uiPort = options.temporalUiPort ?? (await freePort());
   const namespace = options.namespace ?? 'default';
   const start = async () => {
     const { child, address } = await startTemporal({ home, binary, port, uiPort, namespace });
