@@ -52,13 +52,15 @@ export function addQueries(program: Command, done: Done): void {
   program
     .command('verify <source> [table]')
     .description('compare source and copy, while both move; exit status 0 identical, 1 not')
+    .option('--repair', 'read rows that differ again from the source')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       '\nExamples:\n  $ npx sluice verify postgres_main\n  $ npx sluice verify postgres_main transactions --json',
     )
-    .action(async (source: string, name: string | undefined, _options: object, command: Command) => {
-      const answer = await withControl((control) => verifyNow(control, source, name));
+    .action(async (source: string, name: string | undefined, options: { repair?: boolean }, command: Command) => {
+      const what = { ...(name === undefined ? {} : { table: name }), ...options };
+      const answer = await withControl((control) => verifyNow(control, source, what));
       if (wantsJson(command)) printJson(answer);
       else print(verifyText(answer));
       done(answer.identical ? 0 : 1);
@@ -138,18 +140,30 @@ export function verifyText(answer: VerifyAnswer): string {
     const { reason, remedy } = (one.error ?? {}) as { reason?: string; remedy?: string };
     return reason ? [`! ${one.asset_id}: ${reason}. ${remedy ?? ''}`] : [];
   });
+  const mended = answer.tables.flatMap(mendedText);
   const verdict = answer.identical ? 'identical' : 'NOT identical';
   return [
     table(['copy of', 'verdict', 'source', 'copy', 'missing', 'extra', 'different', 'rejected'], rows),
     ...errors,
+    ...mended,
     ...(keys.length > 0 ? ['keys that differ (at most 100 a table):', ...keys] : []),
     `${answer.source}: ${verdict}`,
   ].join('\n');
 }
 
+/** What was done about differences. */
+function mendedText(one: VerifyAnswer['tables'][number]): string[] {
+  const { repaired, unrepaired, resynced } = one as { repaired?: number; unrepaired?: string; resynced?: boolean };
+  return [
+    ...(repaired ? [`${one.asset_id}: ${repaired} repaired`] : []),
+    ...(unrepaired ? [`! ${one.asset_id}: not all could be repaired: ${unrepaired}`] : []),
+    ...(resynced ? [`! ${one.asset_id}: too many rows differ, so it is copied anew`] : []),
+  ];
+}
+
 function keyText(entry: unknown): string {
-  const { problem, key } = (entry ?? {}) as { problem?: string; key?: unknown };
-  return problem ? `${problem} ${JSON.stringify(key)}` : JSON.stringify(entry);
+  const { problem, key, repaired } = (entry ?? {}) as { problem?: string; key?: unknown; repaired?: boolean };
+  return problem ? `${problem} ${JSON.stringify(key)}${repaired ? ' (repaired)' : ''}` : JSON.stringify(entry);
 }
 
 async function runOnDemo(source: string, statement: string) {

@@ -87,11 +87,16 @@ function readConfig(input: unknown, bad: (reason: string) => Error): CaptureConf
 export function readVerifyRequest(input: unknown): VerifyRequest {
   const bad = (reason: string) => refuse('configuration', reason, verifyExample);
   if (!isObject(input)) throw bad('the input is not a verify request');
-  expectKeys(input, ['source', 'table'], bad);
-  const { source, table } = input;
+  expectKeys(input, ['source', 'table', 'repair', 'share', 'scheduled'], bad);
+  const { source, table, ...how } = input;
   if (typeof source !== 'string' || !idPattern.test(source)) throw bad('`source` must be the id of a source');
   if (table !== undefined && (typeof table !== 'string' || table === '')) throw bad('`table` must be a name');
-  return table === undefined ? { source } : { source, table };
+  const { share, repair, scheduled } = how;
+  if (share !== undefined && !(typeof share === 'number' && share > 0 && share <= 1))
+    throw bad('`share` must be a number above 0, up to 1');
+  if (![repair, scheduled].every((flag) => flag === undefined || typeof flag === 'boolean'))
+    throw bad('`repair` and `scheduled` must be true or false');
+  return { source, ...(table === undefined ? {} : { table }), ...(how as Pick<VerifyRequest, 'share'>) };
 }
 
 /** The source that an input such as {"source": "postgres_main"} names. */

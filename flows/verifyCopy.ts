@@ -1,19 +1,12 @@
 /** Flow `verifyCopy`: compares a source with its copies while both move, and answers whether they are identical. */
 import { log, setCurrentDetails, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
 import type { VerifiedTable, VerifySum } from '../activities/capture/contract.ts';
-import { captureWorkflowId, type VerifyRequest } from '../model/messages.ts';
+import { captureWorkflowId, type VerifyAnswer, type VerifyRequest } from '../model/messages.ts';
 import { activities, waitOptions } from './activities.ts';
 import { readVerifyRequest } from './input.ts';
 import { activitiesLink, code, count, flowLink, page, plain, section, trouble } from './markdown.ts';
 import { readFailure } from './refuse.ts';
 import { searchAttributes, sourceAttributes } from './searchAttributes.ts';
-
-/** What a comparison found; the differing keys are in `_verifications` under `id`. */
-export interface VerifyAnswer {
-  identical: boolean;
-  tables: number;
-  id: string;
-}
 
 /** Compares one table, or all of the source. Wrong input fails at once. */
 export async function verifyCopy(input: VerifyRequest): Promise<VerifyAnswer> {
@@ -32,7 +25,12 @@ export async function verifyCopy(input: VerifyRequest): Promise<VerifyAnswer> {
     const sum = await activities.verifySource.executeWithOptions({ ...waitOptions, summary: `compare ${what}` }, [
       request,
     ]);
-    const { identical, tables, id } = sum;
+    const { identical, tables, id, skipped } = sum;
+    if (skipped !== undefined) {
+      setCurrentDetails(page(`**not compared** · ${plain(what)}: ${plain(skipped)}`));
+      upsertSearchAttributes([{ key: searchAttributes.phase, value: 'skipped' }]);
+      return { identical, tables, id, skipped };
+    }
     log.info('compared', { source, identical, tables });
     describe(source, what, sum);
     upsertSearchAttributes([{ key: searchAttributes.phase, value: identical ? 'identical' : 'different' }]);
@@ -70,6 +68,7 @@ function tableText(table: VerifiedTable): string {
   const problems = (['missing', 'extra', 'different', 'moving', 'rejected'] as const)
     .filter((problem) => table[problem] > 0)
     .map((problem) => `**${table[problem]} ${problem}**`);
+  if (table.repaired) problems.push(`${table.repaired} repaired`);
   const found = problems.length === 0 ? 'identical' : problems.join(', ');
   return `${code(table.asset_id)} · ${count(table.source_rows, 'row')} · ${found}`;
 }

@@ -9,6 +9,9 @@ export const snapshotWorkflowId = (source: string, asset: string, generation: nu
 export const logWorkflowId = (source: string): string => `log/${source}`;
 export const verifyWorkflowId = (source: string): string => `verify/${source}`;
 
+/** Of the schedule that compares a source by itself. No deployment can bear that name. */
+export const verifyScheduleId = (source: string): string => `verify/${source}`;
+
 /** Workflow types, as they are called in flows/. */
 export const flowNames = {
   captureSource: 'captureSource',
@@ -79,4 +82,19 @@ export interface VerifyRequest {
   source: string;
   /** Asset id, copy id or table name; none = every table. */
   table?: string;
+  /** Reads rows that differ again from the source; too many of a table, and it is copied anew. */
+  repair?: boolean;
+  /** The part of the time that it may keep the source busy, above 0; 1 when nothing is said. */
+  share?: number;
+  /** Nobody asked just now: tables that do not stream are left out, and a source that rests altogether. */
+  scheduled?: boolean;
+}
+
+/** What a comparison found; its details are in `_verifications` under `id`. */
+export interface VerifyAnswer {
+  identical: boolean;
+  tables: number;
+  id: string;
+  /** Why nothing was compared. */
+  skipped?: string;
 }

@@ -232,7 +232,14 @@ describe('verify', () => {
     expect(second.identical).toBe(false);
     expect(second.tables).toMatchObject([{ asset_id: 'shop_accounts', different: 1, keys: [{ key: { id: 77 } }] }]);
     expect((await call<object>('POST', '/api/v1/verify/shop', { table: 'nowhere' })).status).toBe(404);
-  }, 60_000);
+    const told = await until(source, (one) => one.alarms.length > 0);
+    expect(told.alarms).toMatchObject([{ kind: 'copy_differs', remedy: expect.stringContaining('--repair') }]);
+    expect((await call<object>('POST', '/api/v1/verify/shop', { repair: true })).status).toBe(202);
+    const third = await until(get, (one) => one.status === 'finished' && one.id !== second.id);
+    expect(third).toMatchObject({ identical: true, tables: [{ different: 1, repaired: 1 }, { different: 0 }] });
+    expect((await call<object>('POST', '/api/v1/verify/shop')).status).toBe(202);
+    await until(source, (one) => one.alarms.length === 0);
+  }, 90_000);
 });
 
 describe('query', () => {

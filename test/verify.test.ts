@@ -10,6 +10,7 @@ import { readTableByName } from '../activities/capture/postgresql/catalog.ts';
 import { quoteName } from '../activities/capture/postgresql/connection.ts';
 import { RowEncoder } from '../activities/capture/postgresql/encode.ts';
 import { type TableVerification, type VerifyOptions, verifyTable } from '../activities/check/verify.ts';
+import { Rest } from '../activities/check/verify_rest.ts';
 import {
   createVerificationTable,
   lastVerification,
@@ -486,6 +487,53 @@ class Mover {
     this.#stop = true;
   }
 }
+
+describe('a comparison at a low rate', () => {
+  it('takes its share of the time, and no more', async () => {
+    const rest = new Rest(0.2);
+    let worked = 0;
+    const began = performance.now();
+    for (let part = 0; part < 5; part += 1) {
+      const start = performance.now();
+      while (performance.now() - start < 20);
+      worked += performance.now() - start;
+      await rest.take();
+    }
+    expect(performance.now() - began).toBeGreaterThan(worked * 4.5);
+    const ended = AbortSignal.timeout(50);
+    const given = new Rest(0.000_01, ended);
+    await sleep(5);
+    await expect(given.take()).rejects.toThrow();
+  });
+
+  it('goes on where an earlier one ended, and finds the same', async () => {
+    const table = await make(
+      'resumed',
+      'id int PRIMARY KEY, v int',
+      'INSERT INTO public.resumed SELECT g, g FROM generate_series(1, 5000) g',
+    );
+    await copy(table);
+    await damage(table, 'id IN (10, 4000)', { v: '0' });
+    const whole = await verify(table, { partRows: 500, share: 0.9 });
+    expect(whole).toMatchObject({ different: 2, source_rows: 5000, copy_rows: 5000 });
+    let reached: { after: string[]; found: string } | undefined;
+    const ending = new AbortController();
+    const first = verify(table, {
+      partRows: 500,
+      share: 0.9,
+      signal: ending.signal,
+      onReached: async (after, found) => {
+        reached = { after, found: JSON.stringify(found) };
+        if (Number(after[0]) >= 2000) ending.abort();
+      },
+    });
+    await expect(first).rejects.toThrow();
+    expect(reached?.after).toEqual(['2000']);
+    const { after, found } = reached!;
+    const rest = await verify(table, { partRows: 500, after, found: JSON.parse(found) });
+    expect({ ...rest, duration_ms: 0 }).toEqual({ ...whole, duration_ms: 0 });
+  });
+});
 
 describe('a copy that moves', () => {
   for (const type of ['bigint', 'uuid']) {

@@ -3,11 +3,14 @@ import { isDeepStrictEqual } from 'node:util';
 import { Context } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
 import { glanceAt } from '../../model/batch.ts';
+import { asSluiceError } from '../../model/errors.ts';
 import type { LogState } from '../../model/log.ts';
 import type { ConnectRequest } from '../../model/source.ts';
 import { isBeside } from '../../model/table.ts';
+import { scheduleVerification, unscheduleVerification } from '../check/verify_schedule.ts';
 import { verifySource } from '../check/verify_source.ts';
 import { lastRecord, loadSchemas, readRecords } from '../load/batches.ts';
+import { redact } from '../secrets.ts';
 import { activityError, CaptureContext, type CaptureSettings } from './context.ts';
 import type { CaptureActivities, TableRef } from './contract.ts';
 import { Leases } from './lease.ts';
@@ -24,7 +27,11 @@ export function createCaptureActivities(options: {
   const leases = new Leases(context);
   return {
     preflightSource: (input) => preflightSource(context, input),
-    prepareSource: (input) => prepareSource(context, input),
+    prepareSource: async (input) => {
+      const prepared = await prepareSource(context, input);
+      await watchCopies(context, input.request);
+      return prepared;
+    },
     captureLease: (input) => leases.run(input),
     planSnapshot: (input) => planSnapshot(context, input),
     copyChunk: (input) => copyChunk(context, input),
@@ -32,7 +39,10 @@ export function createCaptureActivities(options: {
     awaitPosition: (input) => awaitPosition(context, input),
     lookAtLog: (input) => lookAtLog(context, input),
     releaseTables: (input) => releaseTables(context, input),
-    removeSource: (input) => removeSource(context, input),
+    removeSource: async (input) => {
+      await removeSource(context, input);
+      await unscheduleVerification(context, input.request.id).catch(notScheduled);
+    },
     verifySource: (input) => verifySource(context, input),
     recentBatches: (input) => recentBatches(context, input),
     close: () => leases.close(),
@@ -68,6 +78,17 @@ function isSame(
     // Sealed with a key that is gone: connecting again is how a source gets the new one.
     return true;
   }
+}
+
+/** Has the source compared with its copies from now on. That it cannot be must not keep it from being captured. */
+async function watchCopies(context: CaptureContext, request: ConnectRequest): Promise<void> {
+  const { taskQueue } = Context.current().info;
+  await scheduleVerification(context, request, taskQueue).catch(notScheduled);
+}
+
+function notScheduled(error: unknown): void {
+  const { message } = asSluiceError(error);
+  Context.current().log.warn('the schedule of comparisons was not changed', { reason: redact(message) });
 }
 
 async function awaitPosition(

@@ -1,5 +1,5 @@
 /** What the activities of capturing share: settings, connections to ClickHouse by role, and secrets opened late. */
-import type { Client } from '@temporalio/client';
+import type { Client, ScheduleClient } from '@temporalio/client';
 import { CancelledFailure } from '@temporalio/common';
 import { asSluiceError, type Place, SluiceError } from '../../model/errors.ts';
 import { captureMessages, captureWorkflowId, catalogMessages, catalogWorkflowId } from '../../model/messages.ts';
@@ -65,6 +65,17 @@ export class CaptureContext {
   /** What the source's flow says of it. */
   async status(source: string): Promise<CaptureStatus> {
     return this.#client.workflow.getHandle(captureWorkflowId(source)).query<CaptureStatus>(captureMessages.status);
+  }
+
+  /** Has a table (`schema.name`) copied from its beginning again. */
+  async resync(source: string, table: string): Promise<void> {
+    const handle = this.#client.workflow.getHandle(captureWorkflowId(source));
+    await handle.executeUpdate(captureMessages.resync, { args: [{ tables: [table] }] });
+  }
+
+  /** Schedules of Temporal. */
+  get schedules(): ScheduleClient {
+    return this.#client.schedule;
   }
 }
 

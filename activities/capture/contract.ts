@@ -5,6 +5,7 @@
  */
 import type { BatchGlance } from '../../model/batch.ts';
 import type { LogState } from '../../model/log.ts';
+import type { VerifyAnswer, VerifyRequest } from '../../model/messages.ts';
 import type { CapturedTable, ConnectRequest, Finding, LeaseSummary } from '../../model/source.ts';
 
 /** A table as the flow names it to activities. */
@@ -46,13 +47,11 @@ export interface VerifiedTable {
   different: number;
   moving: number;
   rejected: number;
+  /** Of those that differed, rows that are right now. */
+  repaired?: number;
 }
 
-export interface VerifySum {
-  identical: boolean;
-  tables: number;
-  /** In `_verifications`. */
-  id: string;
+export interface VerifySum extends VerifyAnswer {
   /** For people: those that differ first, at most 60. */
   found: VerifiedTable[];
 }
@@ -119,7 +118,7 @@ export interface CaptureActivities {
   }): Promise<void>;
 
   /** Compares tables of a source with their copies; the answer with keys is stored in `_verifications`. */
-  verifySource(input: { source: string; table?: string }): Promise<VerifySum>;
+  verifySource(input: VerifyRequest): Promise<VerifySum>;
 
   /** The last records of a source, newest first: for a flow's current details. */
   recentBatches(input: { source: string; limit: number }): Promise<BatchGlance[]>;

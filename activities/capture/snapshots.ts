@@ -247,8 +247,9 @@ export async function finishSnapshot(
     const source = await openSource(request.type);
     const schema = await knownSchema(clickhouse, request.id, table);
     const id = snapshotId(request.id, table);
-    // Inserts of chunks that a dead worker left behind must not come after the sweep.
+    // Inserts that a dead worker left behind, of chunks and repairs, must not come after the sweep.
     await sink.endInserts(`${id}/`);
+    await sink.endInserts(`${request.id}/repair/${table.asset_id}/`);
     const { epoch } = await streamRecord(clickhouse, request.id);
     const start = source.snapshotVersion(epoch, table.start_position);
     const now = timeText(Date.now() * 1000);

@@ -12,11 +12,13 @@ import { keyColumns, type TableSchema, tableName } from '../../model/table.ts';
 import type { VerifySum } from '../capture/contract.ts';
 import { connect, withConnection } from '../capture/postgresql/connection.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
+import type { Key } from './verify_keys.ts';
 import { NotCaughtUp, Pace } from './verify_pace.ts';
 import { PartComparison } from './verify_parts.ts';
 import { openRejects } from './verify_rejects.ts';
-import { RowComparison } from './verify_rows.ts';
-import { copySide, sourceFacts, sourceSide } from './verify_sides.ts';
+import { Rest } from './verify_rest.ts';
+import { type Difference, RowComparison } from './verify_rows.ts';
+import { copySide, keyId, sourceFacts, sourceSide } from './verify_sides.ts';
 
 /** `moving`: changed faster than it could be compared · `rejected`: missing or different because a change is held back. */
 export type Problem = 'missing' | 'extra' | 'different' | 'moving' | 'rejected';
@@ -27,12 +29,17 @@ export interface DifferingKey {
   key: Record<string, string | number | boolean>;
   /** Of a `different` row: the columns whose values differ. */
   columns?: string[];
+  /** True when it was read again from the source, and is as there now. */
+  repaired?: boolean;
 }
 
 /** What comparing one table found. Counts of a moving table are of the moments at which its parts were read. */
 export interface TableVerification {
   asset_id: string;
-  /** Proven equal: nothing is missing, extra, different or still moving. Rows held back by a reject do not count. */
+  /**
+   * Proven equal: nothing is missing, extra, different or still moving, or what was has been repaired. Rows held back by a
+   * reject do not count.
+   */
   identical: boolean;
   source_rows: number;
   copy_rows: number;
@@ -46,6 +53,12 @@ export interface TableVerification {
   moving: number;
   /** Rows that are missing or different because a change of theirs is held back. */
   rejected: number;
+  /** Of those that were missing, extra or different: how many are right now. */
+  repaired?: number;
+  /** Why others are not, or null. */
+  unrepaired?: string | null;
+  /** True when too many rows differed, and the copy is made anew. */
+  resynced?: boolean;
   /** True when it stopped looking at single rows: the counts are at least so high. */
   at_least: boolean;
   /** At most 100. */
@@ -57,9 +70,11 @@ export interface TableVerification {
 
 /** What a comparison of tables comes to, without keys: what a flow may hold. */
 export function verifySum(tables: TableVerification[], id: string): VerifySum {
-  const found = tables.map(({ asset_id, identical, source_rows, missing, extra, different, moving, rejected }) => {
-    return { asset_id, identical, source_rows, missing, extra, different, moving, rejected };
-  });
+  const found = tables.map(
+    ({ asset_id, identical, source_rows, missing, extra, different, moving, rejected, repaired }) => {
+      return { asset_id, identical, source_rows, missing, extra, different, moving, rejected, repaired };
+    },
+  );
   found.sort((a, b) => Number(a.identical) - Number(b.identical));
   const identical = tables.every((table) => table.identical);
   return { identical, tables: tables.length, id, found: found.slice(0, 60) };
@@ -79,6 +94,15 @@ export interface VerifyOptions {
   patience?: number;
   /** Rows of a part; 10,000 by default. */
   partRows?: number;
+  /** The part of the time that the comparison may take, above 0; 1 by default. */
+  share?: number;
+  /** Reads rows again from the source; answers why it could not, or null. What became of them is looked at afterwards. */
+  repair?: (keys: Key[]) => Promise<string | null>;
+  /** Where an earlier comparison of the table ended, and what it had found. */
+  after?: Key;
+  found?: TableVerification;
+  /** Called when everything up to a key has been compared, and repaired. */
+  onReached?: (after: Key, found: TableVerification) => Promise<void>;
 }
 
 /**
@@ -89,7 +113,7 @@ export async function verifyTable(options: VerifyOptions): Promise<TableVerifica
   const started = performance.now();
   const { connectionString, table, signal } = options;
   if (keyColumns(table).length === 0) throw hasNoKey(table);
-  const found = nothingFound(table.asset_id);
+  const found = options.found ?? nothingFound(table.asset_id);
   const progress = { checked: 0, chunks: 0 };
   const client = await connect({ connectionString, applicationName });
   const tell = setInterval(() => options.onProgress?.(progress), 1000);
@@ -130,11 +154,49 @@ async function compare(
   const copy = copySide(clickhouse, table, signal);
   const pace = new Pace(client, options);
   const rejects = await openRejects(clickhouse, table);
-  const rows = new RowComparison({ source, copy, pace, found, table, signal, rejects });
-  await new PartComparison({ source, copy, pace, found, rows, facts, options, onPart }).run();
-  await rows.nameColumns();
-  const { missing, extra, different, moving } = found;
-  found.identical = missing + extra + different + moving === 0 && !found.at_least;
+  const differences: Difference[] = [];
+  const sides = { source, copy, pace, table, signal, rejects };
+  const rows = new RowComparison({ ...sides, found, onDifference: (one) => differences.push(one) });
+  const settle = async (end: Key | undefined) => {
+    await rows.nameColumns();
+    const some = differences.splice(0);
+    // Too many: the copy is made anew.
+    if (options.repair && some.length > 0 && !rows.enough) await repair(some, options.repair, sides, found);
+    if (end) await options.onReached?.(end, found);
+  };
+  const rest = options.share !== undefined && options.share < 1 ? new Rest(options.share, signal) : undefined;
+  await new PartComparison({ source, copy, pace, found, rows, facts, options, onPart, settle, rest }).run();
+  await settle(undefined);
+  const { missing, extra, different, moving, repaired = 0 } = found;
+  found.identical = missing + extra + different + moving - repaired === 0 && !found.at_least;
+}
+
+/** Rows that are repaired at once. */
+const keysPerRepair = 500;
+
+/** Has rows read again, and looks whether they are right then. */
+async function repair(
+  differences: Difference[],
+  read: (keys: Key[]) => Promise<string | null>,
+  sides: Omit<ConstructorParameters<typeof RowComparison>[0], 'found'>,
+  found: TableVerification,
+): Promise<void> {
+  for (let from = 0; from < differences.length; from += keysPerRepair) {
+    const some = differences.slice(from, from + keysPerRepair);
+    const keys = some.map(({ key }) => key);
+    const refused = await read(keys);
+    const wrong = new Set<string>();
+    const still = nothingFound(found.asset_id);
+    const onDifference = ({ key }: Difference) => wrong.add(keyId(key));
+    await new RowComparison({ ...sides, found: still, onDifference }).lookAt(keys);
+    const right = some.filter(({ key }) => !wrong.has(keyId(key)));
+    // One that moves now was brought by the stream, or will be.
+    found.repaired = (found.repaired ?? 0) + right.length - still.moving;
+    found.moving += still.moving;
+    found.rejected += still.rejected;
+    for (const { shown } of still.moving === 0 ? right : []) if (shown) shown.repaired = true;
+    if (wrong.size > 0) found.unrepaired = refused ?? 'they differ again, though they were read from the source';
+  }
 }
 
 /** Ends what a session is doing: a pass over a large table would otherwise go on for nobody. */

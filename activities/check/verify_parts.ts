@@ -5,6 +5,7 @@
 import type { TableVerification, VerifyOptions } from './verify.ts';
 import type { Key } from './verify_keys.ts';
 import type { Pace } from './verify_pace.ts';
+import type { Rest } from './verify_rest.ts';
 import type { RowComparison } from './verify_rows.ts';
 import type { Checksum, Facts, Range, Side } from './verify_sides.ts';
 
@@ -39,6 +40,10 @@ interface Needs {
   found: TableVerification;
   /** Called after each part with the rows of the source so far. */
   onPart: (checked: number) => void;
+  /** Called when all before `end` has been compared: rows that differ are known then. Undefined = at the table's end. */
+  settle: (end: Key | undefined) => Promise<void>;
+  /** Pauses between parts; absent = as fast as it goes. */
+  rest: Rest | undefined;
 }
 
 export class PartComparison {
@@ -55,15 +60,20 @@ export class PartComparison {
     else await this.#compareBuckets();
   }
 
-  /** One range after the other. While a group is compared, the source sums the next one. */
+  /** One range after the other. While a group is compared, the source sums the next one, unless it is to have its rest. */
   async #compareRanges(): Promise<void> {
-    let next: Promise<Group> | undefined = this.#readGroup(undefined);
+    const { rest, settle, options } = this.#needs;
+    let next: Promise<Group> | undefined = this.#readGroup(options.after);
     while (next) {
       const group: Group = await next;
-      next = group.end && this.#readGroup(group.end);
+      next = group.end && !rest ? this.#readGroup(group.end) : undefined;
       // It is awaited above, or not any more: a failure of this group comes first.
       next?.catch(() => {});
       await this.#lookInto(await this.#differingRanges(group));
+      await settle(group.end);
+      if (!rest || !group.end) continue;
+      await rest.take();
+      next = this.#readGroup(group.end);
     }
   }
 
@@ -76,7 +86,7 @@ export class PartComparison {
       const range: Range = { after: end, upto: await source.boundary({ after: end }, this.#partRows) };
       ranges.push({ range, source: await source.checksum(range) });
       end = range.upto;
-    } while (end && ranges.length < rangesPerGroup);
+    } while (end && ranges.length < (this.#needs.rest ? 1 : rangesPerGroup));
     return { ranges, end, position: await pace.position() };
   }
 
@@ -134,7 +144,12 @@ export class PartComparison {
       await pace.caughtUpNow();
       there = await copy.bucketChecksums(of);
     }
-    for (const buckets of this.#differingBuckets(of, here, there)) await this.#needs.rows.compare([{ of, buckets }]);
+    await this.#needs.rest?.take();
+    for (const buckets of this.#differingBuckets(of, here, there)) {
+      await this.#needs.rows.compare([{ of, buckets }]);
+      await this.#needs.settle(undefined);
+      await this.#needs.rest?.take();
+    }
   }
 
   async #bucketCount(): Promise<number> {

@@ -24,11 +24,21 @@ interface Needs {
   signal: AbortSignal | undefined;
   /** Differences go here. */
   found: TableVerification;
+  /** Called for each row that is really missing, extra or different. */
+  onDifference?: (difference: Difference) => void;
+}
+
+/** A row that differs, and what is shown of it. */
+export interface Difference {
+  key: Key;
+  problem: Problem;
+  /** Absent beyond the hundred that are shown. */
+  shown?: DifferingKey;
 }
 
 export class RowComparison {
   readonly #needs: Needs;
-  readonly #different: { key: Key; shown: DifferingKey }[] = [];
+  #different: { key: Key; shown: DifferingKey }[] = [];
 
   constructor(needs: Needs) {
     this.#needs = needs;
@@ -51,12 +61,12 @@ export class RowComparison {
     for (const [id, row] of source) if (copy.get(id)?.digest !== row.digest) suspects.push(row.key);
     for (const [id, row] of copy) if (!source.has(id)) suspects.push(row.key);
     for (let start = 0; start < suspects.length && !this.enough; start += keysPerLook) {
-      await this.#lookAt(suspects.slice(start, start + keysPerLook));
+      await this.lookAt(suspects.slice(start, start + keysPerLook));
     }
   }
 
-  /** Looks at rows until each has been the same once, or different twice while the source stood still. */
-  async #lookAt(keys: Key[]): Promise<void> {
+  /** Looks at some rows until each has been the same once, or different twice while the source stood still. */
+  async lookAt(keys: Key[]): Promise<void> {
     const { source, copy, pace, signal } = this.#needs;
     /** What either side showed when a key differed. */
     const differed = new Map<string, string>();
@@ -91,15 +101,16 @@ export class RowComparison {
   #report(problem: Problem, key: Key): void {
     const { found, table } = this.#needs;
     found[problem] += 1;
-    if (found.keys.length >= keptKeys) return;
-    const shown: DifferingKey = { problem, key: showKey(keyColumns(table), key) };
-    found.keys.push(shown);
-    if (problem === 'different') this.#different.push({ key, shown });
+    const shown = found.keys.length < keptKeys ? { problem, key: showKey(keyColumns(table), key) } : undefined;
+    if (shown) found.keys.push(shown);
+    if (shown && problem === 'different') this.#different.push({ key, shown });
+    if (problem !== 'moving' && problem !== 'rejected') this.#needs.onDifference?.({ key, problem, shown });
   }
 
-  /** Adds to the keys of different rows which columns differ. */
+  /** Adds to the keys of different rows, since it was last called, which columns differ. */
   async nameColumns(): Promise<void> {
     const { source, copy, table } = this.#needs;
+    if (this.#different.length === 0) return;
     const keys = this.#different.map(({ key }) => key);
     const [here, there] = [await source.columnDigests(keys), await copy.columnDigests(keys)];
     for (const { key, shown } of this.#different) {
@@ -107,6 +118,7 @@ export class RowComparison {
       const differing = table.columns.filter((_, index) => mine?.[index] !== theirs?.[index]);
       shown.columns = differing.map((column) => column.name);
     }
+    this.#different = [];
   }
 }
 

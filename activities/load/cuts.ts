@@ -30,7 +30,7 @@ function tableCuts(batches: string, schemas: string): string {
       FROM ${batches} WHERE ${stream} GROUP BY source
     ),
     wanted AS (
-      SELECT source, asset, argMax(generation, recorded_at) AS generation, max(recorded_at) AS wanted_at
+      SELECT source, asset, max(generation) AS generation, max(recorded_at) AS wanted_at
       FROM ${schemas} GROUP BY source, asset
     ),
     completed AS (

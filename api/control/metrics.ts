@@ -1,5 +1,6 @@
 /** Prometheus metrics, computed when they are asked for: what no longer exists has no stale series. */
 import { collectDefaultMetrics, Registry } from 'prom-client';
+import { type VerifyFigures, verifyFigures } from './alarms.ts';
 import type { Control } from './control.ts';
 import { assetFigures, batchSeconds } from './figures.ts';
 import { listSources } from './sources.ts';
@@ -28,7 +29,13 @@ export async function metricsPage(control: Control): Promise<string> {
 }
 
 async function recordMetrics(control: Control): Promise<string> {
-  const [assets, batches] = await Promise.all([assetFigures(control), batchSeconds(control, buckets)]);
+  const [assets, batches, verified] = await Promise.all([
+    assetFigures(control),
+    batchSeconds(control, buckets),
+    verifyFigures(control),
+  ]);
+  const ofCopies = (value: (one: VerifyFigures) => number): Sample[] =>
+    verified.map((one) => ({ labels: { source: one.source, asset: one.asset }, value: value(one) }));
   const changes = assets.flatMap((asset) =>
     ops.map((op) => ({ labels: { source: asset.source, asset: asset.asset, op: op.slice(0, -1) }, value: asset[op] })),
   );
@@ -42,6 +49,30 @@ async function recordMetrics(control: Control): Promise<string> {
   return [
     family('sluice_changes_total', 'counter', 'Changes recorded as written', changes),
     family('sluice_rejected_total', 'counter', 'Rows held back', rejected),
+    family(
+      'sluice_verify_differences_total',
+      'counter',
+      'Rows of copies that comparisons found to differ',
+      ofCopies((one) => one.differing_total),
+    ),
+    family(
+      'sluice_verify_repaired_total',
+      'counter',
+      'Rows that were repaired',
+      ofCopies((one) => one.repaired_total),
+    ),
+    family(
+      'sluice_verify_differing',
+      'gauge',
+      'Rows that differed at the last comparison, and still do',
+      ofCopies((one) => (one.outdated ? 0 : one.differing - one.repaired)),
+    ),
+    family(
+      'sluice_verify_timestamp_seconds',
+      'gauge',
+      'When the last comparison ended',
+      ofCopies((one) => Date.parse(one.at) / 1000),
+    ),
     family('sluice_batch_seconds', 'histogram', 'From the first change of a batch to its record', seconds),
   ].join('\n');
 }

@@ -4,6 +4,7 @@ import { idPattern } from '../../model/asset.ts';
 import { type ErrorKind, errorTable } from '../../model/errors.ts';
 import { parseSize } from '../../model/log.ts';
 import { schemaPolicies } from '../../model/source.ts';
+import { readVerify } from '../../model/verify.ts';
 
 const name63 = z.string().min(1).max(63);
 
@@ -34,6 +35,16 @@ export const postgresqlOptions = z
         'When a table is altered: evolve (default), the copy follows · approve, it waits for sources approve · ignore, new columns are left out · stop, it waits for a re-sync',
       ),
     failover: z.boolean().optional().describe('Standbys keep the slot too (PostgreSQL 17 or later)'),
+    verify: z
+      .unknown()
+      .superRefine((option, context) => {
+        const read = readVerify(option);
+        if (read !== null && 'mistake' in read) context.addIssue({ code: 'custom', message: read.mistake });
+      })
+      .optional()
+      .describe(
+        'How copies are compared with the source by themselves: off, or e.g. { interval: 1h, share: 0.1, repair: true }',
+      ),
     log_budget: z
       .string()
       .refine((text) => parseSize(text) !== undefined, 'write a size, e.g. 20GB')
@@ -248,7 +259,10 @@ export const auditAnswer = z.object({ items: z.array(batchRecord), next_cursor: 
 export type AuditAnswer = z.infer<typeof auditAnswer>;
 
 export const verifyBody = z
-  .strictObject({ table: z.string().min(1).optional().describe('Asset id, id of the copy, or table name; none = all') })
+  .strictObject({
+    table: z.string().min(1).optional().describe('Asset id, id of the copy, or table name; none = all'),
+    repair: z.boolean().optional().describe('Read rows that differ again from the source'),
+  })
   .nullish();
 
 const verifiedTable = z.looseObject({

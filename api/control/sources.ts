@@ -11,6 +11,7 @@ import {
 } from '../../model/messages.ts';
 import type { CapturedTable, CaptureStatus, ConnectRequest, Finding } from '../../model/source.ts';
 import { tableName } from '../../model/table.ts';
+import { copyAlarms, type VerifyFigures, verifyFigures } from './alarms.ts';
 import { type Control, workflowUrl } from './control.ts';
 import { countRows } from './counts.ts';
 import { type AssetFigures, assetFigures, leaseGlance, type SourceFigures, sourceFigures } from './figures.ts';
@@ -69,14 +70,14 @@ function captureFlow(request: ConnectRequest): Flow {
 
 /** All sources. */
 export async function listSources(control: Control): Promise<SourceAnswer[]> {
-  const [requests, figures, assets] = await Promise.all([registered(control), ...recorded(control)]);
-  return await Promise.all(requests.map((request) => describeSource(control, request, figures, assets)));
+  const [requests, records] = await Promise.all([registered(control), recorded(control)]);
+  return await Promise.all(requests.map((request) => describeSource(control, request, records)));
 }
 
 /** One source. Errors: `not_found`. */
 export async function getSource(control: Control, id: string): Promise<SourceAnswer> {
-  const [request, figures, assets] = await Promise.all([registeredSource(control, id), ...recorded(control)]);
-  return await describeSource(control, request, figures, assets);
+  const [request, records] = await Promise.all([registeredSource(control, id), recorded(control)]);
+  return await describeSource(control, request, records);
 }
 
 /** The requests of all sources, sealed, in order of their ids. */
@@ -95,16 +96,27 @@ export async function registeredSource(control: Control, id: string): Promise<Co
   });
 }
 
-/** Figures of records; undefined without ClickHouse: the states still show. */
-function recorded(control: Control): [Promise<Map<string, SourceFigures> | undefined>, Promise<AssetFigures[]>] {
-  return [sourceFigures(control).catch(() => undefined), assetFigures(control).catch(() => [])];
+/** What ClickHouse knows of sources. */
+interface Records {
+  /** Undefined when it could not be asked: the states still show. */
+  figures: Map<string, SourceFigures> | undefined;
+  assets: AssetFigures[];
+  verified: VerifyFigures[];
+}
+
+async function recorded(control: Control): Promise<Records> {
+  const [figures, assets, verified] = await Promise.all([
+    sourceFigures(control).catch(() => undefined),
+    assetFigures(control).catch(() => []),
+    verifyFigures(control).catch(() => []),
+  ]);
+  return { figures, assets, verified };
 }
 
 async function describeSource(
   control: Control,
   request: ConnectRequest,
-  figures: Map<string, SourceFigures> | undefined,
-  assets: AssetFigures[],
+  { figures, assets, verified }: Records,
 ): Promise<SourceAnswer> {
   const workflowId = captureWorkflowId(request.id);
   const [asked, lease] = await Promise.all([
@@ -132,7 +144,10 @@ async function describeSource(
     last_error: status.last_error ?? lease?.failing ?? null,
     warning: status.warning,
     log,
-    alarms: log?.warning ? [log.warning] : [],
+    alarms: [
+      ...(log?.warning ? [log.warning] : []),
+      ...copyAlarms(verified, request.id, new Set(status.tables.map((table) => table.asset_id))),
+    ],
     workflow: {
       id: workflowId,
       run_id: lease?.run_id ?? null,

@@ -13,15 +13,22 @@ import type { VerifyAnswer } from './shapes.ts';
 import { getSource } from './sources.ts';
 import { failureOf, startFlow } from './temporal.ts';
 
+/** What to compare, and whether to mend it. */
+export type VerifyWish = Pick<VerifyRequest, 'table' | 'repair'>;
+
 /** Starts a comparison; one that runs already is the one. Errors: `not_found`, `no_worker`. */
-export async function startVerification(control: Control, source: string, table?: string): Promise<VerifyAnswer> {
-  const run = await startRun(control, source, table);
+export async function startVerification(
+  control: Control,
+  source: string,
+  what: VerifyWish = {},
+): Promise<VerifyAnswer> {
+  const run = await startRun(control, source, what);
   const id = verifyWorkflowId(source);
   const workflow = { id, run_id: run, url: workflowUrl(control.settings, id, run) };
   return { source, status: 'running', identical: null, tables: [], workflow };
 }
 
-async function startRun(control: Control, source: string, table?: string): Promise<string> {
+async function startRun(control: Control, source: string, { table, repair }: VerifyWish): Promise<string> {
   const tables = await tablesOf(control, source);
   const known = tables.some(
     ({ asset_id, table: name }) =>
@@ -34,7 +41,7 @@ async function startRun(control: Control, source: string, table?: string): Promi
       .join(', ')}.`;
     throw new SluiceError('not_found', `the source ${source} has no table ${table}`, remedy, { source, table });
   }
-  const input: VerifyRequest = table === undefined ? { source } : { source, table };
+  const input: VerifyRequest = { source, ...(table === undefined ? {} : { table }), ...(repair ? { repair } : {}) };
   const id = verifyWorkflowId(source);
   return await startFlow(control, {
     type: flowNames.verifyCopy,
@@ -61,8 +68,8 @@ export async function lastVerification(control: Control, source: string): Promis
 }
 
 /** Compares and waits for the result, however long it takes. Errors: what the comparison itself stopped at. */
-export async function verifyNow(control: Control, source: string, table?: string): Promise<VerifyAnswer> {
-  const run = await startRun(control, source, table);
+export async function verifyNow(control: Control, source: string, what: VerifyWish = {}): Promise<VerifyAnswer> {
+  const run = await startRun(control, source, what);
   const handle = control.temporal.workflow.getHandle(verifyWorkflowId(source), run);
   try {
     const { id } = (await handle.result()) as { id: string };

@@ -55,13 +55,13 @@ export function addQueryRoutes(app: FastifyInstance, control: Control): void {
     {
       schema: {
         tags: ['verify'],
-        summary: 'Compare source and copy now',
+        summary: 'Compare source and copy now; repair: true reads rows that differ again from the source',
         params,
         body: verifyBody,
         response: { 202: verifyAnswer, ...problems },
       },
     },
     async (request, reply) =>
-      reply.code(202).send(await startVerification(control, request.params.source, request.body?.table)),
+      reply.code(202).send(await startVerification(control, request.params.source, request.body ?? {})),
   );
 }

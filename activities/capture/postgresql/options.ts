@@ -2,6 +2,7 @@
 import { SluiceError } from '../../../model/errors.ts';
 import { parseSize } from '../../../model/log.ts';
 import { schemaPolicies } from '../../../model/source.ts';
+import { readVerify } from '../../../model/verify.ts';
 import { isGlob } from './catalog.ts';
 
 export interface PostgresqlOptions {
@@ -52,6 +53,9 @@ export function readOptions(source: string, options: Record<string, unknown>): P
         `An asset id begins with ${source}_ and goes on with letters, digits or any of _ . $ -, 128 in all.`,
       );
   }
+  const verify = readVerify(options.verify);
+  if (verify !== null && 'mistake' in verify)
+    return refuse(`options.verify: ${verify.mistake}`, 'Write e.g. verify: { interval: 1h }, or verify: off.');
   const { failover = false, log_budget: budget = null } = options;
   if (typeof failover !== 'boolean')
     return refuse('options.failover is neither true nor false', 'Write failover: true.');

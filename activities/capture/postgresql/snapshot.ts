@@ -100,14 +100,40 @@ const smallRoom = 256 * 1024;
 export async function copyChunkRows(
   session: ConnectOptions,
   publication: string,
-  task: ChunkTask,
+  { chunk, ...task }: ChunkTask,
+): Promise<{ rows: number; bytes: number; rejected: number }> {
+  return copyRows(session, publication, { ...task, rows: async ({ present }) => range(present, parseBounds(chunk)) });
+}
+
+/** What a reading transaction has to hand when the rows to be read are chosen. */
+export interface Reading {
+  /** In the reading transaction. */
+  client: pg.Client;
+  /** Beside it. */
+  watcher: pg.Client;
+  /** The table as it is called now. */
+  present: TableSchema;
+}
+
+export interface ReadTask extends Omit<ChunkTask, 'chunk'> {
+  /** Condition of the rows to be read ('' = all), or undefined for none. */
+  rows: (reading: Reading) => Promise<string | undefined>;
+}
+
+/** Like `copyChunkRows`, with rows that are chosen in the reading transaction itself. */
+export async function copyRows(
+  session: ConnectOptions,
+  publication: string,
+  task: ReadTask,
 ): Promise<{ rows: number; bytes: number; rejected: number }> {
   return withConnection(session, (watcher) =>
     withConnection({ ...session, bulk: true }, async (client) => {
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
       await client.query(`LOCK TABLE ONLY ${quoteTable(task.table)} IN ACCESS SHARE MODE`);
       const present = await presentTable(client, task.table, publication);
-      return new ChunkReader(client, watcher, task, present).run();
+      const condition = await task.rows({ client, watcher, present });
+      if (condition === undefined) return { rows: 0, bytes: 0, rejected: 0 };
+      return new ChunkReader(client, watcher, task, present).run(condition);
     }),
   ).catch((error: unknown) => {
     throw wasAltered(error) ? tableChanged(task.table, 'was altered while it was read') : error;
@@ -118,7 +144,7 @@ export async function copyChunkRows(
 class ChunkReader {
   readonly #client: pg.Client;
   readonly #watcher: pg.Client;
-  readonly #task: ChunkTask;
+  readonly #task: ReadTask;
   /** Columns that are read, as they are called now. */
   readonly #present: TableSchema;
   /** By column of the copy: 0 when any field is right as it stands, 1 when it is to be looked at, 2 when the source has none. */
@@ -139,7 +165,7 @@ class ChunkReader {
   #done = false;
   #error: unknown;
 
-  constructor(client: pg.Client, watcher: pg.Client, task: ChunkTask, present: TableSchema) {
+  constructor(client: pg.Client, watcher: pg.Client, task: ReadTask, present: TableSchema) {
     this.#client = client;
     this.#watcher = watcher;
     this.#task = task;
@@ -154,9 +180,8 @@ class ChunkReader {
     this.#trailer = Buffer.from(`${version}\t0\t${timeText(Date.now() * 1000)}\n`);
   }
 
-  async run(): Promise<{ rows: number; bytes: number; rejected: number }> {
+  async run(condition: string): Promise<{ rows: number; bytes: number; rejected: number }> {
     const table = this.#present;
-    const condition = range(table, parseBounds(this.#task.chunk));
     const columns = table.columns.map((column) => quoteName(column.name)).join(', ');
     this.#session = new RawSession(
       this.#client,

@@ -1,0 +1,86 @@
+/** What comparisons of copies with their sources have found, and who should know. */
+import type { ErrorReport } from '../../model/errors.ts';
+import type { Control } from './control.ts';
+import { isoTime, rowsIfThere, shared } from './figures.ts';
+
+/** What comparisons found of one copy. */
+export interface VerifyFigures {
+  source: string;
+  asset: string;
+  /** Of the last comparison. */
+  at: string;
+  differing: number;
+  repaired: number;
+  unrepaired: string;
+  resynced: boolean;
+  /** True when the copy was made anew since: then it says nothing any more. */
+  outdated: boolean;
+  /** Of all comparisons. */
+  differing_total: number;
+  repaired_total: number;
+}
+
+const figure = (name: string): string => `JSONExtractUInt(result, '${name}')`;
+const differing = `${figure('missing')} + ${figure('extra')} + ${figure('different')}`;
+/** The last comparison that could say something. */
+const last = (what: string): string => `argMaxIf(${what}, _at, _failed = 0)`;
+
+/** The last result of each copy, and sums. Empty when nothing was compared yet. */
+export async function verifyFigures(control: Control): Promise<VerifyFigures[]> {
+  return await shared(control, 'verifications', async () => {
+    const rows = await rowsIfThere<Record<keyof VerifyFigures, string>>(
+      control,
+      `SELECT source, asset, toString(max(_at)) AS at, toString(${last('_differing')}) AS differing,
+         toString(${last('_repaired')}) AS repaired, ${last('_reason')} AS unrepaired, toString(${last('_anew')}) AS resynced,
+         toString(max(_at) < any(complete._since)) AS outdated,
+         toString(sum(_differing)) AS differing_total, toString(sum(_repaired)) AS repaired_total
+       FROM (
+         SELECT source, _at, JSONExtractString(result, 'asset_id') AS asset, ${differing} AS _differing,
+           ${figure('repaired')} AS _repaired, JSONExtractString(result, 'unrepaired') AS _reason,
+           JSONExtractBool(result, 'resynced') AS _anew, JSONType(result, 'error') = 'Object' AS _failed
+         FROM (
+           SELECT source, assumeNotNull(finished_at) AS _at, arrayJoin(JSONExtractArrayRaw(v.result, 'tables')) AS result
+           FROM ${control.clickhouse.name('_verifications')} AS v FINAL WHERE status = 'finished'
+         )
+       ) AS found
+       LEFT JOIN (
+         SELECT source, arrayJoin(JSONExtractKeys(assets)) AS asset, max(recorded_at) AS _since
+         FROM ${control.clickhouse.name('_batches')} WHERE kind = 'complete' GROUP BY source, asset
+       ) AS complete USING (source, asset)
+       GROUP BY source, asset ORDER BY source, asset`,
+    );
+    return rows.map((row) => ({
+      source: row.source,
+      asset: row.asset,
+      at: isoTime(row.at) ?? '',
+      differing: Number(row.differing),
+      repaired: Number(row.repaired),
+      unrepaired: row.unrepaired,
+      resynced: row.resynced === '1' || row.resynced === 'true',
+      outdated: row.outdated === '1',
+      differing_total: Number(row.differing_total),
+      repaired_total: Number(row.repaired_total),
+    }));
+  });
+}
+
+/** What is to be told of a source's copies, until a comparison finds them equal. */
+export function copyAlarms(figures: VerifyFigures[], source: string, assets: Set<string>): ErrorReport[] {
+  return figures.flatMap((found) => {
+    if (found.source !== source || !assets.has(found.asset) || found.differing === 0 || found.outdated) return [];
+    const { asset, differing: rows, repaired, at } = found;
+    const were = `${count(rows)} of ${asset} differed from the source at ${at.slice(0, 19)}Z`;
+    const look = `Which ones: GET /api/v1/verify/${source}. Find out who else writes to the copy, or report it with the batch records.`;
+    if (found.resynced) return [alarm(`${were}; the copy is made anew`, look)];
+    if (repaired === rows) return [alarm(`${were}, and were repaired`, look)];
+    const why = found.unrepaired === '' ? '' : `: ${found.unrepaired}`;
+    const remedy = `Repair them: sluice verify ${source} --repair; or make the copy anew: sluice sources resync ${source}. ${look}`;
+    return [alarm(`${were}, and ${count(rows - repaired)} stayed so${why}`, remedy)];
+  });
+}
+
+const count = (rows: number): string => `${rows} ${rows === 1 ? 'row' : 'rows'}`;
+
+function alarm(reason: string, remedy: string): ErrorReport {
+  return { kind: 'copy_differs', reason, remedy };
+}

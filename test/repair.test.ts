@@ -1,0 +1,259 @@
+/** Rows of a copy that differ are read again from the source, whatever happens there at that very moment. */
+import type pg from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { Repair } from '../activities/check/repair.ts';
+import { auditSource } from '../activities/lineage/audit.ts';
+import { loadSchemas, readRecords } from '../activities/load/batches.ts';
+import type { Role } from '../activities/load/clickhouse.ts';
+import type { CaptureStatus } from '../model/source.ts';
+import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
+import { CaptureHarness, openClient } from './capture_harness.ts';
+
+let parts: StartedParts<'postgres' | 'clickhouse'>;
+let client: pg.Client;
+let number = 0;
+const harnesses: CaptureHarness[] = [];
+
+beforeAll(async () => {
+  parts = await startParts(['postgres', 'clickhouse']);
+  client = await openClient(parts.postgres.url);
+}, 60_000);
+
+afterEach(async () => {
+  for (const harness of harnesses.splice(0)) await harness.close();
+});
+
+afterAll(async () => {
+  await client?.end().catch(() => {});
+  await parts?.[Symbol.asyncDispose]();
+});
+
+async function sql(...statements: string[]): Promise<void> {
+  for (const statement of statements) await client.query(statement);
+}
+
+/** A table that streams, with some rows. */
+async function streaming(table: string, definition: string, rows: string): Promise<CaptureHarness> {
+  await sql(`CREATE TABLE ${table} (${definition})`, `INSERT INTO ${table} ${rows}`);
+  const options = {
+    postgres: parts.postgres.url,
+    clickhouse: parts.clickhouse.url,
+    source: `r${++number}`,
+    tables: [table],
+  };
+  const harness = new CaptureHarness(options);
+  harnesses.push(harness);
+  await harness.begin();
+  await harness.drain(client);
+  return harness;
+}
+
+const assetOf = (harness: CaptureHarness) => harness.tables[0]!.asset_id;
+
+/** Damages the copy: rows of a condition are written again, `set` instead of their values. */
+async function damage(harness: CaptureHarness, where: string, set: string): Promise<void> {
+  const clickhouse = harness.context.clickhouse('write');
+  const name = clickhouse.name(assetOf(harness));
+  await clickhouse.command(
+    `INSERT INTO ${name} SELECT * REPLACE (${set}) FROM (SELECT * FROM ${name} FINAL WHERE ${where})`,
+  );
+}
+
+/**
+ * Repairs keys. `meanwhile` runs when the source has been read, and nothing is written yet; the flow says `state` then.
+ */
+async function repair(
+  harness: CaptureHarness,
+  keys: string[][],
+  meanwhile: () => Promise<void> = async () => {},
+  state: object = {},
+): Promise<string | null> {
+  const { context, request } = harness;
+  const [table] = harness.tables;
+  const status = async () => {
+    await meanwhile();
+    return { status: 'streaming', tables: [{ ...table, status: 'streaming', ...state }] } as CaptureStatus;
+  };
+  const schemas = await loadSchemas(context.clickhouse('read'), request.id);
+  const task = {
+    context: {
+      status,
+      sink: (role: 'write' | 'snapshot') => context.sink(role),
+      clickhouse: (role: Role) => context.clickhouse(role),
+    },
+    connected: context.connected(request),
+    table: schemas.get(table!.asset_id)!,
+    generation: table!.generation,
+    verification: 'v',
+    workflow: { id: 'w', runId: 'r', attempt: 1 },
+    signal: new AbortController().signal,
+  };
+  return await new Repair(task).run(keys);
+}
+
+async function expectEqual(harness: CaptureHarness): Promise<void> {
+  const [table] = harness.tables;
+  const { source, copy } = await harness.bothSides(client, table!.table);
+  expect(copy).toEqual(source);
+}
+
+async function expectEqualAfterAll(harness: CaptureHarness): Promise<void> {
+  await harness.drain(client);
+  await expectEqual(harness);
+}
+
+describe('a repair', () => {
+  it('brings back what is missing, takes away what is extra, corrects what is different, and is recorded', async () => {
+    const harness = await streaming(
+      'mended',
+      'id int PRIMARY KEY, v text',
+      `SELECT g, 'v' || g FROM generate_series(1, 50) g`,
+    );
+    await sql(`UPDATE mended SET v = 'streamed' WHERE id <= 10`);
+    await harness.drain(client);
+    await damage(harness, 'id IN (1, 20)', `'wrong' AS v`);
+    await damage(harness, 'id IN (2, 21)', `1 AS _deleted, _version + 1 AS _version`);
+    await damage(harness, 'id = 3', `toInt32(900) AS id, _version + 5 AS _version`);
+    const writer = harness.context.clickhouse('write');
+    await writer.command(
+      `ALTER TABLE ${writer.name(assetOf(harness))} DELETE WHERE id = 30 SETTINGS mutations_sync = 2`,
+    );
+    const keys = ['1', '20', '2', '21', '900', '30'].map((id) => [id]);
+    const { source, copy } = await harness.bothSides(client, 'mended');
+    expect(copy.filter((row) => !source.includes(row)).length).toBe(3);
+    expect(source.filter((row) => !copy.includes(row)).length).toBe(5);
+    expect(await repair(harness, keys)).toBeNull();
+    await expectEqual(harness);
+    const records = await readRecords(harness.context.clickhouse('read'), `kind = 'repair'`, {});
+    expect(records).toMatchObject([
+      { changes: 6, assets: { [assetOf(harness)]: { inserts: 5, deletes: 1, effects: 6, written: 6, rejected: 0 } } },
+    ]);
+    expect(records[0]!.id).toBe(`${harness.options.source}/repair/${assetOf(harness)}/v/0`);
+    const audit = await auditSource(harness.context.clickhouse('read'), harness.options.source, () => true);
+    expect(audit.faults).toEqual([]);
+    // Again is no harm; and the stream goes on over it.
+    expect(await repair(harness, keys)).toBeNull();
+    await sql(`UPDATE mended SET v = 'later' WHERE id IN (1, 2, 30)`, 'DELETE FROM mended WHERE id IN (20, 21)');
+    await sql(`INSERT INTO mended VALUES (900, 'really')`);
+    await expectEqualAfterAll(harness);
+  });
+
+  it('holds keys of any type, also those that the source cannot even have', async () => {
+    await sql(`CREATE TYPE mood AS ENUM ('sad', 'glad')`);
+    const odd = `('sad', 'it''s', '\\x00ff', 1.50, '2026-01-01 00:00:00.5', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 1),
+      ('glad', E'tab\\t\\\\n "é" 漢', '\\x', 0, '1969-12-31', '00000000-0000-0000-0000-000000000000', 2)`;
+    const harness = await streaming(
+      'odd_keys',
+      'm mood, t text, b bytea, n numeric(9,3), ts timestamp, u uuid, v int, PRIMARY KEY (m, t, b, n, ts, u)',
+      `VALUES ${odd}`,
+    );
+    await damage(harness, 'v = 1', 'toInt32(100) AS v');
+    await damage(harness, 'v = 2', `'angry' AS m`);
+    const hex = (text: string) => Buffer.from(text).toString('hex');
+    const rest = ['00ff', '1.5', '2026-01-01 00:00:00.5', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'];
+    const second = [hex('tab\t\\n "é" 漢'), '', '0', '1969-12-31 00:00:00', '00000000-0000-0000-0000-000000000000'];
+    expect(
+      await repair(harness, [
+        [hex('sad'), hex(`it's`), ...rest],
+        [hex('angry'), ...second],
+      ]),
+    ).toBeNull();
+    await expectEqual(harness);
+  });
+
+  it('loses to every change that it did not see, and wins over those that it saw', async () => {
+    const harness = await streaming(
+      'raced',
+      'id int PRIMARY KEY, v text',
+      `SELECT g, 'v' FROM generate_series(1, 20) g`,
+    );
+    await damage(harness, 'id <= 10', `'wrong' AS v`);
+    await harness.stop();
+    // Seen by the repair, and brought by the stream later, with versions below it.
+    await sql(`UPDATE raced SET v = 'before' WHERE id IN (1, 2, 3)`, 'DELETE FROM raced WHERE id = 4');
+    const keys = Array.from({ length: 10 }, (_, index) => [String(index + 1)]);
+    const refused = await repair(harness, keys, async () => {
+      await sql(`UPDATE raced SET v = 'after' WHERE id IN (2, 5)`, 'DELETE FROM raced WHERE id IN (3, 6)');
+      await sql(`INSERT INTO raced VALUES (4, 'again')`, 'UPDATE raced SET id = 70 WHERE id = 7');
+    });
+    expect(refused).toBeNull();
+    harness.startLease();
+    await expectEqualAfterAll(harness);
+    await sql(`UPDATE raced SET v = v || '!'`);
+    await expectEqualAfterAll(harness);
+  });
+
+  it('waits for transactions that were open before it, and lets a TRUNCATE wait until it is done', async () => {
+    const harness = await streaming(
+      'waited',
+      'id int PRIMARY KEY, v text',
+      `SELECT g, 'v' FROM generate_series(1, 9) g`,
+    );
+    await damage(harness, 'id <= 5', `'wrong' AS v`);
+    const other = await openClient(parts.postgres.url);
+    await other.query('BEGIN');
+    await other.query(`UPDATE waited SET v = 'open' WHERE id = 1`);
+    let committed = false;
+    const commit = new Promise((resolve) => setTimeout(resolve, 700)).then(async () => {
+      committed = true;
+      await other.query('COMMIT');
+    });
+    const seen: boolean[] = [];
+    await repair(harness, [['1'], ['2']], async () => {
+      seen.push(committed);
+    });
+    await commit;
+    expect(seen).toEqual([true]);
+    let truncated: Promise<unknown> | undefined;
+    const refused = await repair(harness, [['3'], ['4'], ['5']], async () => {
+      truncated = other.query('TRUNCATE waited');
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    });
+    expect(refused).toBeNull();
+    await truncated;
+    await sql(`INSERT INTO waited VALUES (3, 'new')`);
+    await expectEqualAfterAll(harness);
+    await other.end();
+  });
+
+  it('gives values that the stream does not send to those who look for them', async () => {
+    const big = (letter: string) => `repeat('${letter}', 3000)`;
+    const harness = await streaming(
+      'toasted',
+      'id int PRIMARY KEY, big text, n int',
+      `SELECT g, ${big('a')}, 0 FROM generate_series(1, 4) g`,
+    );
+    await sql('ALTER TABLE toasted ALTER COLUMN big SET STORAGE EXTERNAL', `UPDATE toasted SET big = ${big('b')}`);
+    await harness.drain(client);
+    await damage(harness, 'id <= 2', `'wrong' AS big`);
+    await harness.stop();
+    await sql('UPDATE toasted SET n = 1 WHERE id = 1');
+    await repair(harness, [['1'], ['2']], () =>
+      sql(
+        'UPDATE toasted SET n = 2',
+        `UPDATE toasted SET big = ${big('c')} WHERE id = 2`,
+        'UPDATE toasted SET n = 3 WHERE id = 2',
+      ),
+    );
+    harness.startLease();
+    await expectEqualAfterAll(harness);
+  });
+
+  it('leaves alone what it cannot prove to be right, and says why', async () => {
+    const harness = await streaming('left_alone', 'id int PRIMARY KEY, v text', `VALUES (1, 'a'), (2, 'b'), (3, 'c')`);
+    await damage(harness, 'id = 1', `'foreign' AS v, bitShiftLeft(toUInt128(2), 112) AS _version`);
+    await damage(harness, 'id = 2', `'wrong' AS v`);
+    expect(await repair(harness, [['1'], ['2']])).toContain('1 rows of the copy bear versions of the future');
+    const { copy } = await harness.bothSides(client, 'left_alone');
+    expect(copy.some((row) => row.includes(Buffer.from('foreign').toString('hex').toUpperCase()))).toBe(true);
+    expect(copy.some((row) => row.includes(Buffer.from('b').toString('hex')))).toBe(true);
+    await damage(harness, 'id = 3', `'wrong' AS v`);
+    for (const state of [{ status: 'snapshotting' }, { status: 'failed' }, { generation: 2 }])
+      expect(await repair(harness, [['3']], undefined, state)).toContain('copied anew, or does not stream');
+    const records = await readRecords(harness.context.clickhouse('read'), `kind = 'repair'`, {});
+    expect(records.length).toBe(1);
+    await harness.stop();
+    await sql('ALTER TABLE left_alone ALTER COLUMN v TYPE varchar(9)');
+    await expect(repair(harness, [['3']])).rejects.toMatchObject({ kind: 'table_changed' });
+  });
+});
