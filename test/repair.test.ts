@@ -5,7 +5,9 @@ import { Repair } from '../activities/check/repair.ts';
 import { auditSource } from '../activities/lineage/audit.ts';
 import { loadSchemas, readRecords } from '../activities/load/batches.ts';
 import type { Role } from '../activities/load/clickhouse.ts';
+import { repairInserts } from '../activities/load/sink.ts';
 import type { CaptureStatus } from '../model/source.ts';
+import type { TableSchema } from '../model/table.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
 import { CaptureHarness, openClient } from './capture_harness.ts';
 
@@ -59,6 +61,12 @@ async function damage(harness: CaptureHarness, where: string, set: string): Prom
   );
 }
 
+/** What the copy is made from now. */
+async function schemaOf({ context, request, tables }: CaptureHarness): Promise<TableSchema> {
+  const schemas = await loadSchemas(context.clickhouse('read'), request.id);
+  return schemas.get(tables[0]!.asset_id)!;
+}
+
 /**
  * Repairs keys. `meanwhile` runs when the source has been read, and nothing is written yet; the flow says `state` then.
  */
@@ -67,6 +75,7 @@ async function repair(
   keys: string[][],
   meanwhile: () => Promise<void> = async () => {},
   state: object = {},
+  schema?: TableSchema,
 ): Promise<string | null> {
   const { context, request } = harness;
   const [table] = harness.tables;
@@ -74,7 +83,6 @@ async function repair(
     await meanwhile();
     return { status: 'streaming', tables: [{ ...table, status: 'streaming', ...state }] } as CaptureStatus;
   };
-  const schemas = await loadSchemas(context.clickhouse('read'), request.id);
   const task = {
     context: {
       status,
@@ -82,7 +90,7 @@ async function repair(
       clickhouse: (role: Role) => context.clickhouse(role),
     },
     connected: context.connected(request),
-    table: schemas.get(table!.asset_id)!,
+    table: schema ?? (await schemaOf(harness)),
     generation: table!.generation,
     verification: 'v',
     workflow: { id: 'w', runId: 'r', attempt: 1 },
@@ -255,5 +263,41 @@ describe('a repair', () => {
     await harness.stop();
     await sql('ALTER TABLE left_alone ALTER COLUMN v TYPE varchar(9)');
     await expect(repair(harness, [['3']])).rejects.toMatchObject({ kind: 'table_changed' });
+  });
+
+  it('never overwrites values of columns that its definition of the table lacks', async () => {
+    const harness = await streaming('altered', 'id int PRIMARY KEY, v text', `VALUES (1, 'a'), (2, 'b'), (3, 'c')`);
+    await damage(harness, 'id <= 2', `'wrong' AS v`);
+    const before = await schemaOf(harness);
+    await harness.stop();
+    // Neither stored nor done to the copy yet: what is stored is what the repair knows.
+    await sql('ALTER TABLE altered ADD COLUMN n int DEFAULT 7', 'UPDATE altered SET n = 1 WHERE id = 1');
+    expect(await repair(harness, [['1'], ['2']], undefined, {}, before)).toMatch(/was altered, and its copy/);
+    harness.startLease();
+    await harness.drain(client);
+    // Done to the copy, while the repair still knows what was stored before.
+    expect(await repair(harness, [['1'], ['2']], undefined, {}, before)).toMatch(/was altered, and its copy/);
+    const { source, copy } = await harness.bothSides(client, 'altered');
+    expect(copy.filter((row) => !source.includes(row)).length).toBe(1);
+    expect(await repair(harness, [['1'], ['2']])).toBeNull();
+    await expectEqualAfterAll(harness);
+  });
+
+  it('that died brings nothing back behind a TRUNCATE', async () => {
+    const harness = await streaming('emptied', 'id int PRIMARY KEY, v text', `VALUES (1, 'a'), (2, 'b')`);
+    const asset = assetOf(harness);
+    const clickhouse = harness.context.clickhouse('read');
+    // What an insert looks like whose sender has died: it takes its time, and nobody waits for it.
+    const late = clickhouse.command(
+      `INSERT INTO ${clickhouse.name(asset)} SELECT * REPLACE (if(sleepEachRow(0.5) = 0, v, v) AS v)
+       FROM (SELECT * FROM ${clickhouse.name(asset)} FINAL ARRAY JOIN range(10)) SETTINGS max_block_size = 1`,
+      { queryId: `${repairInserts(harness.options.source, asset)}0-late` },
+    );
+    const ended = expect(late).rejects.toMatchObject({ kind: 'sink_unreachable', transient: true });
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await sql('TRUNCATE emptied', `INSERT INTO emptied VALUES (2, 'new')`);
+    await harness.drain(client);
+    await ended;
+    await expectEqual(harness);
   });
 });

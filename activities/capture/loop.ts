@@ -17,7 +17,7 @@ import type { LogFigures } from '../../model/log.ts';
 import type { LeaseProgress, LeaseSummary } from '../../model/source.ts';
 import { tableName } from '../../model/table.ts';
 import { sealRecord } from '../load/batches.ts';
-import type { Sink } from '../load/sink.ts';
+import { repairInserts, type Sink } from '../load/sink.ts';
 import type { SchemaKeeper } from './schema_keeper.ts';
 import type { Alteration, ChangeBatch, ChangeStream, TableChanges } from './stream.ts';
 
@@ -228,6 +228,8 @@ export class CaptureLoop {
     try {
       const version = batch.truncated[table.asset_id];
       if (version !== undefined) {
+        // A repair holds a TRUNCATE up until it is done; one that died may still be writing rows of before.
+        await sink.endInserts(repairInserts(source, table.asset_id));
         const committed = timeOf(batch.committedFirst)!.replace('T', ' ').replace('Z', '');
         await sink.sweepBelow(table, version, committed, `${id}/${table.asset_id}`);
         await sink.discardRejects(table.asset_id, version);

@@ -8,6 +8,7 @@ import type { ConnectRequest } from '../../model/source.ts';
 import { isBeside, type TableSchema } from '../../model/table.ts';
 import { chunksDigest, lastRecord, loadSchemas, readRecords, sealRecord, writeRecord } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
+import { repairInserts } from '../load/sink.ts';
 import { timeText } from '../load/time_text.ts';
 import { activityError, type CaptureContext } from './context.ts';
 import type { SnapshotPlan, TableRef } from './contract.ts';
@@ -249,7 +250,7 @@ export async function finishSnapshot(
     const id = snapshotId(request.id, table);
     // Inserts that a dead worker left behind, of chunks and repairs, must not come after the sweep.
     await sink.endInserts(`${id}/`);
-    await sink.endInserts(`${request.id}/repair/${table.asset_id}/`);
+    await sink.endInserts(repairInserts(request.id, table.asset_id));
     const { epoch } = await streamRecord(clickhouse, request.id);
     const start = source.snapshotVersion(epoch, table.start_position);
     const now = timeText(Date.now() * 1000);

@@ -8,7 +8,10 @@
  *   written by us: such a row is left alone, and told). They lose to every change at P or later, whether the stream has
  *   brought it already or not.
  * - A key that the source does not have gets a tombstone at P.
- * - The reading transaction stays open until all is written, so that a TRUNCATE waits, and comes after.
+ * - The reading transaction stays open until all is written, so that a TRUNCATE waits, and comes after. Before the stream
+ *   sweeps for one, it ends what a dead repair may have left behind (see the loop).
+ * - The table is defined as the copy is made from it, and nobody can alter it while it is read. A copy that has to follow
+ *   first would lack values of new columns, and what is written here would win over them.
  * - Nothing is written before what was read is on the source's disk.
  * - A table that is being copied anew is left alone: its stream may have a gap that only the new copy knows of.
  */
@@ -18,19 +21,23 @@ import type pg from 'pg';
 import { noEffects } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { parseLsn } from '../../model/position.ts';
+import { schemaPolicy } from '../../model/source.ts';
 import { copyName, isBeside, keyColumns, type TableSchema, tableName } from '../../model/table.ts';
 import { snapshotVersion } from '../../model/version.ts';
 import type { CaptureContext } from '../capture/context.ts';
 import { waitForOpenTransactions } from '../capture/postgresql/barrier.ts';
+import { seeTables } from '../capture/postgresql/catalog.ts';
 import { quoteName as quoteSourceName, withConnection } from '../capture/postgresql/connection.ts';
 import { durablePosition } from '../capture/postgresql/durable.ts';
-import { readOptions } from '../capture/postgresql/options.ts';
+import { type PostgresqlOptions, readOptions } from '../capture/postgresql/options.ts';
 import { clusterOf, flushPosition } from '../capture/postgresql/slot.ts';
 import { copyRows, type Reading } from '../capture/postgresql/snapshot.ts';
+import { compareTable } from '../capture/postgresql/table_change.ts';
 import type { Connected } from '../capture/source.ts';
 import { headAt, lastRecord, sealRecord } from '../load/batches.ts';
 import { quoteName } from '../load/clickhouse.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
+import { repairInserts } from '../load/sink.ts';
 import { ownColumns } from '../load/tables.ts';
 import { timeText } from '../load/time_text.ts';
 import { copyLiteral, type Key, sourceLiteral } from './verify_keys.ts';
@@ -80,7 +87,7 @@ export class Repair {
         if (!waited) return 'transactions of the source stay open for long';
         const id = this.#id();
         const done = await this.#copy(session, mine, position, record.epoch, id);
-        if (done === undefined) return 'the table is being copied anew, or does not stream';
+        if (typeof done === 'string') return done;
         await this.#record(record, id, position, done, performance.now() - started);
       }
       return foreign === 0
@@ -93,6 +100,11 @@ export class Repair {
   #id(): string {
     const { connected, table, verification } = this.#task;
     return `${connected.request.id}/repair/${table.asset_id}/${verification}/${this.#number++}`;
+  }
+
+  #queryId(what: string): string {
+    const { connected, table } = this.#task;
+    return `${repairInserts(connected.request.id, table.asset_id)}${what}-${randomUUID()}`;
   }
 
   /** P, and the keys whose rows in the copy are older than that. The rest bears versions that nobody can have written. */
@@ -145,17 +157,18 @@ export class Repair {
     }
   }
 
-  /** Writes rows and tombstones; undefined when the table must be left alone. */
+  /** Writes rows and tombstones; a text says why the table must be left alone. */
   async #copy(
     session: { connectionString: string; applicationName: string },
     keys: Key[],
     position: string,
     epoch: number,
     id: string,
-  ): Promise<{ rows: number; bytes: number; rejected: number; tombstones: number } | undefined> {
-    const { table, connected, signal } = this.#task;
-    const { publication } = readOptions(connected.request.id, connected.request.config.options);
-    let tombstones: number | undefined;
+  ): Promise<{ rows: number; bytes: number; rejected: number; tombstones: number } | string> {
+    const { table, signal } = this.#task;
+    const { publication } = this.#options();
+    let refused: string | undefined;
+    let tombstones = 0;
     const read = await copyRows(session, publication, {
       table,
       startPosition: position,
@@ -165,9 +178,10 @@ export class Repair {
       rows: async (reading) => {
         const there = await presentKeys(reading, table, keys);
         await durablePosition(reading.watcher);
-        if (!(await this.#streams())) return undefined;
+        refused = await this.#whyNot(reading.client);
+        if (refused !== undefined) return undefined;
         const gone = keys.filter((key) => !there.has(keyId(key)));
-        await this.#tombstones(gone, String(snapshotVersion(epoch, parseLsn(position))), id);
+        await this.#tombstones(gone, String(snapshotVersion(epoch, parseLsn(position))));
         tombstones = gone.length;
         return conditionOf(
           reading.present,
@@ -177,25 +191,41 @@ export class Repair {
       write: async (block, rejects, part) => {
         if (rejects.length > 0) await this.#sink.reject(table.asset_id, rejects, id);
         if (block.rows === 0) return;
-        const written = await this.#sink.write(table, block, `${id}/${part}-${randomUUID()}`);
+        const written = await this.#sink.write(table, block, this.#queryId(`${part}`));
         if (written >= block.rows) return;
         const reason = `${block.rows} rows were sent to ${table.asset_id} and ClickHouse confirmed ${written}`;
         throw new SluiceError('conservation', reason, 'Look at ClickHouse’s log.', { table: tableName(table) });
       },
     });
-    return tombstones === undefined ? undefined : { ...read, tombstones };
+    return refused ?? { ...read, tombstones };
   }
 
-  /** True while the stream brings the table's changes into this very copy. */
-  async #streams(): Promise<boolean> {
+  /**
+   * Why nothing must be written, or undefined while the stream brings the table's changes into this very copy, and the
+   * table is defined as that is. `client` is in the reading transaction: its lock keeps the table as it is. No other session
+   * may be asked, since it could wait behind somebody who waits for that lock.
+   */
+  async #whyNot(client: pg.Client): Promise<string | undefined> {
     const { context, connected, table, generation } = this.#task;
-    const { status, tables } = await context.status(connected.request.id);
+    const { id, config } = connected.request;
+    const { status, tables } = await context.status(id);
     const now = tables.find((known) => known.asset_id === table.asset_id);
-    return status !== 'failed' && now?.status === 'streaming' && now.generation === generation;
+    const streams = status !== 'failed' && now?.status === 'streaming' && now.generation === generation;
+    if (!streams) return 'the table is being copied anew, or does not stream';
+    const reading = { excludeColumns: config.exclude_columns, assetIds: this.#options().assetIds };
+    const see = await seeTables(client, id, [table], reading);
+    const change = compareTable(table, see(table), { source: id, ignoreNew: schemaPolicy(config) === 'ignore' });
+    const same = change.do === 'nothing' || (change.do === 'alter' && change.what.length === 0);
+    return same ? undefined : 'the table was altered, and its copy has yet to follow';
+  }
+
+  #options(): PostgresqlOptions {
+    const { id, config } = this.#task.connected.request;
+    return readOptions(id, config.options);
   }
 
   /** Written from the copy itself: a key that is not in it needs no tombstone. */
-  async #tombstones(keys: Key[], version: string, id: string): Promise<void> {
+  async #tombstones(keys: Key[], version: string): Promise<void> {
     if (keys.length === 0) return;
     const { clickhouse } = this.#sink;
     const { table } = this.#task;
@@ -206,7 +236,7 @@ export class Repair {
       `INSERT INTO ${name} (${[...names, ...ownColumns].join(', ')}) SELECT ${names.join(', ')}, toUInt128('${version}'), 1, toDateTime64({now:String}, 6, 'UTC')
        FROM ${name} FINAL WHERE (${names.join(', ')}) IN (${tuples}) AND _version < toUInt128('${version}')
        SETTINGS optimize_move_to_prewhere = 0, optimize_move_to_prewhere_if_final = 0`,
-      { params: { now: timeText(Date.now() * 1000) }, queryId: `${id}/tombstones-${randomUUID()}` },
+      { params: { now: timeText(Date.now() * 1000) }, queryId: this.#queryId('tombstones') },
     );
   }
 

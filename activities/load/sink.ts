@@ -66,3 +66,6 @@ export interface Sink {
   /** The last record of a source's stream since it was connected. */
   lastRecord(source: string): Promise<BatchRecord | undefined>;
 }
+
+/** How ids of inserts begin that repair rows of a copy; its records are named otherwise, and are not ended with them. */
+export const repairInserts = (source: string, asset: string): string => `${source}/repair-rows/${asset}/`;
