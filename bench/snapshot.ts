@@ -10,13 +10,14 @@
  * Prints JSON with rates, the processor time of each process, the ratios, and the worker's peak memory.
  */
 import { parseArgs } from 'node:util';
+import { insertBytes } from '../activities/capture/chunk_writer.ts';
 import { connect } from '../activities/capture/postgresql/connection.ts';
 import { PostgresSource } from '../activities/capture/postgresql/source.ts';
 import { frameType, RawSession } from '../activities/capture/postgresql/wire.ts';
-import type { Chunk } from '../activities/capture/source.ts';
+import type { Chunk, ChunkTarget } from '../activities/capture/source.ts';
 import { loadSchemas, readRecords } from '../activities/load/batches.ts';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
-import { copyColumns } from '../activities/load/tables.ts';
+import { ownColumns } from '../activities/load/tables.ts';
 import { usualLimits } from '../flows/captureState.ts';
 import type { ConnectRequest } from '../model/source.ts';
 import type { TableSchema } from '../model/table.ts';
@@ -105,22 +106,22 @@ async function measureParts({ parts, control, pids }: Product, rows: number) {
   const chunks = await planned(clickhouse);
 
   const drained = await withCpu(pids, () => drainCopy(parts.postgres.url, rows));
-  const pieces: { bytes: Buffer; rows: number }[] = [];
-  const encoded = await withCpu(pids, () => encodeChunks(parts.postgres.url, table, chunks, pieces));
+  const inserts: Encoded[] = [];
+  const encoded = await withCpu(pids, () => encodeChunks(parts.postgres.url, table, chunks, inserts));
 
   const sink = new ClickHouse({ url: settings.clickhouseUrl, database: settings.clickhouseDatabase, role: 'snapshot' });
   await sink.command(`CREATE TABLE ${sink.name('bench_alone')} AS ${sink.name(table.asset_id)}`);
   const inserted = await withCpu(pids, async () => {
-    const next = pieces.entries();
+    const next = inserts.entries();
     const lane = async () => {
-      for (const [i, piece] of next)
-        await sink.insertTsv('bench_alone', copyColumns(table), [piece.bytes], `bench/alone/${i}`);
+      for (const [i, { columns, pieces }] of next)
+        await sink.insertTsv('bench_alone', columns, pieces, `bench/alone/${i}`);
     };
     await Promise.all(Array.from({ length: lanes }, lane));
   });
   await sink.close();
   return {
-    bytes_per_row: Math.round(pieces.reduce((sum, piece) => sum + piece.bytes.length, 0) / rows),
+    bytes_per_row: Math.round(inserts.reduce((sum, insert) => sum + insert.bytes, 0) / rows),
     copy_to_stdout: figures(rows, drained.seconds, drained.cpu),
     encode: figures(rows, encoded.seconds, encoded.cpu),
     engine_insert: figures(rows, inserted.seconds, inserted.cpu),
@@ -156,13 +157,15 @@ async function drainCopy(url: string, rows: number): Promise<void> {
   );
 }
 
+/** What one insert of a snapshot holds. */
+interface Encoded {
+  columns: string[];
+  pieces: Buffer[];
+  bytes: number;
+}
+
 /** The real reader and encoder of chunks, with somebody who only keeps what it writes. */
-async function encodeChunks(
-  url: string,
-  table: TableSchema,
-  chunks: Chunk[],
-  pieces: { bytes: Buffer; rows: number }[],
-): Promise<void> {
+async function encodeChunks(url: string, table: TableSchema, chunks: Chunk[], inserts: Encoded[]): Promise<void> {
   const postgres = new PostgresSource();
   const request: ConnectRequest = {
     id: source,
@@ -182,12 +185,27 @@ async function encodeChunks(
           epoch: 1,
           signal: new AbortController().signal,
           progress: () => {},
-          write: async (block) => {
-            pieces.push({ bytes: Buffer.from(block.content()), rows: block.rows });
-          },
+          target: (columns) => keep([...columns, ...ownColumns], inserts),
         },
       );
     }
   };
   await Promise.all(Array.from({ length: lanes }, lane));
+}
+
+/** Keeps pieces as inserts of the size that the product makes. */
+function keep(columns: string[], inserts: Encoded[]): ChunkTarget {
+  let open: Encoded | undefined;
+  return {
+    write: async (block) => {
+      if (!open || open.bytes >= insertBytes) {
+        open = { columns, pieces: [], bytes: 0 };
+        inserts.push(open);
+      }
+      open.pieces.push(Buffer.from(block.content()));
+      open.bytes += block.length;
+    },
+    end: async () => {},
+    cancel: () => {},
+  };
 }

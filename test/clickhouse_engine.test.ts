@@ -293,6 +293,16 @@ describe('order', () => {
     expect((await post("KILL QUERY WHERE query_id = 'nobody' SYNC")).text).toBe('');
   });
 
+  it('ends inserts whose data are still on their way', async () => {
+    await write.command('CREATE TABLE sluice.halfway (x Int64) ENGINE = MergeTree ORDER BY x');
+    const insert = write.openInsert('halfway', ['x'], 'lease-7-1');
+    await insert.write(Buffer.from('1\n'));
+    const listed = async () => (await post("KILL QUERY WHERE query_id = 'lease-7-1' SYNC")).text;
+    while (!(await listed()).includes('lease-7-1')) await sleep(10);
+    await expect(insert.end()).rejects.toMatchObject({ kind: 'sink_unreachable' });
+    expect(await count('halfway')).toBe('0');
+  });
+
   it('inserts nothing of a body that breaks off', async () => {
     await write.command('CREATE TABLE sluice.broken (a Int64) ENGINE = MergeTree ORDER BY a');
     const { port } = new URL(parts.clickhouse.url);

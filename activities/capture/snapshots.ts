@@ -10,6 +10,7 @@ import { chunksDigest, lastRecord, loadSchemas, readRecords, sealRecord, writeRe
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { repairInserts } from '../load/sink.ts';
 import { timeText } from '../load/time_text.ts';
+import { ChunkWriter } from './chunk_writer.ts';
 import { activityError, type CaptureContext } from './context.ts';
 import type { SnapshotPlan, TableRef } from './contract.ts';
 import { type Chunk, openSource } from './source.ts';
@@ -102,18 +103,11 @@ export async function copyChunk(
       progress: (read) => {
         rowsSoFar = read;
       },
-      write: async (block, rejects, part) => {
-        if (rejects.length > 0) await sink.reject(table.asset_id, rejects, id);
-        if (block.rows === 0) return;
-        const written = await sink.write(schema, block, `${id}/${activity.info.attempt}/${part}`);
-        if (!(written >= block.rows)) {
-          const reason = `${block.rows} rows were sent to ${table.asset_id} and ClickHouse confirmed ${written}`;
-          throw new SluiceError('conservation', reason, 'Look at ClickHouse’s log.', {
-            source: request.id,
-            table: table.table,
-          });
-        }
-      },
+      target: (columns) =>
+        new ChunkWriter(sink, schema, columns, {
+          batch: id,
+          insert: (number) => `${id}/${activity.info.attempt}/${number}`,
+        }),
     });
     const effects = {
       ...noEffects(),

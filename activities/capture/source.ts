@@ -34,9 +34,19 @@ export interface ChunkTask {
   startPosition: string;
   epoch: number;
   signal: AbortSignal;
-  /** Writes a part of the chunk; resolves when it is durable. The source's view of the rows stays held until then. */
-  write: (block: Block, rejects: Reject[], part: number) => Promise<void>;
+  /** Opens where the rows go; their fields come in the order of these columns of the table, then Sluice's own. */
+  target: (columns: string[]) => ChunkTarget;
   progress: (rows: number) => void;
+}
+
+/** Where the rows of a chunk go. */
+export interface ChunkTarget {
+  /** Takes rows, and resolves when it can take more. A block may be written to again when the call after it resolves. */
+  write(block: Block, rejects: Reject[]): Promise<void>;
+  /** Resolves when all rows are durable. The source's view of the rows stays held until then. */
+  end(): Promise<void>;
+  /** Takes back what is still under way, as far as that is possible. */
+  cancel(cause: Error): void;
 }
 
 export interface StreamTask {

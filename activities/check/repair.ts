@@ -19,11 +19,11 @@ import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import type pg from 'pg';
 import { noEffects } from '../../model/batch.ts';
-import { SluiceError } from '../../model/errors.ts';
 import { parseLsn } from '../../model/position.ts';
 import { schemaPolicy } from '../../model/source.ts';
 import { copyName, isBeside, keyColumns, type TableSchema, tableName } from '../../model/table.ts';
 import { snapshotVersion } from '../../model/version.ts';
+import { ChunkWriter } from '../capture/chunk_writer.ts';
 import type { CaptureContext } from '../capture/context.ts';
 import { waitForOpenTransactions } from '../capture/postgresql/barrier.ts';
 import { seeTables } from '../capture/postgresql/catalog.ts';
@@ -188,14 +188,8 @@ export class Repair {
           keys.filter((key) => there.has(keyId(key))),
         );
       },
-      write: async (block, rejects, part) => {
-        if (rejects.length > 0) await this.#sink.reject(table.asset_id, rejects, id);
-        if (block.rows === 0) return;
-        const written = await this.#sink.write(table, block, this.#queryId(`${part}`));
-        if (written >= block.rows) return;
-        const reason = `${block.rows} rows were sent to ${table.asset_id} and ClickHouse confirmed ${written}`;
-        throw new SluiceError('conservation', reason, 'Look at ClickHouse’s log.', { table: tableName(table) });
-      },
+      target: (columns) =>
+        new ChunkWriter(this.#sink, table, columns, { batch: id, insert: (number) => this.#queryId(`${number}`) }),
     });
     return refused ?? { ...read, tombstones };
   }

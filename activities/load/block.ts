@@ -9,6 +9,8 @@ const newline = 0x0a;
  */
 export class Block {
   bytes: Buffer;
+  /** The same memory, for `copyWords`. */
+  view: DataView;
   length = 0;
   rows = 0;
   /** Bytes that the row being written still may need: what a reservation in mid-row has to leave for the rest. */
@@ -18,6 +20,7 @@ export class Block {
 
   constructor(capacity = 64 * 1024) {
     this.bytes = Buffer.allocUnsafe(capacity);
+    this.view = viewOf(this.bytes);
     this.starts = new Int32Array(1024);
   }
 
@@ -31,6 +34,7 @@ export class Block {
     );
     this.bytes.copy(grown, 0, 0, this.length);
     this.bytes = grown;
+    this.view = viewOf(grown);
   }
 
   /** Marks where the next row begins. */
@@ -69,6 +73,21 @@ export class Block {
     starts.push(end);
     return starts;
   }
+}
+
+/** A view of a buffer's memory. */
+export function viewOf(bytes: Buffer): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+/**
+ * Copies bytes, four at a time: a quarter of the time of a loop over single ones, and up to some 150 bytes less than a call
+ * of `set` costs. Reads and writes up to three bytes past the end. Returns the end.
+ */
+export function copyWords(target: DataView, to: number, source: DataView, start: number, end: number): number {
+  const shift = to - start;
+  for (let at = start; at < end; at += 4) target.setInt32(at + shift, source.getInt32(at));
+  return end + shift;
 }
 
 /** Writes the decimal text of a row's version; the part that is common to a transaction is computed once. */

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import { SluiceError } from '../../model/errors.ts';
+import { RowsInsert } from './rows_insert.ts';
 
 /**
  * What a connection is for. The embedded engine serialises statements per role, so that reads never hold up writes; a
@@ -167,13 +168,22 @@ export class ClickHouse {
    * Inserts TSV and returns when it is durable. Answers the number of rows that ClickHouse says it wrote (rows of
    * attached views are counted there too). The bytes must not change until it returns.
    */
-  async insertTsv(table: string, columns: string[], bytes: Buffer[], queryId: string): Promise<number> {
+  insertTsv(table: string, columns: string[], bytes: Buffer[], queryId: string): Promise<number> {
+    return this.#insertTsv(table, columns, Readable.from(bytes, { objectMode: false }), queryId);
+  }
+
+  /** Begins an insert of TSV that comes in pieces. Its `end` answers as `insertTsv`. */
+  openInsert(table: string, columns: string[], queryId: string): RowsInsert {
+    return new RowsInsert((values) => this.#insertTsv(table, columns, values, queryId));
+  }
+
+  async #insertTsv(table: string, columns: string[], values: Readable, queryId: string): Promise<number> {
     const query = `INSERT INTO ${this.name(table)} (${columns.map(quoteName).join(', ')}) FORMAT TabSeparated`;
     try {
       const answer = await this.#client.insert({
         table: this.name(table),
         columns: columns.map(quoteName) as [string, ...string[]],
-        values: Readable.from(bytes, { objectMode: false }),
+        values,
         format: 'TabSeparated',
         query_id: queryId,
         clickhouse_settings: { ...insertSettings },

@@ -7,6 +7,7 @@ import { createOwnTables, discardRejects, lastRecord, writeRecord, writeRejects 
 import type { Block } from './block.ts';
 import type { ClickHouse } from './clickhouse.ts';
 import { newestRows } from './newest_rows.ts';
+import type { RowsInsert } from './rows_insert.ts';
 import type { NewestRow, Sink } from './sink.ts';
 import {
   alterCopy,
@@ -93,6 +94,10 @@ export class ClickHouseSink implements Sink {
 
   write(table: TableSchema, block: Block, id: string): Promise<number> {
     return this.clickhouse.insertTsv(copyName(table), copyColumns(table), [block.content()], id);
+  }
+
+  openInsert(table: TableSchema, columns: string[], id: string): RowsInsert {
+    return this.clickhouse.openInsert(copyName(table), columns, id);
   }
 
   sweepBelow(table: TableSchema, version: string, committedAt: string, id: string): Promise<void> {

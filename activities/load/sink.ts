@@ -7,6 +7,7 @@ import type { BatchRecord } from '../../model/batch.ts';
 import type { TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
 import type { Block } from './block.ts';
+import type { RowsInsert } from './rows_insert.ts';
 
 /** A row of a copy as TSV fields (bytes as latin1), without Sluice's own columns. */
 export interface NewestRow {
@@ -49,6 +50,8 @@ export interface Sink {
 
   /** Writes a block of rows; answers how many the sink confirms (at least as many as were sent, or rows are lost). */
   write(table: TableSchema, block: Block, id: string): Promise<number>;
+  /** Begins an insert of rows that come in pieces, the fields in the order of `columns`: each once, and `ownColumns`. */
+  openInsert(table: TableSchema, columns: string[], id: string): RowsInsert;
   /** A tombstone at `version` (decimal text) for every key whose newest row is older. `committedAt` as in blocks. */
   sweepBelow(table: TableSchema, version: string, committedAt: string, id: string): Promise<void>;
   /**

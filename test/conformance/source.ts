@@ -186,13 +186,17 @@ export function sourceConformance(name: string, open: () => Promise<SourceUnderT
           epoch: 1,
           signal: AbortSignal.timeout(10_000),
           progress: () => {},
-          write: async (block) => {
-            for (const line of block.content().toString('utf8').split('\n').filter(Boolean)) {
-              const [id, note, version] = line.split('\t') as [string, string, string];
-              expect(version).toBe(test.source.snapshotVersion(1, start));
-              found.set(id, note);
-            }
-          },
+          target: () => ({
+            write: async (block) => {
+              for (const line of block.content().toString('utf8').split('\n').filter(Boolean)) {
+                const [id, note, version] = line.split('\t') as [string, string, string];
+                expect(version).toBe(test.source.snapshotVersion(1, start));
+                found.set(id, note);
+              }
+            },
+            end: async () => {},
+            cancel: () => {},
+          }),
         });
       }
       expect(found).toEqual(await test.rows());

@@ -55,6 +55,15 @@ export class EngineError extends Error {
   }
 }
 
+/** A request whose data are still on their way. */
+export interface Receiving {
+  queryId: string;
+  /** What of the statement came before its data. */
+  sql: string;
+  begun: number;
+  abort(): void;
+}
+
 export interface EngineRequest {
   role: EngineRole;
   queryId: string;
@@ -125,6 +134,7 @@ export class ClickHouseDatabase {
   readonly #queues = new Map(roles.map((role) => [role, new WorkQueue(atOnce[role])]));
   /** KILL, which must never wait behind what it kills. */
   readonly #control = new WorkQueue(2);
+  readonly #receiving = new Set<Receiving>();
   readonly #running = new Map<string, Running>();
   #version = '';
 
@@ -143,6 +153,16 @@ export class ClickHouseDatabase {
   async open(): Promise<void> {
     const read = await this.#native.QueryAsyncConnection(this.#base, 'SELECT version()', 'TabSeparated');
     this.#version = Buffer.from(read.bytes).toString().trim();
+  }
+
+  /** Waits for a request's data; killed meanwhile, it ends, and is never carried out. */
+  async receive<T>(receiving: Receiving, read: () => Promise<T>): Promise<T> {
+    this.#receiving.add(receiving);
+    try {
+      return await read();
+    } finally {
+      this.#receiving.delete(receiving);
+    }
   }
 
   /** Runs a request in its role's order. Throws EngineError. */
@@ -164,6 +184,7 @@ export class ClickHouseDatabase {
 
   /** Cancels a request, waiting or running, and resolves when it has ended. */
   async cancel(queryId: string): Promise<void> {
+    for (const receiving of this.#receiving) if (receiving.queryId === queryId) receiving.abort();
     const running = this.#running.get(queryId);
     if (running === undefined) return;
     if (running.queued.takeBack(cancelled())) return;
@@ -244,11 +265,16 @@ export class ClickHouseDatabase {
 
   /** Cancels what the condition (over query_id, user, query, elapsed) chooses; answers the SELECT that lists it. */
   async #kill(connection: Connection, condition: string, request: EngineRequest): Promise<string> {
-    const rows = [...this.#running.values()]
-      .filter((running) => running.request.queryId !== request.queryId)
-      .map((running) => {
-        const elapsed = ((performance.now() - running.begun) / 1000).toFixed(3);
-        return `(${quote(running.request.queryId)}, 'default', ${quote(running.request.sql.slice(0, 1000))}, ${elapsed})`;
+    const running = [...this.#running.values()].map(({ request: { queryId, sql }, begun }) => ({
+      queryId,
+      sql,
+      begun,
+    }));
+    const rows = [...running, ...this.#receiving]
+      .filter(({ queryId }) => queryId !== request.queryId)
+      .map(({ queryId, sql, begun }) => {
+        const elapsed = ((performance.now() - begun) / 1000).toFixed(3);
+        return `(${quote(queryId)}, 'default', ${quote(sql.slice(0, 1000))}, ${elapsed})`;
       });
     const structure = "'query_id String, user String, query String, elapsed Float64'";
     const from = rows.length > 0 ? `values(${structure}, ${rows.join(', ')})` : `null(${structure})`;

@@ -204,7 +204,13 @@ async function handle(database: ClickHouseDatabase, host: string, request: Incom
     response.writeHead(404, { 'Content-Type': 'text/plain; charset=UTF-8' }).end('There is no handle here.\n');
     return;
   }
-  const body = await readBody(request);
+  const receiving = {
+    queryId: url.searchParams.get('query_id') ?? '',
+    sql: url.searchParams.get('query') ?? '',
+    begun: performance.now(),
+    abort: () => request.destroy(),
+  };
+  const body = await database.receive(receiving, () => readBody(request));
   if (body.length === 0 && !url.searchParams.has('query')) {
     response.writeHead(200, { 'Content-Type': 'text/plain; charset=UTF-8' }).end('Ok.\n');
     return;
