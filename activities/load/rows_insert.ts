@@ -1,6 +1,9 @@
 /** An insert whose rows come in pieces: one statement and one part, without all its bytes in memory at once. */
 import { Readable } from 'node:stream';
 
+/** Sockets take smaller pieces without saying when they are sent: those are copied. */
+const smallPiece = 128 * 1024;
+
 export class RowsInsert {
   readonly #stream: Readable;
   readonly #written: Promise<number>;
@@ -36,7 +39,7 @@ export class RowsInsert {
   async write(bytes: Buffer): Promise<void> {
     if (!this.#over) {
       this.#wanted = false;
-      this.#stream.push(bytes);
+      this.#stream.push(bytes.length < smallPiece ? Buffer.from(bytes) : bytes);
       if (!this.#wanted) await new Promise<void>((resolve) => (this.#wake = resolve));
     }
     if (this.#over) await this.#written;
