@@ -2,6 +2,7 @@
  * Flow `backfill`: runs a deployment once for each interval of a stretch of time, in order; or re-syncs tables of a
  * source. Its runs are child flows, so each has its own history and is to be found under the deployment's name.
  */
+import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import {
   ContinueAsNew,
   continueAsNew,
@@ -19,7 +20,7 @@ import { captureWorkflowId } from '../model/messages.ts';
 import { extractActivities, prepareOptions, waitOptions } from './activities.ts';
 import { readBackfillRequest } from './input.ts';
 import { activitiesLink, code, count, flowLink, flowsLink, page, section, stretch, trouble } from './markdown.ts';
-import { readFailure, wasCancelled } from './refuse.ts';
+import { readFailure, refuse, wasCancelled } from './refuse.ts';
 import { searchAttributes, sourceAttributes } from './searchAttributes.ts';
 
 /** Intervals that are planned at once; then the flow continues as new. */
@@ -148,13 +149,23 @@ class Intervals {
 }
 
 async function runInterval(request: ExtractRequest, { from, to }: Interval): Promise<ExtractAnswer> {
-  return (await executeChild('extractAssets', {
-    workflowId: runWorkflowId(request.deployment, to),
-    args: [{ ...request, from, to }],
-    staticSummary: `${request.deployment}: backfill, ${stretch(from, to)}`,
-    // Whoever ends the backfill ends its run too.
-    parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
-  })) as ExtractAnswer;
+  const workflowId = runWorkflowId(request.deployment, to);
+  try {
+    return (await executeChild('extractAssets', {
+      workflowId,
+      args: [{ ...request, from, to }],
+      staticSummary: `${request.deployment}: backfill, ${stretch(from, to)}`,
+      // Whoever ends the backfill ends its run too.
+      parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
+    })) as ExtractAnswer;
+  } catch (error) {
+    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+    throw refuse(
+      'conflict',
+      `the interval that ends at ${to} is being run already: ${workflowId}`,
+      'Wait until the other backfill has ended.',
+    );
+  }
 }
 
 async function resync(source: string, tables: string[]): Promise<BackfillAnswer> {

@@ -94,7 +94,7 @@ function listenToRunning(capture: Capture, connection: Connection): void {
     },
   );
   setHandler(stop, () => capture.halt('stopped'), {
-    description: 'No input. Like pause, for good: only `start` or `resume` of this very source makes it go on.',
+    description: 'No input. Like pause, but a start of the whole pipeline makes it go on, too.',
     validator: (input) => {
       ready();
       expectNoInput(input, captureMessages.stop);

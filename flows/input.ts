@@ -171,7 +171,7 @@ export function expectNoInput(input: unknown, update: string): void {
   throw refuse(
     'configuration',
     `\`${update}\` is for the whole source, and takes no input`,
-    'Right is no input at all, or {}. One table alone: `removeTables` with {"tables": ["accounts"]}.',
+    'Right is no input at all, or {}. For some tables there are `addTables`, `removeTables` and `resync`.',
   );
 }
 

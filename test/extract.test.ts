@@ -1,6 +1,6 @@
 /** Assets from API to copy on real parts: the flow, its files, its faults, kills of the worker, backfills. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import type { Client } from '@temporalio/client';
 import { parse } from 'csv-parse/sync';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { auditSource } from '../activities/lineage/audit.ts';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
 import { type BackfillRequest, backfillWorkflowId, runWorkflowId, scheduledWorkflowId } from '../model/deployment.ts';
 import type { ExtractAnswer, ExtractRequest } from '../model/extract.ts';
@@ -290,6 +291,24 @@ describe('a run of extractAssets', () => {
     ]);
   });
 
+  it('beside many others that begin in the same moment keeps its own records', { timeout: 120_000 }, async () => {
+    const ends = [...Array(40).keys()].map((index) => new Date(Date.parse(dateOf(-40)) + index * 60_000).toISOString());
+    const all = ends.map((to) => {
+      const from = new Date(Date.parse(to) - 60_000).toISOString();
+      return run({ ...requestOf('crowd'), from, to });
+    });
+    await Promise.all(all);
+    const [found] = await clickhouse.rows<{ ends: number; moments: number }>(
+      `SELECT toUInt32(uniqExact(position_to)) AS ends, toUInt32(uniqExact(lease)) AS moments
+       FROM ${clickhouse.name('_batches')} FINAL WHERE source = 'crowd' AND kind = 'extract'`,
+    );
+    expect(found!.ends).toBe(ends.length);
+    // Else this has shown nothing.
+    expect(found!.moments).toBeLessThan(ends.length);
+    const { faults, records } = await auditSource(clickhouse, 'crowd', (a, b) => a >= b);
+    expect({ faults, records }).toEqual({ faults: [], records: ends.length });
+  });
+
   it('refuses wrong input at once, and shows a right one', async () => {
     for (const input of [
       undefined,
@@ -333,20 +352,36 @@ describe('a backfill', () => {
     });
   };
 
-  const backfill = async (request: BackfillRequest) => {
-    lastBackfill = backfillWorkflowId(`${schedule}/${Date.now()}`);
+  const runBackfill = async (request: BackfillRequest) => {
+    lastBackfill = backfillWorkflowId(`${schedule}/${randomUUID()}`);
     const options = { taskQueue, workflowId: lastBackfill, args: [request] };
     return (await (await client.workflow.start(flowNames.backfill, options)).result()) as Record<string, number>;
+  };
+
+  const statusOf = async (workflowId: string) => {
+    const handle = client.workflow.getHandle(workflowId);
+    return await handle.describe().then(
+      ({ status }) => status.name,
+      () => 'none',
+    );
+  };
+
+  const until = async (holds: () => Promise<boolean>) => {
+    const end = Date.now() + 20_000;
+    while (!(await holds())) {
+      if (Date.now() > end) throw new Error('not within 20 s');
+      await sleep(50);
+    }
   };
 
   it('runs each interval once, in order; only-missing runs the gaps', { timeout: 90_000 }, async () => {
     await deploy(schedule);
     const [from, middle, to] = [dateOf(-31), dateOf(-25), dateOf(-20)] as [string, string, string];
-    expect(await backfill({ deployment: schedule, from, to: middle })).toMatchObject({ intervals: 6, skipped: 0 });
+    expect(await runBackfill({ deployment: schedule, from, to: middle })).toMatchObject({ intervals: 6, skipped: 0 });
     // A date means its midnight in UTC.
     const last = dateOf(-20).slice(0, 10);
-    expect(await backfill({ deployment: schedule, from: dateOf(-22), to: last })).toMatchObject({ intervals: 2 });
-    const gaps = await backfill({ deployment: schedule, from, to, only_missing: true });
+    expect(await runBackfill({ deployment: schedule, from: dateOf(-22), to: last })).toMatchObject({ intervals: 2 });
+    const gaps = await runBackfill({ deployment: schedule, from, to, only_missing: true });
     await record(lastBackfill, 'backfill');
     expect(gaps).toMatchObject({ intervals: 3, skipped: 8 });
     const runs = await runsOf(schedule);
@@ -360,6 +395,30 @@ describe('a backfill', () => {
     const first = await run(requestOf(schedule));
     expect(first.from).toBe('');
     await expectIdentical(schedule);
+  });
+
+  it('that is cut in the midst of an interval leaves that interval to be run', { timeout: 60_000 }, async () => {
+    await deploy('cut');
+    const noon = new Date(Date.parse(dateOf(-9)) + dayMs / 2).toISOString();
+    const run = (request: object) => runBackfill({ deployment: 'cut', from: noon, to: dateOf(-7), ...request });
+    expect(await run({})).toMatchObject({ intervals: 2, skipped: 0 });
+    expect(await run({ only_missing: true })).toMatchObject({ intervals: 0, skipped: 2 });
+    expect(await run({ from: dateOf(-9), only_missing: true })).toMatchObject({ intervals: 1, skipped: 1 });
+    expect((await runsOf('cut')).at(-1)).toMatchObject({ f: dateOf(-9), t: dateOf(-8) });
+    expect(await run({ from: dateOf(-9), only_missing: true })).toMatchObject({ intervals: 0, skipped: 2 });
+  });
+
+  it('says so when another one runs the same interval', { timeout: 60_000 }, async () => {
+    await deploy('twice');
+    await setFaults({ kind: 'slow', count: 1, delay_ms: 4_000 });
+    const request = { deployment: 'twice', from: dateOf(-3), to: dateOf(-2) };
+    const first = runBackfill(request);
+    await until(async () => (await statusOf(runWorkflowId('twice', dateOf(-2)))) === 'RUNNING');
+    await expect(runBackfill({ ...request, to: dateOf(-1) })).rejects.toMatchObject({
+      cause: { type: 'conflict', message: expect.stringContaining('is being run already') },
+    });
+    expect(await first).toMatchObject({ intervals: 1 });
+    await setFaults();
   });
 
   it('of the schedule itself means the schedule’s intervals', { timeout: 90_000 }, async () => {

@@ -6,7 +6,7 @@ import { noEffects } from '../../model/batch.ts';
 import type { ExtractRequest } from '../../model/extract.ts';
 import { formatInstant, parseInstant } from '../../model/instant.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
-import { createOwnTables, saveSchema } from '../load/batches.ts';
+import { saveSchema } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { AssetApi } from './asset_api.ts';
@@ -18,7 +18,7 @@ import { CsvFile, type CsvSummary, removeDrafts } from './csv_file.ts';
 import { loadCsv } from './load_csv.ts';
 import { fileBase, fileName, noteFile } from './manifest.ts';
 import { readReference, resolveOutgoing } from './outgoing.ts';
-import { type ExtractRecord, keptPosition, recordExtract } from './records.ts';
+import { type ExtractRecord, ensureOwnTables, keptPosition, recordExtract, runPrefix } from './records.ts';
 
 /** Rows after which a file ends, at the end of an instant. */
 const fileRows = 200_000;
@@ -159,10 +159,10 @@ async function loadAndRecord(
   const sink = context.sink('snapshot');
   if (number === 1) await makeCopy(sink, request.deployment);
   const begun = performance.now();
-  const id = `${request.deployment}/${input.started}/${number}/${activity.info.attempt}`;
+  const { workflowId = '', runId = '' } = activity.info.workflowExecution ?? {};
+  const id = `${runPrefix(request.deployment, input.started, runId)}/${number}/${activity.info.attempt}`;
   const table = assetTable(request.deployment);
   const effects = file && summary ? await loadCsv({ sink, table, file, summary, id }) : noEffects();
-  const { workflowId = '', runId = '' } = activity.info.workflowExecution ?? {};
   const { kind, from, to } = plan;
   const workflow = { id: workflowId, run_id: runId };
   const manifest = { deployment: request.deployment, kind, from, to, workflow, columns: csvColumns };
@@ -188,7 +188,7 @@ const lookAgain = 10_000;
 async function makeCopy(sink: ClickHouseSink, deployment: string): Promise<void> {
   if (performance.now() - (copiesSeen.get(deployment) ?? -lookAgain) < lookAgain) return;
   const table = assetTable(deployment);
-  await createOwnTables(sink.clickhouse);
+  await ensureOwnTables(sink.clickhouse);
   await makeAssetCopy(sink, table);
   await saveSchema(sink.clickhouse, deployment, table, 1);
   copiesSeen.set(deployment, performance.now());

@@ -4,9 +4,8 @@ import { SluiceError } from '../../model/errors.ts';
 import type { ExtractRequest } from '../../model/extract.ts';
 import { formatInstant } from '../../model/instant.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
-import { createOwnTables } from '../load/batches.ts';
 import type { ExtractActivities, Interval } from './contract.ts';
-import { finishedIntervals } from './records.ts';
+import { ensureOwnTables, finishedIntervals } from './records.ts';
 import { describeSchedule, firingsBetween, nanoseconds } from './schedule_times.ts';
 
 type Input = Parameters<ExtractActivities['planBackfill']>[0];
@@ -19,19 +18,21 @@ export async function planBackfill(
 ): ReturnType<ExtractActivities['planBackfill']> {
   const { deployment, limit } = input;
   try {
-    await createOwnTables(context.clickhouse('snapshot'));
+    await ensureOwnTables(context.clickhouse('snapshot'));
     const { workflowType, input: request } = await describeSchedule(client, deployment);
     if (workflowType !== 'extractAssets') throw noIntervals(deployment, workflowType);
     const ends = await intervalEnds(client, input);
     const whole = input.only_missing
       ? await finishedIntervals(context.clickhouse('read'), deployment, input.from, input.to)
-      : new Set<string>();
+      : new Map<string, bigint>();
     const intervals: Interval[] = [];
     let skipped = 0;
     let through = input.after === '' ? input.from : input.after;
     for (const end of ends) {
       if (intervals.length === limit) return { intervals, skipped, through, request: request as ExtractRequest };
-      if (whole.has(end)) skipped++;
+      const begin = whole.get(end);
+      // A run whose interval was cut at a backfill's begin has pulled only a part of this one.
+      if (begin !== undefined && begin <= nanoseconds(through)) skipped++;
       else intervals.push({ from: through, to: end });
       through = end;
     }

@@ -3,9 +3,8 @@ import type { Client } from '@temporalio/client';
 import { SluiceError } from '../../model/errors.ts';
 import { formatInstant } from '../../model/instant.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
-import { createOwnTables } from '../load/batches.ts';
 import type { ExtractActivities, ExtractPlan } from './contract.ts';
-import { type KeptPosition, keptPosition } from './records.ts';
+import { ensureOwnTables, type KeptPosition, keptPosition } from './records.ts';
 import { describeSchedule, firingBefore, nanoseconds } from './schedule_times.ts';
 
 /**
@@ -21,7 +20,7 @@ export async function planExtract(
   const { deployment } = request;
   const clickhouse = context.clickhouse('read');
   try {
-    await createOwnTables(context.clickhouse('snapshot'));
+    await ensureOwnTables(context.clickhouse('snapshot'));
     const kept = await keptPosition(clickhouse, deployment);
     const at = nanoseconds(nominal);
     const behind = kept.position !== '' && at <= nanoseconds(kept.position);

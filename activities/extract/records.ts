@@ -4,7 +4,7 @@
  */
 import type { Context } from '@temporalio/activity';
 import type { AssetEffects, BatchKind } from '../../model/batch.ts';
-import { readRecords, sealRecord, writeRecord } from '../load/batches.ts';
+import { createOwnTables, readRecords, sealRecord, writeRecord } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 
 /** Where the next scheduled run begins. */
@@ -31,21 +31,43 @@ export async function keptPosition(clickhouse: ClickHouse, deployment: string): 
   return { position: last.position_to, since, etag };
 }
 
-/** Ends of the intervals in (from, to] that a finished run has pulled, as ISO texts. */
+/** When its tables were last seen to be there: a backfill of many small intervals need not look each time. */
+const tablesSeen = new WeakMap<ClickHouse, number>();
+const lookAgain = 10_000;
+
+/** Makes Sluice's own tables when they are not there. */
+export async function ensureOwnTables(clickhouse: ClickHouse): Promise<void> {
+  const seen = tablesSeen.get(clickhouse);
+  if (seen !== undefined && performance.now() - seen < lookAgain) return;
+  await createOwnTables(clickhouse);
+  tablesSeen.set(clickhouse, performance.now());
+}
+
+/**
+ * The intervals that end in (from, to] and that a finished run has pulled: by their ends as ISO texts, where they begin,
+ * in nanoseconds since 1970. Of several with one end, the longest.
+ */
 export async function finishedIntervals(
   clickhouse: ClickHouse,
   deployment: string,
   from: string,
   to: string,
-): Promise<Set<string>> {
-  const rows = await clickhouse.rows<{ position_to: string }>(
-    `SELECT DISTINCT position_to FROM ${clickhouse.name('_batches')} FINAL
+): Promise<Map<string, bigint>> {
+  const rows = await clickhouse.rows<{ position_to: string; begin: string }>(
+    `SELECT position_to, toString(min(toUnixTimestamp64Nano(parseDateTime64BestEffortOrZero(position_from, 9)))) AS begin
+     FROM ${clickhouse.name('_batches')} FINAL
      WHERE source = {source:String} AND kind = 'extract'
        AND parseDateTime64BestEffortOrZero(position_to, 9) > parseDateTime64BestEffort({from:String}, 9)
-       AND parseDateTime64BestEffortOrZero(position_to, 9) <= parseDateTime64BestEffort({to:String}, 9)`,
+       AND parseDateTime64BestEffortOrZero(position_to, 9) <= parseDateTime64BestEffort({to:String}, 9)
+     GROUP BY position_to`,
     { params: { source: deployment, from, to } },
   );
-  return new Set(rows.map((row) => row.position_to));
+  return new Map(rows.map((row) => [row.position_to, BigInt(row.begin)]));
+}
+
+/** The begin of the ids of all that a run writes. Runs may begin in the same millisecond; the end of a run's id is chance. */
+export function runPrefix(deployment: string, started: number, runId: string): string {
+  return `${deployment}/${started}-${runId.slice(-8)}`;
 }
 
 /** What one record says. */
@@ -68,7 +90,7 @@ export interface ExtractRecord {
 export async function recordExtract(clickhouse: ClickHouse, activity: Context, done: ExtractRecord): Promise<string> {
   const workflow = activity.info.workflowExecution;
   const record = sealRecord({
-    id: `${done.deployment}/${done.started}/${done.name}`,
+    id: `${runPrefix(done.deployment, done.started, workflow?.runId ?? '')}/${done.name}`,
     source: done.deployment,
     kind: done.kind,
     lease: done.started,

@@ -112,8 +112,8 @@ export class Proof {
   /** The stream record before, and the head of the chain that the next has to name. */
   #before: Recorded | undefined;
   #head = '';
-  /** The first hashes of a deployment's runs are their own. */
-  #run: { lease: number; hash: string } | undefined;
+  /** Of a deployment's runs that bear one lease: the head of each one's chain, by the run's id. */
+  #runs: { lease: number; hashes: Map<string, string> } = { lease: 0, hashes: new Map() };
   readonly #chunks = new Map<string, Recorded[]>();
   readonly #snapshots = new Map<string, Recorded[]>();
   readonly #completed: Recorded[] = [];
@@ -240,16 +240,17 @@ export class Proof {
     else if (previous) previous.idleTo = to;
   }
 
-  /** Records of a deployment: a chain a run. */
+  /** Records of a deployment: a chain a run. Runs that began in the same millisecond bear one lease. */
   #ofRun(record: Recorded): void {
-    const same = this.#run?.lease === record.lease;
-    if (record.previous_hash !== (same ? this.#run!.hash : ''))
+    if (this.#runs.lease !== record.lease) this.#runs = { lease: record.lease, hashes: new Map() };
+    const before = this.#runs.hashes.get(record.run_id);
+    if (record.previous_hash !== (before ?? ''))
       this.#fault(
-        same ? 'link' : 'missing',
+        before !== undefined ? 'link' : 'missing',
         record,
         'the record of its run that stands before it is gone, or is not what it was',
       );
-    this.#run = { lease: record.lease, hash: record.hash };
+    this.#runs.hashes.set(record.run_id, record.hash);
   }
 
   #sealed(id: string, snapshot: Recorded): void {
