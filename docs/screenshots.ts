@@ -28,7 +28,6 @@ if (!endpoints) throw new Error('no stack runs: `npm start` brings one, in the s
 interface Answer {
   status: string;
   tables: { status: string }[];
-  last_runs: { status: string; workflow: { id: string } }[];
   workflow: { id: string };
 }
 
@@ -80,12 +79,16 @@ async function removeAll(database: pg.Client): Promise<void> {
   await database.query('DROP TABLE IF EXISTS shop_orders, shop_customers');
 }
 
-/** Writes a picture, and says how large it is. */
-async function shoot(page: Page, name: string): Promise<void> {
+/** A window that is higher than all pages: then nothing lies over them that would scroll them. */
+const window = { width: 1200, height: 2000 };
+
+/** Writes a picture of the window, or of its upper part, and says how large it is. */
+async function shoot(page: Page, name: string, height?: number): Promise<void> {
   // Let what moves come to rest, e.g. frames that grow with their text.
-  await sleep(1200);
+  await sleep(1500);
   const file = path.join(folder, `${name}.png`);
-  await page.screenshot({ path: file, animations: 'disabled', caret: 'hide' });
+  const clip = height === undefined ? undefined : { x: 0, y: 0, width: window.width, height };
+  await page.screenshot({ path: file, animations: 'disabled', caret: 'hide', clip });
   try {
     execFileSync('pngquant', ['--force', '--output', file, '--quality', '60-95', '64', file], { stdio: 'ignore' });
   } catch {
@@ -96,50 +99,59 @@ async function shoot(page: Page, name: string): Promise<void> {
   if (size > mostBytes) throw new Error(`${name}.png is larger than ${mostBytes / 1000} kB`);
 }
 
-async function shootTemporalUi(ui: TemporalUi): Promise<void> {
+/** The page that a flow keeps about itself. */
+async function shootDetails(ui: TemporalUi, id: string, name: string): Promise<void> {
+  await ui.page.setViewportSize(window);
+  await ui.detailsText(id);
+  await shoot(ui.page, name, await ui.detailsEnd());
+}
+
+async function shootSources(ui: TemporalUi): Promise<void> {
   const { page } = ui;
-  const height = (pixels: number) => page.setViewportSize({ width: 1200, height: pixels });
-  const details = async (id: string, name: string, pixels: number) => {
-    await height(pixels);
-    await ui.detailsText(id);
-    await shoot(page, name);
-  };
-  await details('capture/postgres_main', 'source', 1180);
+  await shootDetails(ui, 'capture/postgres_main', 'source');
   await ui.tab('Pending Activities');
-  await height(1100);
-  await shoot(page, 'live');
-  await details('capture/reports', 'paused', 1080);
-  await details('capture/shop', 'failed-table', 1080);
-  await height(860);
+  await shoot(page, 'live', 1100);
+  await shootDetails(ui, 'capture/reports', 'paused');
+  await shootDetails(ui, 'capture/shop', 'failed-table');
+  await shootDetails(ui, 'verify/postgres_main', 'verify');
+  await page.setViewportSize({ ...window, height: 860 });
   await ui.openUpdates('capture/postgres_main');
   await shoot(page, 'updates');
-  await details('verify/postgres_main', 'verify', 900);
-  await height(760);
+  const refused = ui.sendUpdate('capture/reports', 'resume', '{"tables": ["currencies"]}');
+  if (!(await refused).includes('Right is')) throw new Error('it was not refused');
+  await shoot(page, 'update-refused');
+}
+
+async function shootDeployments(ui: TemporalUi, run: string): Promise<void> {
+  const { page } = ui;
+  await shootDetails(ui, run, 'run');
+  await page.setViewportSize(window);
   await ui.schedule('assets');
-  await shoot(page, 'schedule');
-  await height(900);
-  await ui.openBackfill('assets', new Date(Date.now() - day), new Date());
+  await shoot(page, 'schedule', 760);
+  await page.setViewportSize({ ...window, height: 900 });
+  await ui.openBackfill('assets', midnight(1), midnight(0));
   await shoot(page, 'schedule-backfill');
-  await height(1000);
-  await ui.start({
-    type: 'extractAssets',
-    id: 'assets/by-hand',
-    taskQueue: 'sluice',
-    input: '{"deployment": "assets"}',
-  });
+  const form = { type: 'extractAssets', id: 'assets/by-hand', taskQueue: 'sluice', input: '{"deployment": "assets"}' };
+  await page.setViewportSize(window);
+  await ui.start(form);
   await page.getByText('Right is e.g.').first().waitFor();
-  await shoot(page, 'wrong-input');
-  const [run] = (await ask('GET', '/api/v1/deployments/assets')).last_runs.filter((one) => one.status === 'completed');
-  await details(run!.workflow.id, 'run', 900);
-  const { workflow } = await ask('POST', '/api/v1/deployments/assets/backfill', {
-    from: new Date(Date.now() - day).toISOString(),
-    to: new Date().toISOString(),
-  });
-  await sleep(12_000);
-  await details(workflow.id, 'backfill', 1000);
-  await height(760);
-  await ui.list();
-  await shoot(page, 'flows');
+  await shoot(page, 'wrong-input', 860);
+  // Days on which assets were changed that have not been changed since.
+  const stretch = { from: midnight(27).toISOString(), to: midnight(26).toISOString() };
+  const { workflow } = await ask('POST', '/api/v1/deployments/assets/backfill', stretch);
+  await sleep(10_000);
+  await shootDetails(ui, workflow.id, 'backfill');
+}
+
+async function shootList(ui: TemporalUi): Promise<void> {
+  await ui.page.setViewportSize({ ...window, height: 760 });
+  await ui.list('ExecutionStatus = "Running"');
+  await shoot(ui.page, 'flows');
+}
+
+/** The midnight, in UTC, that was so many days ago; 0 = the last one. */
+function midnight(daysAgo: number): Date {
+  return new Date(Math.floor(Date.now() / day - daysAgo) * day);
 }
 
 async function main(): Promise<void> {
@@ -153,9 +165,12 @@ async function main(): Promise<void> {
     await addSource('reports', ['currencies']);
     await ask('POST', '/api/v1/sources/reports/pause', {});
     await ask('POST', '/api/v1/verify/postgres_main', {});
-    await ask('POST', '/api/v1/deployments/assets/run', {});
-    await until(async () => (await ask('GET', '/api/v1/verify/postgres_main')).status === 'finished', 120);
-    await shootTemporalUi(await TemporalUi.open(browser, endpoints!.temporal_ui));
+    const run = await ask('POST', '/api/v1/deployments/assets/run', {});
+    const ui = await TemporalUi.open(browser, endpoints!.temporal_ui);
+    await until(async () => (await ui.detailsText('verify/postgres_main')).startsWith('identical'), 120);
+    await shootSources(ui);
+    await shootDeployments(ui, run.workflow.id);
+    await shootList(ui);
     const page = await browser.newPage({ viewport: { width: 1200, height: 1250 } });
     await page.goto(endpoints!.console);
     await page.getByRole('heading', { name: 'assets' }).waitFor();

@@ -14,6 +14,9 @@ export type Tab = 'History' | 'Pending Activities' | 'Queries' | 'User Metadata'
 /** Milliseconds that any answer of the page may take. */
 const patience = 20_000;
 
+/** The page of a flow ends with a line of nothing (flows/markdown.ts); its summary, in a frame of its own, does not. */
+const detailsFrame = 'iframe[title=output][src*="%C2%A0"]';
+
 export class TemporalUi {
   readonly page: Page;
   readonly #namespace: string;
@@ -61,15 +64,30 @@ export class TemporalUi {
 
   /** The page that the flow keeps about itself. */
   details(): FrameLocator {
-    return this.page.frameLocator('iframe[title=output]').last();
+    return this.page.frameLocator(detailsFrame).last();
+  }
+
+  /** How far down that page reaches, in pixels. */
+  async detailsEnd(): Promise<number> {
+    // The frame grows with its text.
+    await this.page.waitForTimeout(1000);
+    const box = await this.page.locator(detailsFrame).last().boundingBox();
+    return Math.ceil((box?.y ?? 0) + (box?.height ?? 0));
   }
 
   async detailsText(id: string): Promise<string> {
     await this.flow(id, 'User Metadata');
-    const frame = this.details();
-    // The frame of the summary is there first.
-    await this.page.getByText('Current Details').waitFor();
-    return (await frame.locator('main').allInnerTexts()).join('\n');
+    for (const end = Date.now() + patience; ; ) {
+      try {
+        const main = this.details().locator('main');
+        await main.waitFor({ timeout: 2000 });
+        const [text = ''] = await main.allInnerTexts();
+        if (text !== '') return text;
+      } catch (error) {
+        // The frame is made again whenever what it shows has come anew.
+        if (Date.now() > end) throw error;
+      }
+    }
   }
 
   /** Follows a link of that page; it opens a window of its own. */
