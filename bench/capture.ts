@@ -8,8 +8,6 @@
  * Prints JSON with both rates, their ratio and the worker's peak memory.
  */
 import { execFile, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import path from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs, promisify } from 'node:util';
@@ -18,12 +16,12 @@ import { connect } from '../activities/capture/postgresql/connection.ts';
 import { durablePosition } from '../activities/capture/postgresql/durable.ts';
 import { message } from '../activities/capture/postgresql/pgoutput.ts';
 import { frameType, RawSession } from '../activities/capture/postgresql/wire.ts';
-import { type Control, openControl } from '../api/control/control.ts';
+import { lastRecord } from '../activities/load/batches.ts';
+import type { Control } from '../api/control/control.ts';
 import { connectSource, getSource, orderSource } from '../api/control/sources.ts';
 import { behindPageHeader, compareLsn, formatLsn, parseLsn } from '../model/position.ts';
-import { startNodePart } from '../workers/embedded/node_part.ts';
-import { startParts } from '../workers/embedded/start_parts.ts';
-import { readSettings } from '../workers/settings.ts';
+import { forgetPeak, machine, peakMemory, round, withCpu } from './measure/processes.ts';
+import { type Product, startProduct } from './measure/product.ts';
 
 const usage = 'sluice bench capture [--changes 1000000] [--per-transaction 1000 (0 = all in one)] [--rounds 1]';
 /** The source's id. */
@@ -55,44 +53,15 @@ export async function run(args: string[]): Promise<number> {
   }
   const changes = Number(values.changes);
   const perTransaction = Number(values['per-transaction']) || changes;
-  await using parts = await startParts(['postgres', 'clickhouse', 'temporal']);
-  const environment = {
-    ...process.env,
-    SLUICE_HOME: parts.home,
-    CLICKHOUSE_URL: parts.clickhouse.url,
-    TEMPORAL_ADDRESS: parts.temporal.url,
-    DATABASE_URL: parts.postgres.url,
-    SLUICE_SECRET_KEY: 'bench',
-  };
-  const worker = await startNodePart({
-    name: 'worker',
-    file: 'workers/worker.ts',
-    env: environment,
-    logFile: path.join(parts.home, 'worker.log'),
-  });
-  const control = openControl(readSettings(environment));
-  const client = await connect({ connectionString: parts.postgres.url, applicationName: 'sluice bench' });
-  try {
-    await client.query(benchTable);
-    await startSource(control);
-    const rounds = [];
-    for (let round = 0; round < Number(values.rounds); round++) {
-      rounds.push(await measure(control, client, parts.postgres.url, { changes, perTransaction, pid: worker.pid }));
-    }
-    const best = rounds.reduce((a, b) => (b.product.changes_per_second > a.product.changes_per_second ? b : a));
-    console.log(
-      JSON.stringify(
-        { benchmark: 'capture', changes, per_transaction: perTransaction, ...best, rounds: rounds.length },
-        null,
-        2,
-      ),
-    );
-    return 0;
-  } finally {
-    await client.end();
-    await control[Symbol.asyncDispose]();
-    await worker.stop('SIGTERM', 5000);
-  }
+  await using product = await startProduct();
+  await product.client.query(benchTable);
+  await startSource(product.control);
+  const rounds = [];
+  for (let i = 0; i < Number(values.rounds); i++) rounds.push(await measure(product, { changes, perTransaction }));
+  const best = rounds.reduce((a, b) => (b.product.changes_per_second > a.product.changes_per_second ? b : a));
+  const figures = { changes, per_transaction: perTransaction, ...best, rounds: rounds.length };
+  console.log(JSON.stringify({ benchmark: 'capture', machine: machine(), ...figures }, null, 2));
+  return 0;
 }
 
 /** Connects the source of the benchmark, starts it and pauses it again. */
@@ -108,12 +77,9 @@ export async function startSource(control: Control): Promise<void> {
   await orderSource(control, source, 'pause');
 }
 
-async function measure(
-  control: Control,
-  client: pg.Client,
-  url: string,
-  { changes, perTransaction, pid }: { changes: number; perTransaction: number; pid: number },
-) {
+async function measure(product: Product, { changes, perTransaction }: { changes: number; perTransaction: number }) {
+  const { client, control, parts, worker, pids } = product;
+  const { url } = parts.postgres;
   await client.query("SELECT pg_catalog.pg_create_logical_replication_slot('bench_frames', 'pgoutput')");
   await client.query("SELECT pg_catalog.pg_create_logical_replication_slot('bench_tool', 'pgoutput')");
   await makeChanges(client, changes, perTransaction);
@@ -123,7 +89,8 @@ async function measure(
   await client.query("SELECT pg_catalog.pg_logical_emit_message(true, 'bench', 'end')");
   const frames = await drainFrames(url, changes);
   const tool = await drainTool(url, end);
-  const product = await drainProduct(control, end);
+  forgetPeak(worker.pid);
+  const { result: seconds, cpu } = await withCpu(pids, () => drainProduct(control, end));
   await client.query(
     "SELECT pg_catalog.pg_drop_replication_slot('bench_frames'), pg_catalog.pg_drop_replication_slot('bench_tool')",
   );
@@ -134,9 +101,9 @@ async function measure(
       frames_per_second: rate(frames),
       pg_recvlogical_per_second: tool === undefined ? null : rate(tool),
     },
-    product: { changes_per_second: rate(product), seconds: Math.round(product * 100) / 100 },
-    ratio: Math.round((rate(product) / limit) * 1000) / 1000,
-    worker_peak_memory_bytes: peakMemory(pid),
+    product: { changes_per_second: rate(seconds), seconds: round(seconds, 2), cpu_seconds: cpu },
+    ratio: round(rate(seconds) / limit, 3),
+    worker_peak_memory_bytes: peakMemory(worker.pid),
   };
 }
 
@@ -226,26 +193,25 @@ async function findTool(): Promise<string | undefined> {
   return undefined;
 }
 
-/** Seconds from resume until everything up to `end` is recorded; the source is paused again then. */
+/** Seconds from resume until everything up to `end` is recorded, by the record that says so; the source is paused then. */
 export async function drainProduct(control: Control, end: string): Promise<number> {
-  const started = performance.now();
+  const started = Date.now();
   await orderSource(control, source, 'resume');
   for (;;) {
-    const { position } = await getSource(control, source);
-    if (position !== '' && compareLsn(formatLsn(behindPageHeader(parseLsn(position))), end) >= 0) break;
-    await sleep(50);
+    await sleep(200);
+    const record = await lastRecord(control.clickhouse, source);
+    if (!record || compareLsn(formatLsn(behindPageHeader(parseLsn(record.position_to))), end) < 0) continue;
+    const reached = await recordedAt(control, record.id);
+    await orderSource(control, source, 'pause');
+    return (reached - started) / 1000;
   }
-  const seconds = (performance.now() - started) / 1000;
-  await orderSource(control, source, 'pause');
-  return seconds;
 }
 
-/** Peak resident memory of a process; null where the system does not tell. */
-function peakMemory(pid: number): number | null {
-  try {
-    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-    return Number(/VmHWM:\s+(\d+)/.exec(status)?.[1]) * 1024;
-  } catch {
-    return null;
-  }
+/** When a record was written, in milliseconds since 1970. */
+async function recordedAt({ clickhouse }: Control, id: string): Promise<number> {
+  const [found] = await clickhouse.rows<{ at: string }>(
+    `SELECT toUnixTimestamp64Milli(recorded_at) AS at FROM ${clickhouse.name('_batches')} WHERE id = {id:String}`,
+    { params: { id } },
+  );
+  return Number(found!.at);
 }

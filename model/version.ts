@@ -9,17 +9,22 @@
  * are never zero; those of a snapshot row are, so any change at the same position wins over it.
  */
 
-const distanceLimit = (1n << 39n) - 1n;
+const distanceLimit = 2 ** 39 - 1;
 /** Rows of one WAL record: PostgreSQL fits at most 291 tuples on an 8 kB page. */
 export const rowsPerRecordLimit = 512;
 
 /** Version of the `index`-th row of the WAL record at `changeLsn`, in the transaction that commits at `commitLsn`. */
 export function streamVersion(epoch: number, commitLsn: bigint, changeLsn: bigint, index: number): bigint {
-  const distance = commitLsn - changeLsn;
-  if (distance <= 0n || distance >= distanceLimit)
-    throw new RangeError(`change ${changeLsn} is too far from its commit ${commitLsn}`);
   if (index >= rowsPerRecordLimit) throw new RangeError(`${index} rows in one log record`);
-  return (BigInt(epoch) << 112n) | (commitLsn << 48n) | ((distanceLimit - distance) << 9n) | BigInt(index);
+  const offset = streamOffset(Number(commitLsn - changeLsn)) + index;
+  return (BigInt(epoch) << 112n) | (commitLsn << 48n) | BigInt(offset);
+}
+
+/** The low 48 bits of the version of a record's first row, by the record's distance from its commit in bytes of log. */
+export function streamOffset(distance: number): number {
+  if (!(distance > 0 && distance < distanceLimit))
+    throw new RangeError(`a change is ${distance} bytes of log before its commit`);
+  return (distanceLimit - distance) * 512;
 }
 
 /** Version of every row that a snapshot reads for a table whose stream begins at `lsn`. */

@@ -7,7 +7,7 @@ import { performance } from 'node:perf_hooks';
 import { SluiceError } from '../../../model/errors.ts';
 import { formatLsn, parseLsn } from '../../../model/position.ts';
 import type { TableSchema } from '../../../model/table.ts';
-import { explainVersion, rowsPerRecordLimit, streamVersion } from '../../../model/version.ts';
+import { explainVersion, rowsPerRecordLimit, streamOffset } from '../../../model/version.ts';
 import { VersionWriter } from '../../load/block.ts';
 import { timeText } from '../../load/time_text.ts';
 import type { TableChange } from '../source.ts';
@@ -74,6 +74,9 @@ export class PostgresStream implements ChangeStream {
   /** It was committed before the stream of some table begins. */
   #early = false;
   #commitLsn = 0n;
+  /** The same in halves of 32 bits. */
+  #commitHigh = 0;
+  #commitLow = 0;
   #commitTime = 0;
   #changeHigh = 0;
   #changeLow = 0;
@@ -321,9 +324,9 @@ export class PostgresStream implements ChangeStream {
       if (type === frameType.copyDone) throw new Error('the server ended the stream');
       return true;
     }
-    this.#lastFrame = performance.now();
+    this.#lastFrame = this.#session!.receivedAt;
     if (bytes[start] === 0x77) {
-      this.#lastData = performance.now();
+      this.#lastData = this.#lastFrame;
       return this.#message(bytes, start);
     }
     if (bytes[start] === 0x6b) {
@@ -416,6 +419,8 @@ export class PostgresStream implements ChangeStream {
 
   #begin(bytes: Buffer, at: number): void {
     this.#commitLsn = bytes.readBigUInt64BE(at + 1);
+    this.#commitHigh = bytes.readUInt32BE(at + 1);
+    this.#commitLow = bytes.readUInt32BE(at + 5);
     this.#commitTime = Number(bytes.readBigInt64BE(at + 9)) + postgresEpoch;
     this.#transaction.xid = bytes.readUInt32BE(at + 17);
     this.#inTransaction = true;
@@ -455,8 +460,7 @@ export class PostgresStream implements ChangeStream {
       this.#changeHigh = high;
       this.#changeLow = low;
       this.#index = 0;
-      const lsn = (BigInt(high) << 32n) | BigInt(low);
-      this.#offsetBase = Number(streamVersion(0, this.#commitLsn, lsn, 0) & 0xffffffffffffn);
+      this.#offsetBase = streamOffset((this.#commitHigh - high) * 2 ** 32 + (this.#commitLow - low));
     }
     return this.#offsetBase + this.#index;
   }

@@ -37,6 +37,8 @@ export class RawSession {
   #wanted = 0;
   #held = false;
   #ended = false;
+  /** When something was received last, by `performance.now()`: one look at the clock for all its frames. */
+  receivedAt = performance.now();
 
   /**
    * Takes over a session that is ready for a query.
@@ -108,6 +110,7 @@ export class RawSession {
   }
 
   #received(chunk: Buffer): void {
+    this.receivedAt = performance.now();
     let at = 0;
     // Only the frame that was not complete is put together; those behind it are handed out where they are.
     while (this.#restLength > 0 && at < chunk.length) {
