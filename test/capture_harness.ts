@@ -96,6 +96,12 @@ export class CaptureHarness {
     await this.prepare();
   }
 
+  /** A re-sync of the whole source, as people ask for it: every table is copied from its beginning again. */
+  async resyncAll(): Promise<void> {
+    this.#tables = this.#tables.map(({ table, generation }) => ({ ...this.#ref(table), generation: generation + 1 }));
+    await this.begin();
+  }
+
   /** A re-sync as the flow does it by itself, once a lease has ended because of this table; the next lease then runs. */
   async resync(table: string, automatic = true): Promise<void> {
     const { generation } = this.#tables.find((known) => known.table === table) ?? { generation: 1 };

@@ -85,7 +85,6 @@ describe('the server', () => {
       'wal_level=replica',
       'max_replication_slots=1',
       'max_wal_senders=0',
-      'wal_sender_timeout=5s',
       'max_slot_wal_keep_size=-1',
     );
     try {
@@ -94,7 +93,6 @@ describe('the server', () => {
       expect(codes(blockers(findings)).sort()).toEqual(
         ['no_free_slot', 'no_free_walsender', 'read_only', 'replication_privilege', 'wal_level'].sort(),
       );
-      expect(codes(findings)).toContain('wal_sender_timeout');
       expect(codes(findings)).toContain('fsync_off');
       expect(codes(findings)).toContain('unbounded_log');
       await server.run(sqlOf(only(findings, 'replication_privilege')));

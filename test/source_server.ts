@@ -1,7 +1,9 @@
 /** A PostgreSQL for one test file that can be restarted with other settings and asked as other roles. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import type pg from 'pg';
 import { connect } from '../activities/capture/postgresql/connection.ts';
 import { freePort } from '../workers/embedded/free_port.ts';
@@ -68,6 +70,25 @@ export class SourceServer {
   async restart(...settings: string[]): Promise<void> {
     await this.#end();
     await this.start(...settings);
+  }
+
+  /** A standby of this server, which is restarted for it with its settings; the standby's slot here is `standby`. */
+  async standby(settings: string[] = []): Promise<SourceServer> {
+    await this.run(`SELECT pg_create_physical_replication_slot('standby', true)`);
+    await this.#end();
+    const home = await mkdtemp(path.join(os.tmpdir(), 'sluice-source-'));
+    await promisify(execFile)('cp', ['-a', `${this.#home}/.`, home]);
+    const data = path.join(home, 'postgresql');
+    await writeFile(path.join(data, 'standby.signal'), '');
+    // Slots are a server's own: those of before come by way of their synchronisation.
+    const slots = path.join(data, 'pg_replslot');
+    for (const slot of await readdir(slots)) await rm(path.join(slots, slot), { recursive: true });
+    await this.start(...settings);
+    const other = new SourceServer(home, await freePort());
+    const primary = `host=127.0.0.1 port=${this.port} user=postgres password=${rolePassword} dbname=postgres`;
+    const following = [`primary_conninfo=${primary}`, 'primary_slot_name=standby', 'hot_standby_feedback=on'];
+    await other.start(...settings, ...following);
+    return other;
   }
 
   async stop(): Promise<void> {

@@ -47,6 +47,12 @@ const gather = 20;
 const apart = 40;
 const statusEvery = 5_000;
 const askEvery = 500;
+/**
+ * While the socket is paused nobody answers the server's questions, and a status goes out every few seconds only: a server
+ * of less patience would cut the stream each time that a batch takes its time.
+ */
+const patientSender = `SELECT pg_catalog.set_config(name, '60s', false) FROM pg_catalog.pg_settings
+  WHERE name = 'wal_sender_timeout' AND setting::pg_catalog.int8 BETWEEN 1 AND 59999`;
 /** A connection that is silent for so long, though asked, has lost its other end. */
 const silence = 30_000;
 
@@ -128,6 +134,7 @@ export class PostgresStream implements ChangeStream {
       replication: true,
       bulk: true,
     });
+    await client.query(patientSender);
     const session = new RawSession(
       client,
       (type, bytes, start) => stream.#frame(type, bytes, start),

@@ -38,7 +38,6 @@ const checks: server.Check[] = [
   publication.publicationPartitions,
   publication.publicationWhole,
   publication.publicationOfAll,
-  server.senderTimeout,
   server.keptLog,
   server.idleSlot,
   server.durable,

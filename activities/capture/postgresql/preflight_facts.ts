@@ -28,7 +28,6 @@ export interface ServerFacts {
   slots: number;
   walsenders: number;
   /** Milliseconds; 0 = never. */
-  wal_sender_timeout: number;
   /** Megabytes; -1 = without limit. */
   max_slot_wal_keep_size: number;
   /** As set, or 0 where the server does not know it or it is off. */
@@ -156,7 +155,6 @@ SELECT pg_catalog.current_setting('server_version_num')::int AS version,
   pg_catalog.current_setting('max_wal_senders')::int AS max_wal_senders,
   (SELECT pg_catalog.count(*)::int FROM pg_catalog.pg_replication_slots) AS slots,
   (SELECT pg_catalog.count(*)::int FROM pg_catalog.pg_stat_replication) AS walsenders,
-  (SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout') AS wal_sender_timeout,
   (SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'max_slot_wal_keep_size') AS max_slot_wal_keep_size,
   COALESCE(pg_catalog.current_setting('idle_replication_slot_timeout', true), '0') AS idle_replication_slot_timeout,
   r.rolname AS role, r.rolsuper AS superuser,

@@ -114,15 +114,6 @@ export const slotUsable: Check = ({ server, slot, options }) => {
   return [];
 };
 
-export const senderTimeout: Check = ({ server }) =>
-  server.wal_sender_timeout === 0 || server.wal_sender_timeout >= 10_000
-    ? []
-    : remark(
-        'wal_sender_timeout',
-        `wal_sender_timeout is ${server.wal_sender_timeout} ms: the server cuts the stream at the first short pause`,
-        "Run ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf();",
-      );
-
 export const keptLog: Check = ({ server }) =>
   server.max_slot_wal_keep_size < 0
     ? remark(

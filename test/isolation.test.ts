@@ -1,0 +1,112 @@
+/** A table that fails stops alone, for whatever reason: its neighbours go on, it says what to do, and that heals it. */
+import type pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { ErrorReport } from '../model/errors.ts';
+import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
+import { CaptureHarness, openClient } from './capture_harness.ts';
+
+let parts: StartedParts<'postgres' | 'clickhouse'>;
+let client: pg.Client;
+
+beforeAll(async () => {
+  parts = await startParts(['postgres', 'clickhouse']);
+  client = await openClient(parts.postgres.url);
+}, 60_000);
+
+afterAll(async () => {
+  await client?.end().catch(() => {});
+  await parts?.[Symbol.asyncDispose]();
+});
+
+async function sql(...statements: string[]): Promise<void> {
+  for (const statement of statements) await client.query(statement);
+}
+
+const failing = ['typed', 'constrained', 'by_policy', 'unsent'] as const;
+const tables = ['healthy', ...failing];
+
+/** Runs leases as the flow does, without the tables that have failed, until each of these has. */
+async function untilFailed(harness: CaptureHarness): Promise<Record<string, ErrorReport>> {
+  const failed: Record<string, ErrorReport> = {};
+  while (Object.keys(failed).length < failing.length) {
+    const { ended, failed: some } = await harness.leaseEnd();
+    expect(ended).toBe('table_failed');
+    Object.assign(failed, some);
+    for (const asset of Object.keys(some)) harness.dropTable(asset.replace('iso_', ''));
+    harness.startLease();
+  }
+  return failed;
+}
+
+async function expectEqual(harness: CaptureHarness, ...some: string[]): Promise<void> {
+  await harness.drain(client);
+  for (const table of some) {
+    const { source, copy } = await harness.bothSides(client, table);
+    expect(copy, table).toEqual(source);
+  }
+}
+
+describe('tables that fail', () => {
+  it('by type, constraint of the copy, policy or publication stop alone; a re-sync heals each while the others stream', async () => {
+    for (const table of tables)
+      await sql(`CREATE TABLE ${table} (id int PRIMARY KEY, v text, n int)`, `INSERT INTO ${table} VALUES (1, '1', 1)`);
+    const harness = new CaptureHarness({
+      postgres: parts.postgres.url,
+      clickhouse: parts.clickhouse.url,
+      source: 'iso',
+      tables,
+      sourceOptions: { schema_changes: 'stop' },
+    });
+    await harness.begin();
+    await expectEqual(harness, ...tables);
+
+    const clickhouse = harness.context.clickhouse('read');
+    const copy = (table: string) => clickhouse.name(`iso_${table}`);
+    await clickhouse.command(
+      `ALTER TABLE ${copy('typed')} MODIFY COLUMN v Nullable(Int64) SETTINGS mutations_sync = 2`,
+    );
+    await clickhouse.command(`ALTER TABLE ${copy('constrained')} ADD CONSTRAINT few CHECK n < 100`);
+    await sql('ALTER TABLE by_policy ADD COLUMN more int', 'ALTER PUBLICATION sluice_iso DROP TABLE unsent');
+    await sql('BEGIN');
+    for (const table of tables) await sql(`INSERT INTO ${table} (id, v, n) VALUES (2, 'two', 200)`);
+    await sql('COMMIT');
+
+    const failed = await untilFailed(harness);
+    expect(failed).toMatchObject({
+      iso_typed: { kind: 'rows_refused' },
+      iso_constrained: { kind: 'rows_refused', reason: expect.stringMatching(/VIOLATED_CONSTRAINT/) },
+      iso_by_policy: { kind: 'table_changed', reason: expect.stringMatching(/column more was added/) },
+      iso_unsent: { kind: 'table_unusable', reason: expect.stringMatching(/taken out of the publication/) },
+    });
+    for (const table of failing) expect(failed[`iso_${table}`]!.remedy).toContain(`sluice sources resync iso ${table}`);
+    for (let id = 3; id < 6; id++)
+      for (const table of tables) await sql(`INSERT INTO ${table} VALUES (${id}, 'x', 300)`);
+    await expectEqual(harness, 'healthy');
+
+    // What the remedies ask for besides: nothing but a new copy, since the publication gets the table back by that.
+    for (const table of failing) {
+      await harness.stop();
+      await harness.addTable(table, 2);
+      harness.startLease();
+      await sql(`UPDATE healthy SET v = 'beside ${table}'`);
+      await expectArrived(harness, `beside ${table}`);
+      await sql(`UPDATE ${table} SET v = 'changed meanwhile' WHERE id = 1`, `DELETE FROM ${table} WHERE id = 2`);
+      await harness.snapshot(table);
+      await expectEqual(harness, table, 'healthy');
+    }
+    for (const table of tables) await sql(`INSERT INTO ${table} (id, v, n) VALUES (9, 'text', 900)`);
+    await expectEqual(harness, ...tables);
+    await harness.close();
+  });
+});
+
+/** The healthy table streams, while another one's copy has only begun. */
+async function expectArrived(harness: CaptureHarness, text: string): Promise<void> {
+  const clickhouse = harness.context.clickhouse('read');
+  const count = `SELECT count() AS n FROM ${clickhouse.name('iso_healthy')} FINAL WHERE v = {text:String}`;
+  await expect
+    .poll(async () => Number((await clickhouse.rows<{ n: string }>(count, { params: { text } }))[0]!.n), {
+      timeout: 20_000,
+    })
+    .toBeGreaterThan(0);
+}
