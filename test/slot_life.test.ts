@@ -140,12 +140,12 @@ describe('an idle source', () => {
     const harness = await streaming('quiet');
     const end = async () => (await client.query('SELECT pg_current_wal_insert_lsn()::text AS lsn')).rows[0].lsn;
     const before = await end();
-    await new Promise((resolve) => setTimeout(resolve, 6_000));
+    await new Promise((resolve) => setTimeout(resolve, 4_000));
     const { rows } = await client.query('SELECT pg_wal_lsn_diff($1, $2)::int AS written', [await end(), before]);
     expect(rows[0].written).toBeLessThan(20_000);
     // More than the server would keep for a slot that stands still.
-    for (let round = 0; round < 3; round++) {
-      await writeLog(24);
+    for (let round = 0; round < 2; round++) {
+      await writeLog(30);
       const position = await end();
       await expect
         .poll(
@@ -168,12 +168,12 @@ describe('an idle source', () => {
 
 describe('a sink that is slow', () => {
   it('costs no connection, however short the patience of the server is', async () => {
-    const harness = await streaming('patient');
+    const harness = await streaming('patient', { bufferSize: 1000 });
     const { active_pid: before } = (await slot(harness))!;
     parts.clickhouse.signal('SIGSTOP');
     try {
       // More than is read ahead: the socket stands still, and nobody answers the server's questions.
-      await sql(`INSERT INTO patient SELECT g, repeat('x', 1000) FROM generate_series(10, 40000) g`);
+      await sql(`INSERT INTO patient SELECT g, 'x' FROM generate_series(10, 20000) g`);
       await new Promise((resolve) => setTimeout(resolve, 4_000));
     } finally {
       parts.clickhouse.signal('SIGCONT');
@@ -223,9 +223,9 @@ describe('a slot', () => {
     expect(state).toMatchObject({ danger: null });
     expect(logFigures(state, samples, false).warning).toBeNull();
     // The kept log grows, and so does what is foretold.
-    for (let look = 0; look < 4; look++) {
+    for (let look = 0; look < 3; look++) {
       samples = addSample(samples, state);
-      await new Promise((resolve) => setTimeout(resolve, 3_500));
+      await new Promise((resolve) => setTimeout(resolve, 3_600));
       await writeLog(3);
       state = await logOf(harness);
     }
@@ -271,10 +271,9 @@ describe('a failover', () => {
             // A standby takes a slot over once it needs nothing that the standby has not.
             await sql(`UPDATE primary_rows SET v = v || '.'`);
             await primary.run('CHECKPOINT');
-            await standby.run('SELECT pg_sync_replication_slots()').catch(() => {});
             return (await standby.run(synced)).rows[0].n;
           },
-          { timeout: 20_000, interval: 500 },
+          { timeout: 60_000, interval: 500 },
         )
         .toBe(1);
       await standby.run('SELECT pg_promote()');

@@ -86,8 +86,8 @@ export class SourceServer {
     await this.start(...settings);
     const other = new SourceServer(home, await freePort());
     const primary = `host=127.0.0.1 port=${this.port} user=postgres password=${rolePassword} dbname=postgres`;
-    const following = [`primary_conninfo=${primary}`, 'primary_slot_name=standby', 'hot_standby_feedback=on'];
-    await other.start(...settings, ...following);
+    const following = ['primary_slot_name=standby', 'hot_standby_feedback=on', 'sync_replication_slots=on'];
+    await other.start(...settings, `primary_conninfo=${primary}`, ...following);
     return other;
   }
 
