@@ -1,6 +1,12 @@
 import { defineConfig } from 'vitest/config';
 
-/** Tests beside their files run side by side; those in test/ start servers, and run one file after the other. */
+/**
+ * Tests beside their files run side by side; those in test/ start servers, and run two files at once. Files that start the
+ * whole product, or count seconds, run alone.
+ */
+const alone = ['stack', 'readme', 'cli', 'temporal_ui'].map((name) => `test/${name}.test.ts`);
+const servers = { testTimeout: 180_000, hookTimeout: 180_000, setupFiles: ['test/port_range.ts'] };
+
 export default defineConfig({
   test: {
     pool: 'forks',
@@ -15,12 +21,21 @@ export default defineConfig({
       },
       {
         test: {
+          ...servers,
           name: 'servers',
           include: ['test/**/*.test.ts'],
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
-          fileParallelism: false,
+          exclude: alone,
+          maxWorkers: 2,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...servers,
+          name: 'product',
+          include: alone,
+          fileParallelism: false,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

@@ -14,17 +14,26 @@ export function isPortFree(port: number, host = '127.0.0.1'): Promise<boolean> {
 const given = new Set<number>();
 
 /**
- * A free port that this process has not given out before. Taken below the range from which systems choose ports for
- * outgoing connections, so that it stays free until its part listens.
+ * Ports that `0` is taken from, as `SLUICE_FREE_PORTS=first-last`; the default is below the range from which systems choose
+ * ports for outgoing connections. Processes that start parts at the same time are told ranges of their own.
  */
+function portRange(text = process.env.SLUICE_FREE_PORTS ?? '10000-19999'): [number, number] {
+  const [, first, last] = /^(\d+)-(\d+)$/.exec(text) ?? [];
+  if (Number(first) > 0 && Number(last) >= Number(first) && Number(last) < 65_536) return [Number(first), Number(last)];
+  throw new SluiceError('configuration', `SLUICE_FREE_PORTS is ${text}`, 'Right is e.g. SLUICE_FREE_PORTS=10000-19999');
+}
+
+/** A free port that this process has not given out before; it stays free until its part listens. */
 export async function freePort(host = '127.0.0.1'): Promise<number> {
+  const [first, last] = portRange();
   for (let attempt = 0; attempt < 500; attempt++) {
-    const port = 10_000 + Math.floor(Math.random() * 10_000);
+    const port = first + Math.floor(Math.random() * (last - first + 1));
     if (given.has(port) || !(await isPortFree(port, host))) continue;
     given.add(port);
     return port;
   }
-  throw new SluiceError('port_in_use', 'no free port was found', 'End programs that listen on ports 10000 to 20000.');
+  const remedy = 'End programs that listen there, or set SLUICE_FREE_PORTS to others (first-last).';
+  throw new SluiceError('port_in_use', `no free port was found from ${first} to ${last}`, remedy);
 }
 
 /** The wanted port itself, or any free one for 0. Error: `port_in_use`, naming port and variable. */
