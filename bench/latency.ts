@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import type pg from 'pg';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
-import { machine, round } from './measure/processes.ts';
+import { machine, round, withCpu } from './measure/processes.ts';
 import { connectTables, startAndWait, startProduct } from './measure/product.ts';
 
 const usage = 'sluice bench latency [--rates 1000,5000] [--seconds 20]';
@@ -40,7 +40,6 @@ export async function run(args: string[]): Promise<number> {
   const before = machine();
   await using product = await startProduct();
   await product.client.query('CREATE TABLE public.bench (id bigint PRIMARY KEY, amount numeric(18,4), note text)');
-  await product.client.query("SET synchronous_commit = 'off'");
   await connectTables(product.control, source, ['bench']);
   await startAndWait(product.control, source);
   const { clickhouseUrl: url, clickhouseDatabase: database } = product.control.settings;
@@ -48,13 +47,29 @@ export async function run(args: string[]): Promise<number> {
   const measured: Record<string, unknown> = {};
   let first = 1;
   for (const rate of rates) {
-    const { figures, last } = await measure(product.client, reader, { rate, seconds: seconds + warmUp, first });
-    measured[rate] = figures;
+    const load = { rate, seconds: seconds + warmUp, first };
+    const since = Date.now();
+    const { result, cpu } = await withCpu(product.pids, () => measure(product.client, reader, load));
+    const { figures, last } = result;
+    measured[rate] = { ...figures, batches: await batchesSince(reader, since), cpu_seconds: cpu };
     first = last + 1;
   }
   await reader.close();
   console.log(JSON.stringify({ benchmark: 'latency', machine: before, seconds, rates: measured }, null, 2));
   return 0;
+}
+
+/** How the loop went: batches a second, and the medians of a batch's milliseconds. */
+async function batchesSince(reader: ClickHouse, since: number) {
+  const [row] = await reader.rows<{ count: string; seconds: number; fill: number; write: number }>(
+    `SELECT count() AS count, date_diff('millisecond', min(recorded_at), max(recorded_at)) / 1000 AS seconds,
+       quantileExact(0.5)(fill_ms) AS fill, quantileExact(0.5)(write_ms) AS write
+     FROM ${reader.name('_batches')} FINAL
+     WHERE source = {source:String} AND kind = 'rows' AND recorded_at >= fromUnixTimestamp64Milli({since:Int64})`,
+    { params: { source, since } },
+  );
+  const { count, seconds, fill, write } = row!;
+  return { per_second: round(Number(count) / seconds, 1), fill_ms: round(fill, 1), write_ms: round(write, 1) };
 }
 
 interface Load {
