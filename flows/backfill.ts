@@ -19,7 +19,18 @@ import type { ExtractAnswer, ExtractRequest } from '../model/extract.ts';
 import { captureWorkflowId } from '../model/messages.ts';
 import { extractActivities, prepareOptions, waitOptions } from './activities.ts';
 import { readBackfillRequest } from './input.ts';
-import { activitiesLink, code, count, flowLink, flowsLink, page, section, stretch, trouble } from './markdown.ts';
+import {
+  activitiesLink,
+  code,
+  count,
+  flowLink,
+  flowsLink,
+  page,
+  percentOf,
+  section,
+  stretch,
+  trouble,
+} from './markdown.ts';
 import { readFailure, refuse, wasCancelled } from './refuse.ts';
 import { searchAttributes, sourceAttributes } from './searchAttributes.ts';
 
@@ -93,9 +104,11 @@ class Intervals {
     );
     this.#state.skipped += plan.skipped;
     for (const [index, interval] of plan.intervals.entries()) {
-      const left = `${count(plan.intervals.length - index, 'interval')}${plan.through === '' ? '' : ', and more'}`;
+      const left = count(plan.intervals.length - index, 'interval');
+      // While not all are planned, nobody knows how many there are.
+      const progress = plan.through === '' ? `${left} to go` : `${percentOf(from, to, interval.from)} done`;
       this.#now = interval;
-      this.#show(`**running** ${this.#link(interval)} · ${left} to go`);
+      this.#show(`**running** ${this.#link(interval)} · ${progress}`);
       this.#add(interval, await runInterval(plan.request, interval));
     }
     if (plan.through !== '') {

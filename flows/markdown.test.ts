@@ -1,5 +1,17 @@
 import { expect, it } from 'vitest';
-import { code, count, flowLink, grouped, instant, page, plain, section, stretch, trouble } from './markdown.ts';
+import {
+  code,
+  count,
+  flowLink,
+  grouped,
+  instant,
+  page,
+  percentOf,
+  plain,
+  section,
+  stretch,
+  trouble,
+} from './markdown.ts';
 
 it('puts blocks apart, leaves out empty ones, and ends with a line of nothing', () => {
   expect(page('a', '', null, false, undefined, section('T', []), section('T', ['x', 'y']))).toBe(
@@ -33,5 +45,8 @@ it('writes numbers, times and stretches of time in few words', () => {
   expect(stretch('2026-01-31T09:30:00Z', '2026-01-31T09:45:00.5Z')).toBe('2026-01-31 09:30:00 – 09:45:00.5');
   expect(stretch('2026-01-31T09:30:00.000Z', '2026-01-31T09:45:00Z')).toBe('2026-01-31 09:30 – 09:45');
   expect(stretch('2026-01-30T09:30:00Z', '2026-01-31T00:00:00Z')).toBe('2026-01-30 09:30 – 2026-01-31 00:00');
+  const month = ['2026-10-01T00:00:00.000Z', '2026-10-31T00:00:00.000Z'] as const;
+  expect(percentOf(...month, month[0])).toBe('0 %');
+  expect(percentOf(...month, '2026-10-10T23:45:00.000Z')).toBe('33 %');
   expect(stretch('', '2026-01-31T00:00:00Z')).toBe('beginning – 2026-01-31 00:00');
 });

@@ -78,6 +78,12 @@ export function timeOfDay(iso: string): string {
   return iso.slice(11, 19);
 }
 
+/** How much of the stretch from `from` to `to` lies before `at`: `33 %`. */
+export function percentOf(from: string, to: string, at: string): string {
+  const [begin, end, now] = [from, to, at].map((iso) => Date.parse(iso)) as [number, number, number];
+  return `${Math.floor((100 * (now - begin)) / (end - begin))} %`;
+}
+
 /** A stretch of time in few words; '' = the beginning of all. It holds nothing that would end the text of a link. */
 export function stretch(from: string, to: string): string {
   // Seconds are shown only where they matter.

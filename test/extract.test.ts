@@ -336,10 +336,10 @@ describe('a backfill', () => {
     return rows;
   };
 
-  const deploy = async (name: string) => {
+  const deploy = async (name: string, every: '1d' | '1h' = '1d') => {
     await client.schedule.create({
       scheduleId: name,
-      spec: { intervals: [{ every: '1d' }] },
+      spec: { intervals: [{ every }] },
       action: {
         type: 'startWorkflow',
         workflowType: flowNames.extractAssets,
@@ -395,6 +395,20 @@ describe('a backfill', () => {
     const first = await run(requestOf(schedule));
     expect(first.from).toBe('');
     await expectIdentical(schedule);
+  });
+
+  it('goes on as new after a hundred intervals, and runs each once, in order', { timeout: 150_000 }, async () => {
+    const hour = 3_600_000;
+    await deploy('long', '1h');
+    const begin = Date.parse(dateOf(-60));
+    const times = [...Array(106).keys()].map((index) => new Date(begin + index * hour).toISOString());
+    const request = { deployment: 'long', from: times[0]!, to: times.at(-1)! };
+    expect(await runBackfill(request)).toMatchObject({ intervals: 105, skipped: 0 });
+    const ran = (await runsOf('long')).map((one) => [one.f, one.t]);
+    expect(ran).toEqual(times.slice(1).map((to, index) => [times[index], to]));
+    const { historyLength } = await client.workflow.getHandle(lastBackfill).describe();
+    expect(historyLength).toBeLessThan(200);
+    expect(await runBackfill({ ...request, only_missing: true })).toMatchObject({ intervals: 0, skipped: 105 });
   });
 
   it('that is cut in the midst of an interval leaves that interval to be run', { timeout: 60_000 }, async () => {
