@@ -191,6 +191,43 @@ describe('a repair', () => {
     await expectEqualAfterAll(harness);
   });
 
+  it('is right while the very rows that are damaged change, come and go', async () => {
+    const harness = await streaming(
+      'restless',
+      'id int PRIMARY KEY, v text',
+      `SELECT g, 'v' FROM generate_series(1, 40) g`,
+    );
+    const keys = Array.from({ length: 40 }, (_, index) => [String(index + 1)]);
+    const writer = await openClient(parts.postgres.url);
+    let going = true;
+    const writing = (async () => {
+      for (let turn = 0; going; turn++) {
+        const id = 1 + ((turn * 7) % 40);
+        await writer.query(`DELETE FROM restless WHERE id = $1`, [id]);
+        await writer.query(`UPDATE restless SET v = $2 WHERE id = $1`, [1 + ((id + 13) % 40), `turn ${turn}`]);
+        await writer.query(`UPDATE restless SET id = $2 WHERE id = $1`, [1 + ((id + 20) % 40), id]).catch(() => {});
+        await writer.query(`INSERT INTO restless VALUES ($1, $2) ON CONFLICT DO NOTHING`, [
+          1 + ((id + 3) % 40),
+          `new ${turn}`,
+        ]);
+        await new Promise((resolve) => setTimeout(resolve, 2));
+      }
+    })();
+    try {
+      for (let round = 0; round < 8; round++) {
+        await damage(harness, 'id % 3 = 0', `'wrong' AS v, _version + 1 AS _version`);
+        await damage(harness, 'id % 3 = 1', '1 AS _deleted, _version + 1 AS _version');
+        await damage(harness, 'id % 3 = 2', 'toInt32(bitXor(id, 1)) AS id, _version + 1 AS _version');
+        expect(await repair(harness, keys)).toBeNull();
+      }
+    } finally {
+      going = false;
+      await writing;
+      await writer.end();
+    }
+    await expectEqualAfterAll(harness);
+  });
+
   it('waits for transactions that were open before it, and lets a TRUNCATE wait until it is done', async () => {
     const harness = await streaming(
       'waited',
