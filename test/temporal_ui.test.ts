@@ -122,7 +122,10 @@ describe('the page of a source', () => {
     expect(details).toMatch(/accounts · streaming · 200 rows by snapshot 1/);
     expect(details).toMatch(/Last batches, UTC\n[\s\S]*snapshot of shop_accounts, 200 rows/);
     // What its activities are for.
-    await ui.page.getByText(/^copy changes of shop, lease \d+$/).first().waitFor();
+    await ui.page
+      .getByText(/^copy changes of shop, lease \d+$/)
+      .first()
+      .waitFor();
     const live = await ui.follow('Live');
     await live.getByText('captureLease').first().waitFor();
     await live.getByText('"lag_seconds"').first().waitFor();
