@@ -10,6 +10,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -20,6 +21,7 @@ import { bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
 import { isEntryPoint } from './child.ts';
 import { projectFolder } from './settings.ts';
 
+const day = 86_400_000;
 const flowsFile = path.join(projectFolder, 'flows', 'index.ts');
 
 /**
@@ -56,8 +58,10 @@ async function buildBundle(folder: string, file: string): Promise<void> {
   writeFileSync(draft, code);
   renameSync(draft, file);
   for (const name of readdirSync(folder)) {
-    const old = name.startsWith('flows-') && name.endsWith('.cjs') && name !== path.basename(file);
-    if (old) rmSync(path.join(folder, name), { force: true });
+    if (!name.startsWith('flows-') || !name.endsWith('.cjs')) continue;
+    // A younger one may be in use: another checkout may share these packages.
+    const made = statSync(path.join(folder, name), { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
+    if (Date.now() - made > day) rmSync(path.join(folder, name), { force: true });
   }
 }
 
