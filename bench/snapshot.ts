@@ -10,13 +10,13 @@
  * Prints JSON with rates, the processor time of each process, the ratios, and the worker's peak memory.
  */
 import { parseArgs } from 'node:util';
-import { insertBytes } from '../activities/capture/chunk_writer.ts';
 import { connect } from '../activities/capture/postgresql/connection.ts';
 import { PostgresSource } from '../activities/capture/postgresql/source.ts';
 import { frameType, RawSession } from '../activities/capture/postgresql/wire.ts';
 import type { Chunk, ChunkTarget } from '../activities/capture/source.ts';
 import { loadSchemas, readRecords } from '../activities/load/batches.ts';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
+import { insertBytes } from '../activities/load/rows_insert.ts';
 import { ownColumns } from '../activities/load/tables.ts';
 import { usualLimits } from '../flows/captureState.ts';
 import type { ConnectRequest } from '../model/source.ts';

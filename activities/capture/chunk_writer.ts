@@ -2,17 +2,11 @@
 import { SluiceError } from '../../model/errors.ts';
 import type { TableSchema } from '../../model/table.ts';
 import type { Block } from '../load/block.ts';
-import type { RowsInsert } from '../load/rows_insert.ts';
+import { insertBytes, type RowsInsert } from '../load/rows_insert.ts';
 import type { Sink } from '../load/sink.ts';
 import { ownColumns } from '../load/tables.ts';
 import type { ChunkTarget } from './source.ts';
 import type { Reject } from './stream.ts';
-
-/**
- * Bytes of TSV after which an insert ends. Each becomes a part of the copy, and parts that are large from the beginning
- * are merged less often; the embedded engine takes 64 MB.
- */
-export const insertBytes = 48 * 1024 * 1024;
 
 export class ChunkWriter implements ChunkTarget {
   readonly #sink: Sink;

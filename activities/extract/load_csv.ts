@@ -8,6 +8,8 @@ import type { TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
 import { Block } from '../load/block.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
+import type { RowsInsert } from '../load/rows_insert.ts';
+import { insertBytes } from '../load/rows_insert.ts';
 import { timeText } from '../load/time_text.ts';
 import { loadedColumns } from './asset_copy.ts';
 import { csvColumns, type Fields, findFault } from './asset_row.ts';
@@ -41,17 +43,31 @@ export async function loadCsv(options: LoadOptions): Promise<AssetEffects> {
   );
 }
 
-/** Every row was checked when the file was written: ClickHouse reads it as it is. */
+/** Every row was checked when the file was written: ClickHouse reads it as it is, in few large inserts. */
 async function loadWhole({ sink, table, file, id, onRows }: LoadOptions): Promise<AssetEffects> {
   const effects = noEffects();
-  for (const [index, part] of file.parts.entries()) {
-    const bytes = await file.read(part);
-    effects.written += await sink.clickhouse.insertCsv(table.asset_id, loadedColumns, bytes, `${id}/${index}`);
-    effects.effects += part.rows;
-    effects.bytes += bytes.length;
-    onRows?.(effects.effects);
+  let insert: RowsInsert | undefined;
+  let sent = 0;
+  try {
+    for (const [index, part] of file.parts.entries()) {
+      const bytes = await file.read(part);
+      insert ??= sink.clickhouse.openCsv(table.asset_id, loadedColumns, `${id}/${index}`);
+      await insert.write(bytes);
+      sent += bytes.length;
+      if (sent >= insertBytes || index === file.parts.length - 1) {
+        effects.written += await insert.end();
+        insert = undefined;
+        sent = 0;
+      }
+      effects.effects += part.rows;
+      effects.bytes += bytes.length;
+      onRows?.(effects.effects);
+    }
+    return effects;
+  } catch (error) {
+    insert?.cancel(error as Error);
+    throw error;
   }
-  return effects;
 }
 
 /** Row by row: what cannot enter the copy is kept as a reject, with its file and line. */

@@ -194,21 +194,23 @@ export class ClickHouse {
     }
   }
 
-  /** Inserts CSV without header, columns in this order, and returns when it is durable. Answers as `insertTsv`. */
-  async insertCsv(table: string, columns: readonly string[], bytes: Buffer, queryId: string): Promise<number> {
-    try {
-      const answer = await this.#client.insert({
-        table: this.name(table),
-        columns: columns.map(quoteName) as [string, ...string[]],
-        values: Readable.from([bytes], { objectMode: false }),
-        format: 'CSV',
-        query_id: queryId,
-        clickhouse_settings: { ...insertSettings, ...csvSettings },
-      });
-      return Number(answer.summary?.written_rows ?? Number.NaN);
-    } catch (error) {
-      throw sinkError(error, `INSERT INTO ${this.name(table)} FORMAT CSV`);
-    }
+  /** Begins an insert of CSV without header, columns in this order, that comes in pieces. Its `end` answers as `insertTsv`. */
+  openCsv(table: string, columns: readonly string[], queryId: string): RowsInsert {
+    return new RowsInsert(async (values) => {
+      try {
+        const answer = await this.#client.insert({
+          table: this.name(table),
+          columns: columns.map(quoteName) as [string, ...string[]],
+          values,
+          format: 'CSV',
+          query_id: queryId,
+          clickhouse_settings: { ...insertSettings, ...csvSettings },
+        });
+        return Number(answer.summary?.written_rows ?? Number.NaN);
+      } catch (error) {
+        throw sinkError(error, `INSERT INTO ${this.name(table)} FORMAT CSV`);
+      }
+    });
   }
 
   /** Inserts objects, for the small tables of Sluice's own. */
