@@ -1,8 +1,10 @@
 /**
  * Runs the oracle for a while, seed after seed: `node --import tsx test/oracle/run.ts --seconds 600 [--seed 7]
- * [--round 6] [--faults kill,postgres] [--tables moving,large] [--verbose]`. Prints one JSON object a seed; exits 0
- * when all were right.
+ * [--round 6] [--faults kill,postgres] [--tables moving,large] [--log test/oracle/seeds.log] [--verbose]`. Prints one
+ * JSON object a seed, and keeps a line of it in the log; exits 0 when all were right.
  */
+import { execFileSync } from 'node:child_process';
+import { appendFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { type FaultName, type OracleResult, runOracle, startOracleParts } from './oracle.ts';
 
@@ -14,11 +16,24 @@ const { values } = parseArgs({
     comparisons: { type: 'string', default: '2' },
     faults: { type: 'string' },
     tables: { type: 'string' },
+    log: { type: 'string' },
     verbose: { type: 'boolean', default: false },
   },
 });
 
 const first = Number(values.seed ?? process.env.ORACLE_SEED ?? Math.floor(Math.random() * 1e6));
+const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
+
+/** One line a seed: day, commit, seed, whether all was right, and how much was done to it. */
+function keep(log: string, { seed, ok, transactions, rows, faults, seconds }: OracleResult): void {
+  const broken = Object.values(faults).reduce((sum, times) => sum + times, 0);
+  const done = `transactions=${transactions} rows=${rows} faults=${broken} seconds=${seconds}`;
+  appendFileSync(
+    log,
+    `${new Date().toISOString().slice(0, 10)} ${commit} seed=${seed} ${ok ? 'ok' : 'FAILED'} ${done}\n`,
+  );
+}
+
 let failed = 0;
 let parts = await startOracleParts();
 const end = Date.now() + Number(values.seconds) * 1000;
@@ -32,6 +47,7 @@ for (let seed = first; Date.now() < end; seed++) {
     log: values.verbose ? (line) => console.error(`${new Date().toISOString().slice(17, 23)} ${line}`) : undefined,
   });
   console.log(JSON.stringify(result));
+  if (values.log) keep(values.log, result);
   if (result.ok) continue;
   failed++;
   await parts[Symbol.asyncDispose]();
