@@ -208,7 +208,8 @@ async function includeTables(capture: Capture, names: string[]): Promise<void> {
 
 async function lookFor(capture: Capture, names: string[]): Promise<FlowTable[]> {
   const { request } = capture.state;
-  const answer = await askPreflight({ ...request, config: { ...request.config, tables: names } });
+  const beside = capture.state.tables.map(({ schema, table }) => `${schema}.${table}`);
+  const answer = await askPreflight({ ...request, config: { ...request.config, tables: names } }, { beside });
   const blockers = answer.findings.filter((finding) => finding.blocking);
   if (blockers.length > 0) throw blocked(blockers);
   return answer.tables.map((table) => newTable(table, true));

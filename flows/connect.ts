@@ -70,7 +70,7 @@ export class Connection {
     const { tables: _, ...config } = state.request.config;
     const { tables } = request.config;
     const current = { ...state.request, config: tables === undefined ? config : { tables, ...config } };
-    const answer = await askPreflight(request, current);
+    const answer = await askPreflight(request, { current });
     const captured = new Set(state.tables.map((table) => table.asset_id));
     const sameTables =
       sameJson(request.config.tables, state.request.config.tables) ||
@@ -93,9 +93,12 @@ export class Connection {
 }
 
 /** Preflight, for somebody who waits. Throws `preflight`'s own errors as they are. */
-export async function askPreflight(request: ConnectRequest, current?: ConnectRequest): Promise<PreflightAnswer> {
+export async function askPreflight(
+  request: ConnectRequest,
+  more: { current?: ConnectRequest; beside?: string[] } = {},
+): Promise<PreflightAnswer> {
   const options = { ...askOptions, summary: `look at the source of ${request.id}` };
-  return activities.preflightSource.executeWithOptions(options, [current ? { request, current } : { request }]);
+  return activities.preflightSource.executeWithOptions(options, [{ request, ...more }]);
 }
 
 /** What a flow or an update fails with when preflight found blockers; the findings are in its details. */

@@ -42,6 +42,14 @@ export interface LeftOut {
 /** A column as it was before it was altered or dropped. */
 export type FormerColumn = Pick<Column, 'attnum' | 'name' | 'typeOid' | 'typmod'>;
 
+/** A partition that holds rows of a partitioned table. */
+export interface Partition {
+  oid: number;
+  relfilenode: number;
+  /** How it came into its place, by transaction: it is another one when it was detached and attached again. */
+  joined: string;
+}
+
 export interface TableSchema {
   asset_id: string;
   schema: string;
@@ -54,6 +62,8 @@ export interface TableSchema {
   /** In attnum order; generated and excluded columns are left out. */
   columns: Column[];
   leftOut?: LeftOut[];
+  /** Of a partitioned table, by oid: the partitions that its copy has rows of. `oid` is that of the table itself. */
+  partitions?: Partition[];
   /** Highest attnum that was ever given when this was read: a column with a higher one is new. */
   lastAttnum?: number;
   /** Columns that this copy had, as they were. Rows from before may come again; their names are not used for others. */

@@ -243,8 +243,12 @@ export class CaptureHarness {
     );
     const columns = described.filter((column) => !column.name.startsWith('_'));
     const quoted = columns.map((column) => `"${column.name.replaceAll('"', '""')}"`);
+    const name = `"${table.replaceAll('"', '""')}"`;
+    const kind = await client.query<{ relkind: string }>('SELECT relkind FROM pg_class WHERE oid = $1::regclass', [
+      name,
+    ]);
     const { rows, fields } = await client.query({
-      text: `SELECT ${quoted.join(', ')} FROM ONLY "${table.replaceAll('"', '""')}"`,
+      text: `SELECT ${quoted.join(', ')} FROM ${kind.rows[0]!.relkind === 'p' ? '' : 'ONLY '}${name}`,
       rowMode: 'array',
       types: serverText,
     });

@@ -51,12 +51,12 @@ export function createCaptureActivities(options: {
 
 async function preflightSource(
   context: CaptureContext,
-  { request, current }: { request: ConnectRequest; current?: ConnectRequest },
+  { request, current, beside }: { request: ConnectRequest; current?: ConnectRequest; beside?: string[] },
 ): ReturnType<CaptureActivities['preflightSource']> {
   const source = await openSource(request.type);
   const connected = context.connected(request);
   const same = current === undefined || isSame(context, source, current, connected);
-  const { findings, tables } = await source.preflight(connected);
+  const { findings, tables } = await source.preflight(connected, beside);
   if (request.config.mode !== 'copy') {
     const detail = `mode ${request.config.mode} is not built yet`;
     findings.unshift({ code: 'mode', blocking: true, detail, remedy: 'Use mode: copy.' });

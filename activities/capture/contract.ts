@@ -57,8 +57,12 @@ export interface VerifySum extends VerifyAnswer {
 }
 
 export interface CaptureActivities {
-  /** Looks whether the source can be captured as asked. Changes nothing. */
-  preflightSource(input: { request: ConnectRequest; current?: ConnectRequest }): Promise<PreflightAnswer>;
+  /** Looks whether the source can be captured as asked. Changes nothing. `beside`: names of tables that are captured already. */
+  preflightSource(input: {
+    request: ConnectRequest;
+    current?: ConnectRequest;
+    beside?: string[];
+  }): Promise<PreflightAnswer>;
 
   /**
    * Makes copies, publication and slot what the tables need, in the order that loses nothing (publication before slot,

@@ -189,7 +189,7 @@ export class CaptureLoop {
     const filledAt = performance.now();
     const id = this.#id(this.#seq);
     const assets: Record<string, AssetEffects> = {};
-    await Promise.all(batch.tables.map((changes) => this.#write(batch, changes, id, assets, failed)));
+    await Promise.all(batch.tables.map((changes, part) => this.#write(batch, changes, { id, part }, assets, failed)));
     await schemas.confirmPlaces();
     await onStep?.('written', batch);
     const durations = {
@@ -219,7 +219,7 @@ export class CaptureLoop {
   async #write(
     batch: ChangeBatch,
     changes: TableChanges,
-    id: string,
+    { id, part }: { id: string; part: number },
     assets: Record<string, AssetEffects>,
     failed: Record<string, ErrorReport>,
   ): Promise<void> {
@@ -236,13 +236,16 @@ export class CaptureLoop {
       }
       if (rejects.length > 0) await sink.reject(table.asset_id, rejects, id);
       if (block.rows > 0) {
-        const written = await sink.write(table, block, `${id}/${table.asset_id}`);
+        const written = await sink.write(table, block, `${id}/${table.asset_id}/${part}`);
         // Attached views count too, so more is right; fewer is a loss.
         if (!(written >= block.rows)) throw lostRows(table.asset_id, block.rows, written);
         effects.written = block.rows;
         effects.bytes = block.length;
       }
-      assets[table.asset_id] = effects;
+      // Partitions of other shapes than their table's come by themselves.
+      const before = assets[table.asset_id];
+      if (before) addEffects(before, effects);
+      else assets[table.asset_id] = effects;
     } catch (error) {
       // Only what speaks of these rows stops the table alone; all else stops the lease before anything is acknowledged.
       const own = error instanceof SluiceError && (error.kind === 'rows_refused' || error.kind === 'conservation');

@@ -84,8 +84,11 @@ export interface Look {
 export interface Source {
   /** Whether two connection strings lead to the same place, whoever logs in. */
   samePlace(a: string, b: string): boolean;
-  /** What stands in the way of capturing, and what the request's tables are. Changes nothing. */
-  preflight(connected: Connected): Promise<{ findings: Finding[]; tables: TableSchema[] }>;
+  /**
+   * What stands in the way of capturing, and what the request's tables are. Changes nothing. `beside`: names of tables that
+   * are captured already.
+   */
+  preflight(connected: Connected, beside?: string[]): Promise<{ findings: Finding[]; tables: TableSchema[] }>;
   /** The tables as they are now; those that are gone or have no usable key are left out. */
   readTables(connected: Connected, tables: TableRef[]): Promise<TableSchema[]>;
   /** Looks how tables are defined now. Cheap: this is done every few seconds. */

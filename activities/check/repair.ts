@@ -299,7 +299,7 @@ async function presentKeys({ client, present }: Reading, table: TableSchema, key
       throw error;
     }
   };
-  const side = sourceSide({ query } as unknown as pg.ClientBase, { ...table, columns: present.columns }, false);
+  const side = sourceSide({ query } as unknown as pg.ClientBase, { ...table, columns: present.columns });
   return new Set((await side.lookup(keys)).keys());
 }
 

@@ -150,7 +150,7 @@ async function compare(
   const { clickhouse, table, signal } = options;
   const facts = await sourceFacts(client, table);
   if (!facts) throw tableIsGone(table);
-  const source = sourceSide(client, table, facts.partitioned);
+  const source = sourceSide(client, table);
   const copy = copySide(clickhouse, table, signal);
   const pace = new Pace(client, options);
   const rejects = await openRejects(clickhouse, table);

@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import { type Column, keyColumns, type TableSchema } from '../../model/table.ts';
 import { quoteName as quoteSourceName, quoteTable, sourceError } from '../capture/postgresql/connection.ts';
+import { rowsOf } from '../capture/postgresql/partitions.ts';
 import { type ClickHouse, quoteName as quoteCopyName } from '../load/clickhouse.ts';
 import {
   copyKeyText,
@@ -230,8 +231,8 @@ function* cut(keys: Key[]): Generator<Key[]> {
   if (some.length > 0) yield some;
 }
 
-/** PostgreSQL's side. `partitioned`: rows are in partitions; else those of inheriting tables are not the table's. */
-export function sourceSide(client: pg.ClientBase, table: TableSchema, partitioned: boolean): Side {
+/** PostgreSQL's side. */
+export function sourceSide(client: pg.ClientBase, table: TableSchema): Side {
   const name = (column: Column): string => `_r.${quoteSourceName(column.name)}`;
   const keys = keyColumns(table);
   const digest = (columns: Column[]): string => `md5(${sourceRecord(columns, name)})`;
@@ -243,7 +244,7 @@ export function sourceSide(client: pg.ClientBase, table: TableSchema, partitione
         throw sourceError(error);
       }
     },
-    from: `${partitioned ? '' : 'ONLY '}${quoteTable(table)} AS _r`,
+    from: `${rowsOf(table)} AS _r`,
     keys,
     name,
     keyText: (column) => sourceKeyText(column, name(column)),
@@ -294,7 +295,6 @@ export function copySide(clickhouse: ClickHouse, table: TableSchema, signal: Abo
 
 /** How a table can be divided: by ranges of its key, or by a hash of it. */
 export interface Facts {
-  partitioned: boolean;
   /** The planner's estimate of rows; -1 when unknown. */
   estimate: number;
   /** Both databases sort the key alike, and the source has an index in that order. */
@@ -308,8 +308,8 @@ export interface Facts {
 export async function sourceFacts(client: pg.ClientBase, table: TableSchema): Promise<Facts | undefined> {
   const keys = keyColumns(table);
   try {
-    const { rows } = await client.query<{ kind: string; estimate: number; indexed: boolean }>(
-      `SELECT c.relkind AS kind, c.reltuples::float8 AS estimate,
+    const { rows } = await client.query<{ estimate: number; indexed: boolean }>(
+      `SELECT c.reltuples::float8 AS estimate,
          EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indisunique
            AND i.indpred IS NULL AND i.indkey::text = $2) AS indexed
        FROM pg_class c WHERE c.oid = to_regclass($1)`,
@@ -318,7 +318,7 @@ export async function sourceFacts(client: pg.ClientBase, table: TableSchema): Pr
     const [row] = rows;
     if (!row) return undefined;
     const integers = keys.every((column) => keyKind(column) === 'integer');
-    return { partitioned: row.kind === 'p', estimate: row.estimate, ranges: integers && row.indexed };
+    return { estimate: row.estimate, ranges: integers && row.indexed };
   } catch (error) {
     throw sourceError(error);
   }

@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import { tableAssetId } from '../../../model/asset.ts';
 import { type Column, type LeftOut, type TableSchema, tableName } from '../../../model/table.ts';
+import { faultOf, initialOf, type Leaf, leavesSql, partitionOf } from './partitions.ts';
 import { mapColumn, type TypeFacts } from './type_mapping.ts';
 
 /** A relation of the source, of whatever kind; system schemas are never among them. */
@@ -13,6 +14,8 @@ export interface Relation {
   kind: string;
   /** pg_class.relpersistence: `p` permanent · `u` unlogged · `t` temporary. */
   persistence: string;
+  /** The partitioned table that it is a partition of. */
+  parent?: number | null;
 }
 
 /** A table with what preflight wants to know beside its schema. */
@@ -29,8 +32,10 @@ export interface TableDetails extends TableSchema {
   columnNames: string[];
   leftOut: LeftOut[];
   lastAttnum: number;
-  /** By attnum, for columns that were added with a default: what rows from before show, as the source's text. */
-  initial: Map<number, string>;
+  /** By attnum, for columns that were added with a default: what rows from before show, as the source's text; null = not all the same. */
+  initial: Map<number, string | null>;
+  /** Of a partitioned table: the partitions that hold its rows. */
+  leaves?: Leaf[];
 }
 
 export interface ReadOptions {
@@ -98,7 +103,8 @@ export async function expandPatterns(
 /** Everything that rows can be selected from, outside of system schemas and of temporary ones of other sessions. */
 export async function listRelations(client: pg.ClientBase): Promise<Relation[]> {
   const { rows } = await client.query<Relation>(
-    `SELECT c.oid, n.nspname AS schema, c.relname AS "table", c.relkind AS kind, c.relpersistence AS persistence
+    `SELECT c.oid, n.nspname AS schema, c.relname AS "table", c.relkind AS kind, c.relpersistence AS persistence,
+       (SELECT h.inhparent FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid AND c.relispartition) AS parent
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
      ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`,
@@ -107,11 +113,17 @@ export async function listRelations(client: pg.ClientBase): Promise<Relation[]> 
 }
 
 /**
- * A glob takes ordinary tables only, a plain name whatever bears it (so that preflight can say what is wrong with it).
- * No patterns = every ordinary table of `public`.
+ * A glob takes ordinary tables only, a plain name whatever bears it (so that preflight can say what is wrong with it). A
+ * partition comes with the table that it is part of: a glob leaves it out where that one is found, or among `beside`, the
+ * names of tables that are captured already. No patterns = every ordinary table of `public`.
  */
-export function matchPatterns(relations: Relation[], patterns: string[]): { found: Relation[]; unmatched: string[] } {
+export function matchPatterns(
+  relations: Relation[],
+  patterns: string[],
+  beside: string[] = [],
+): { found: Relation[]; unmatched: string[] } {
   const found = new Set<Relation>();
+  const byName = new Set<Relation>();
   const unmatched: string[] = [];
   for (const pattern of patterns.length > 0 ? patterns : ['public.*']) {
     const named = relations.filter((relation) => isNamed(pattern, relation));
@@ -120,17 +132,41 @@ export function matchPatterns(relations: Relation[], patterns: string[]): { foun
         ? named
         : relations.filter((relation) => isOrdinary(relation) && isMatched(pattern, relation));
     for (const relation of matches) found.add(relation);
+    if (matches === named) for (const relation of named) byName.add(relation);
     if (matches.length === 0 && patterns.length > 0) unmatched.push(pattern);
   }
-  return { found: relations.filter((relation) => found.has(relation)), unmatched };
+  const captured = new Set([
+    ...found,
+    ...relations.filter((relation) => beside.some((name) => isNamed(name, relation))),
+  ]);
+  const wholeOf = wholesAmong(relations, captured);
+  const isWanted = (relation: Relation) => found.has(relation) && (byName.has(relation) || !wholeOf(relation));
+  return { found: relations.filter(isWanted), unmatched };
+}
+
+/** Answers of a relation which one among `captured` it is a partition of, at whatever depth. */
+export function wholesAmong(
+  relations: Relation[],
+  captured: Set<Relation>,
+): (relation: Relation) => Relation | undefined {
+  const byOid = new Map(relations.map((relation) => [relation.oid, relation]));
+  return (relation) => {
+    let above: Relation | undefined = relation;
+    while (above?.parent) {
+      above = byOid.get(above.parent);
+      if (above && captured.has(above)) return above;
+    }
+    return undefined;
+  };
 }
 
 export function isGlob(pattern: string): boolean {
   return /[*?]/.test(pattern);
 }
 
-function isOrdinary(relation: Pick<Relation, 'kind' | 'persistence'>): boolean {
-  return relation.kind === 'r' && relation.persistence === 'p';
+/** A table whose changes are in the log, partitioned or not. */
+export function isOrdinary(relation: Pick<Relation, 'kind' | 'persistence'>): boolean {
+  return (relation.kind === 'r' || relation.kind === 'p') && relation.persistence === 'p';
 }
 
 function isNamed(name: string, { schema, table }: Relation): boolean {
@@ -174,14 +210,24 @@ export function hasUsableKey(table: TableDetails): boolean {
     table.replicaIdentity !== 'nothing' &&
     !table.keyDeferrable &&
     table.unsentKeyColumns.length === 0 &&
-    table.columns.some((column) => column.key)
+    table.columns.some((column) => column.key) &&
+    leafFault(table) === undefined
+  );
+}
+
+/** Why a table's partitions keep it from being captured. */
+export function leafFault({ leaves, columns }: Pick<TableDetails, 'leaves' | 'columns'>): ReturnType<typeof faultOf> {
+  return faultOf(
+    leaves,
+    columns.flatMap((column) => (column.key ? [column.name] : [])),
   );
 }
 
 /** Only what TableSchema declares: this is what travels and is stored. */
 export function schemaOf(details: TableDetails): TableSchema {
-  const { asset_id, schema, table, oid, relfilenode, identity, columns, leftOut, lastAttnum } = details;
-  return { asset_id, schema, table, oid, relfilenode, identity, columns, leftOut, lastAttnum };
+  const { asset_id, schema, table, oid, relfilenode, identity, columns, leftOut, lastAttnum, leaves } = details;
+  const partitions = leaves && { partitions: leaves.map(partitionOf) };
+  return { asset_id, schema, table, oid, relfilenode, identity, columns, leftOut, lastAttnum, ...partitions };
 }
 
 /** What the catalog says to the name of a captured table. */
@@ -238,13 +284,15 @@ interface ColumnRow extends Relation {
   not_null: boolean;
   last_attnum: number;
   initial: string | null;
+  /** In the first row of a partitioned table; null when it has none. */
+  leaves: Leaf[] | null;
 }
 
 /**
  * One statement, so that columns, key and name are of one moment. The key is the replica identity's index; under FULL
  * the primary key. A NOT NULL that is not validated (PostgreSQL 18) promises nothing about old rows.
  */
-const columnsSql = `
+const columnsSql = `WITH RECURSIVE ${leavesSql}
 SELECT c.oid, n.nspname AS schema, c.relname AS "table", c.relkind AS kind, c.relpersistence AS persistence,
   pg_catalog.pg_relation_filenode(c.oid) AS relfilenode, c.relreplident AS identity,
   i.indkey::pg_catalog.text AS key, i.indnkeyatts AS key_count, i.indimmediate AS immediate,
@@ -255,7 +303,8 @@ SELECT c.oid, n.nspname AS schema, c.relname AS "table", c.relkind AS kind, c.re
   a.attnotnull AND NOT EXISTS (
     SELECT FROM pg_catalog.pg_constraint k
     WHERE k.conrelid = c.oid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated
-  ) AS not_null
+  ) AS not_null,
+  CASE pg_catalog.row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum) WHEN 1 THEN (SELECT l.leaves FROM leaves l WHERE l.root = c.oid) END AS leaves
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisvalid
@@ -313,8 +362,19 @@ function describeTable(source: string, rows: ColumnRow[], types: Types, options:
       return { attnum: attnum!, name, why: generated === '' ? 'excluded' : 'generated' };
     }),
     lastAttnum: first.last_attnum,
-    initial: new Map(sent.flatMap((row) => (row.initial === null ? [] : [[row.attnum!, row.initial] as const]))),
+    ...describeInitial(first, sent),
   };
+}
+
+/** What rows from before show in columns that were added; and the leaves, which say it for a partitioned table. */
+function describeInitial(first: ColumnRow, columns: ColumnRow[]): Pick<TableDetails, 'initial' | 'leaves'> {
+  const leaves = first.kind === 'p' ? (first.leaves ?? []) : undefined;
+  const initial = new Map<number, string | null>();
+  for (const { attnum, name, initial: own } of columns) {
+    const value = leaves ? initialOf(leaves, name) : (own ?? undefined);
+    if (value !== undefined) initial.set(attnum!, value);
+  }
+  return { initial, ...(leaves && { leaves }) };
 }
 
 function describeColumn(row: ColumnRow, key: boolean, types: Types): Column {

@@ -10,9 +10,10 @@ import { Block, copyWords } from '../../load/block.ts';
 import { timeText } from '../../load/time_text.ts';
 import type { ChunkTarget, ChunkTask } from '../source.ts';
 import type { Reject } from '../stream.ts';
-import { quoteName, quoteTable } from './connection.ts';
+import { quoteName } from './connection.ts';
 import { durablePosition } from './durable.ts';
 import { RowEncoder, rowBound } from './encode.ts';
+import { ofKnownLeaves, rowsOf } from './partitions.ts';
 import { frameType, RawSession } from './wire.ts';
 
 const tab = 0x09;
@@ -134,8 +135,9 @@ export class ChunkReader {
       (error) => this.#fail(error),
     );
     const columns = [exactness(this.#present), ...this.#present.map(selected)].join(', ');
-    const where = condition ? ` WHERE ${condition}` : '';
-    this.#session.query(`COPY (SELECT ${columns} FROM ONLY ${quoteTable(table)}${where}) TO STDOUT`);
+    const conditions = [condition, ofKnownLeaves(table)].filter(Boolean).join(' AND ');
+    const where = conditions ? ` WHERE ${conditions}` : '';
+    this.#session.query(`COPY (SELECT ${columns} FROM ${rowsOf(table)}${where}) TO STDOUT`);
     const abort = () => this.#fail(signal.reason);
     signal.addEventListener('abort', abort);
     if (signal.aborted) abort();

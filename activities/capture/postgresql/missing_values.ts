@@ -19,9 +19,10 @@ import type { NewestRow, Sink } from '../../load/sink.ts';
 import { keyOf, unescapeField } from '../../load/tsv.ts';
 import type { StreamTask } from '../source.ts';
 import type { ChangeBatch, HollowRow, TableChanges } from '../stream.ts';
-import { connect, quoteName, quoteTable, sourceError, wasAltered } from './connection.ts';
+import { connect, quoteName, sourceError, wasAltered } from './connection.ts';
 import { durablePosition } from './durable.ts';
 import { RowEncoder, rowBound } from './encode.ts';
+import { rowsOf } from './partitions.ts';
 import { presentTable } from './present_table.ts';
 import { beginSeeing } from './visibility.ts';
 
@@ -102,7 +103,7 @@ export class MissingValues {
   async #readSource(table: TableSchema, rows: TableRows, asked: HollowRow[]): Promise<Map<string, string[]>> {
     const client = await this.#source();
     try {
-      await beginSeeing(client, unique(asked.map((row) => row.xid)), quoteTable(table));
+      await beginSeeing(client, unique(asked.map((row) => row.xid)), rowsOf(table));
       const present = await presentTable(client, table);
       const found = new Map<string, string[]>();
       const keys = unique(asked.map((row) => rows.key(row.row)));
@@ -155,7 +156,7 @@ async function readKeys(
   const list = keys.map((_, k) => `(${key.map((_column, i) => `$${k * key.length + i + 1}::${types[i]}`).join(', ')})`);
   const { rows } = await client.query({
     // The types' own output, as the stream has it: a cast to text says true for t, and cuts blanks.
-    text: `SELECT ${present.columns.map((column) => quoteName(column.name)).join(', ')} FROM ONLY ${quoteTable(table)} WHERE (${names}) IN (${list.join(', ')})`,
+    text: `SELECT ${present.columns.map((column) => quoteName(column.name)).join(', ')} FROM ${rowsOf(table)} WHERE (${names}) IN (${list.join(', ')})`,
     values: params,
     rowMode: 'array',
     types: rawText,

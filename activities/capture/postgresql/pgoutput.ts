@@ -68,11 +68,11 @@ export interface Match {
  * the copy was altered, and may announce the table as it was then. Undefined when the table is another one.
  */
 export function matchRelation(relation: RelationMessage, table: TableSchema, again: boolean): Match | undefined {
-  const exact = matchExactly(relation, table);
-  return exact ? { columns: exact, table } : again ? matchFormer(relation, table) : undefined;
+  const exact = relation.oid === table.oid ? matchExactly(relation, table) : matchPartition(relation, table);
+  return exact ?? (again ? matchFormer(relation, table) : undefined);
 }
 
-function matchExactly(relation: RelationMessage, table: TableSchema): Int32Array | undefined {
+function matchExactly(relation: RelationMessage, table: TableSchema): Match | undefined {
   if (relation.schema !== table.schema || relation.table !== table.table || relation.identity !== table.identity)
     return undefined;
   const leftOut = new Set(table.leftOut?.map((column) => column.name));
@@ -86,7 +86,32 @@ function matchExactly(relation: RelationMessage, table: TableSchema): Int32Array
     if (relation.identity !== 'full' && column.key !== known.key) return undefined;
     indexes[i] = next++;
   }
-  return next === table.columns.length ? indexes : undefined;
+  return next === table.columns.length ? { columns: indexes, table } : undefined;
+}
+
+/** A partition bears a name of its own, and may have a replica identity and an order of columns of its own. */
+function matchPartition(relation: RelationMessage, table: TableSchema): Match | undefined {
+  if (relation.identity === 'nothing') return undefined;
+  const leftOut = new Set(table.leftOut?.map((column) => column.name));
+  const places = new Map(table.columns.map((column, place) => [column.name, place]));
+  const columns = new Int32Array(relation.columns.length).fill(-1);
+  const order: number[] = [];
+  for (const [i, column] of relation.columns.entries()) {
+    if (leftOut.has(column.name)) continue;
+    const place = places.get(column.name);
+    const known = place === undefined ? undefined : table.columns[place]!;
+    if (place === undefined || known?.typeOid !== column.typeOid || known.typmod !== column.typmod) return undefined;
+    if (relation.identity !== 'full' && column.key !== known.key) return undefined;
+    columns[i] = order.push(place) - 1;
+  }
+  if (order.length !== table.columns.length) return undefined;
+  const asTable = relation.identity === table.identity && order.every((place, i) => place === i);
+  const ordered = () => ({
+    ...table,
+    identity: relation.identity as TableSchema['identity'],
+    columns: order.map((place) => table.columns[place]!),
+  });
+  return { columns, table: asTable ? table : ordered() };
 }
 
 /** Columns that came later are missing; those that are gone are left out; names and types may be former ones. */
@@ -105,7 +130,8 @@ function matchFormer(relation: RelationMessage, table: TableSchema): Match | und
     const target = attnum === undefined ? undefined : kept.get(attnum);
     if (attnum === undefined && !leftOut.has(column.name)) return undefined;
     if (!target) continue;
-    if (target.attnum <= (columns.at(-1)?.attnum ?? 0)) return undefined;
+    if (relation.oid === table.oid && target.attnum <= (columns.at(-1)?.attnum ?? 0)) return undefined;
+    if (columns.includes(target)) return undefined;
     if (relation.identity !== 'full' && column.key !== target.key) return undefined;
     indexes[i] = columns.push(target) - 1;
   }

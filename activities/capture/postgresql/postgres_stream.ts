@@ -4,7 +4,7 @@
  * acknowledges only what it is told.
  */
 import { performance } from 'node:perf_hooks';
-import { SluiceError } from '../../../model/errors.ts';
+import { asSluiceError, SluiceError } from '../../../model/errors.ts';
 import { formatLsn, parseLsn } from '../../../model/position.ts';
 import type { TableSchema } from '../../../model/table.ts';
 import { explainVersion, rowsPerRecordLimit, streamOffset } from '../../../model/version.ts';
@@ -14,6 +14,7 @@ import type { TableChange } from '../source.ts';
 import type { Alteration, ChangeBatch, ChangeStream } from '../stream.ts';
 import { connect, quoteName, quoteText } from './connection.ts';
 import type { MissingValues } from './missing_values.ts';
+import { relationsOf } from './partitions.ts';
 import { type Match, matchRelation, message, type RelationMessage, readRelation, tuple } from './pgoutput.ts';
 import { RowWriter, type Transaction } from './row_writer.ts';
 import { frameType, RawSession } from './wire.ts';
@@ -31,6 +32,8 @@ export interface StreamOptions {
   floors: Record<string, string>;
   /** What follows from an announced table that is not the known one, once transaction `xid` is visible. */
   resolve: (known: TableSchema, relation: RelationMessage, xid: number) => Promise<TableChange>;
+  /** The partitioned tables that a relation is part of, the nearest first, once transaction `xid` is visible. */
+  rootsOf: (relation: number, xid: number) => Promise<number[]>;
   /** Milliseconds that a change may wait at most for others before its batch is cut. */
   maxAge: number;
   maxRows: number;
@@ -63,13 +66,17 @@ export class PostgresStream implements ChangeStream {
   #wake: (() => void) | undefined;
   readonly #timers: NodeJS.Timeout[] = [];
 
-  /** Writers of the tables that are copied, by relation oid. */
+  /** Writers of the tables that are copied, by relation oid; partitions of one shape share that of their table. */
   readonly #writers = new Map<number, RowWriter>();
-  /** What tables are known by. Others are not ours, or have failed. */
-  readonly #tables: Map<number, TableSchema>;
+  /** What tables are known by: their relations in the log. Others are not ours, or have failed. */
+  readonly #tables = new Map<number, TableSchema>();
+  /** Partitioned ones, by their own oid. */
+  readonly #partitioned = new Map<number, TableSchema>();
+  /** A relation of which it was just found out that it is not ours. */
+  #stranger = -1;
   /** How the server announced them last. */
   readonly #announced = new Map<number, RelationMessage>();
-  /** Commit positions from which on changes of a table are wanted, and the highest of them. */
+  /** Commit positions from which on changes of a table (by its own oid) are wanted, and the highest of them. */
   readonly #starts: Map<number, bigint>;
   readonly #lastStart: bigint;
   #lastOid = -1;
@@ -115,7 +122,7 @@ export class PostgresStream implements ChangeStream {
 
   private constructor(options: StreamOptions) {
     this.#options = options;
-    this.#tables = new Map(options.tables.map((table) => [table.oid, table]));
+    for (const table of options.tables) this.#define(table);
     this.#starts = new Map(
       options.tables.map((table) => [table.oid, explainVersion(BigInt(options.floors[table.asset_id] ?? 0)).commitLsn]),
     );
@@ -207,10 +214,28 @@ export class PostgresStream implements ChangeStream {
   }
 
   redefine(table: TableSchema): void {
-    const writer = this.#writers.get(table.oid);
-    if (writer?.touched) this.#cut('rows', this.#innerPosition());
-    this.#tables.set(table.oid, table);
+    const isTouched = (oid: number) => this.#writers.get(oid)?.touched;
+    if (relationsOf(table).some(isTouched)) this.#cut('rows', this.#innerPosition());
+    this.#define(table);
+  }
+
+  /** From now on rows of this table are written as this definition says. */
+  #define(table: TableSchema): void {
+    for (const oid of relationsOf(table)) {
+      this.#tables.set(oid, table);
+      this.#writers.delete(oid);
+    }
+    if (table.partitions) this.#partitioned.set(table.oid, table);
     this.#writers.delete(table.oid);
+    this.#lastOid = -1;
+  }
+
+  #forget(table: TableSchema): void {
+    for (const oid of [table.oid, ...relationsOf(table)]) {
+      this.#tables.delete(oid);
+      this.#writers.delete(oid);
+    }
+    this.#partitioned.delete(table.oid);
     this.#lastOid = -1;
   }
 
@@ -403,7 +428,7 @@ export class PostgresStream implements ChangeStream {
 
   #writerOf(oid: number): RowWriter | null | undefined {
     const table = this.#tables.get(oid);
-    if (!table || this.#isEarly(oid)) return null;
+    if (!table || this.#isEarly(table)) return null;
     const writer = this.#writers.get(oid);
     if (writer) return writer;
     const relation = this.#announced.get(oid);
@@ -506,7 +531,7 @@ export class PostgresStream implements ChangeStream {
     const { oid } = relation;
     this.#lastOid = -1;
     const table = this.#tables.get(oid);
-    if (!table) return true;
+    if (!table) return this.#ask(relation);
     const known = this.#announced.get(oid);
     this.#announced.set(oid, relation);
     const match = this.#match(relation, table);
@@ -517,7 +542,7 @@ export class PostgresStream implements ChangeStream {
       if (!writer?.fits(match)) this.#makeWriter(oid, match);
       return true;
     }
-    if (this.#isEarly(oid)) {
+    if (this.#isEarly(table)) {
       // Perhaps it is another one again when its first change that is wanted comes.
       this.#writers.delete(oid);
       return true;
@@ -527,8 +552,33 @@ export class PostgresStream implements ChangeStream {
   }
 
   /** The transaction was committed before the stream of this table begins: its snapshot has it. */
-  #isEarly(oid: number): boolean {
-    return this.#early && this.#commitLsn < this.#starts.get(oid)!;
+  #isEarly(table: TableSchema): boolean {
+    return this.#early && this.#commitLsn < this.#starts.get(table.oid)!;
+  }
+
+  /**
+   * A relation that is not known may be a new partition, and only the catalog says of which table. Stands still until that
+   * is known; one that joins a table travels alone then, as any change of a definition.
+   */
+  #ask(relation: RelationMessage): boolean {
+    const { oid } = relation;
+    const asked = this.#stranger === oid;
+    this.#stranger = -1;
+    if (asked || this.#partitioned.size === 0) return true;
+    this.#options.rootsOf(oid, this.#transaction.xid).then(
+      (roots) => {
+        if (this.#error) return;
+        const table = roots.map((root) => this.#partitioned.get(root)).find((known) => known !== undefined);
+        if (table) return this.#hold(relation, table);
+        this.#stranger = oid;
+        this.#session!.release();
+      },
+      (error) => {
+        this.#session?.close();
+        this.#fail(asSluiceError(error));
+      },
+    );
+    return false;
   }
 
   #match(relation: RelationMessage, table: TableSchema): Match | undefined {
@@ -538,7 +588,10 @@ export class PostgresStream implements ChangeStream {
 
   #makeWriter(oid: number, match: Match): RowWriter {
     if (this.#writers.get(oid)?.touched) this.#cutBefore();
-    const writer = new RowWriter(match.table, match.columns);
+    // Kept under the table's own oid is the one that its partitions share.
+    const shared = this.#writers.get(match.table.oid);
+    const writer = shared?.fits(match) ? shared : new RowWriter(match.table, match.columns);
+    if (match.table === this.#tables.get(oid)) this.#writers.set(match.table.oid, writer);
     this.#writers.set(oid, writer);
     return writer;
   }
@@ -551,24 +604,26 @@ export class PostgresStream implements ChangeStream {
 
   /**
    * Stands still at a table that is not the one that is known: what was read before is a batch, the change of the
-   * definition is another, and nothing behind it is read before that is settled.
+   * definition is another, and nothing behind it is read before that is settled. `verdict`: what follows is clear already.
    */
-  #hold(relation: RelationMessage, table: TableSchema): void {
+  #hold(relation: RelationMessage, table: TableSchema, verdict?: TableChange): void {
     if (this.#changes > 0) this.#cutBefore();
     const { xid } = this.#transaction;
     const alteredAt = formatLsn(this.#commitLsn);
     const alteration: Alteration = {
       asset: table.asset_id,
       resolve: async (known) => {
-        if (this.#match(relation, known)) return { do: 'nothing' };
+        if (verdict) return verdict;
+        const fits = this.#match(relation, known) !== undefined;
+        if (fits && relationsOf(known).includes(relation.oid)) return { do: 'nothing' };
         const change = await this.#options.resolve(known, relation, xid);
-        return change.do === 'alter' ? { ...change, next: { ...change.next, alteredAt } } : change;
+        // A partition that only joins leaves the table's definition as it was.
+        return change.do === 'alter' && !fits ? { ...change, next: { ...change.next, alteredAt } } : change;
       },
       settle: (next) => {
         if (next && !this.#match(relation, next)) return false;
-        if (next) this.#tables.set(relation.oid, next);
-        else this.#tables.delete(relation.oid);
-        this.#writers.delete(relation.oid);
+        if (next) this.#define(next);
+        else this.#forget(table);
         this.#session!.release();
         return true;
       },
@@ -578,17 +633,21 @@ export class PostgresStream implements ChangeStream {
 
   #truncate(bytes: Buffer, at: number, start: number): boolean {
     const count = bytes.readUInt32BE(at + 1);
-    const touched: RowWriter[] = [];
+    const relations = new Set<number>();
+    const touched = new Map<number, RowWriter>();
     for (let i = 0; i < count; i++) {
-      const writer = this.#writerOf(bytes.readUInt32BE(at + 6 + i * 4));
+      const oid = bytes.readUInt32BE(at + 6 + i * 4);
+      const writer = this.#writerOf(oid);
       if (writer === undefined) return false;
-      if (writer) touched.push(writer);
+      relations.add(oid);
+      if (writer && !touched.has(writer.table.oid)) touched.set(writer.table.oid, writer);
     }
-    if (touched.length === 0) return true;
+    if (touched.size === 0) return true;
+    for (const oid of relations) if (!this.#isWhole(oid, relations)) return false;
     if (this.#changes > 0) this.#cut('rows', this.#innerPosition());
     const offset = this.#changeAt(bytes, start);
     const truncated: Record<string, string> = {};
-    for (const writer of touched) {
+    for (const writer of touched.values()) {
       writer.changes.effects.truncates++;
       writer.changes.effects.effects++;
       truncated[writer.table.asset_id] = String(this.#transaction.base + BigInt(offset));
@@ -599,6 +658,18 @@ export class PostgresStream implements ChangeStream {
     this.#cut('truncate', this.#innerPosition(), { truncated });
     this.#pauseIfFull();
     return true;
+  }
+
+  /**
+   * False when a TRUNCATE of these relations leaves partitions of a table alone: the copy does not tell its rows apart by
+   * partition. Rows are only ever written of partitions that are known, so that all known ones are all there are.
+   */
+  #isWhole(oid: number, truncated: Set<number>): boolean {
+    const table = this.#tables.get(oid);
+    if (!table || this.#isEarly(table) || relationsOf(table).every((other) => truncated.has(other))) return true;
+    const relation = this.#announced.get(oid)!;
+    this.#hold(relation, table, { do: 'resync', reason: `its partition ${relation.table} was truncated` });
+    return false;
   }
 
   // --- Status ---

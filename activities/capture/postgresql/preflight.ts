@@ -23,6 +23,7 @@ const checks: server.Check[] = [
   tables.tablesExist,
   tables.someTable,
   tables.ordinaryTable,
+  tables.capturedOnce,
   tables.usableKey,
   tables.keyType,
   tables.readable,
@@ -51,14 +52,15 @@ const findingsLimit = 200;
 
 /**
  * Findings, the blocking ones first, and the schemas of all tables that `config` means and that nothing blocks. Errors:
- * `configuration` for options that no PostgreSQL source has, else those of any query.
+ * `configuration` for options that no PostgreSQL source has, else those of any query. `beside`: tables that are captured already.
  */
 export async function preflight(
   client: pg.ClientBase,
   source: string,
   config: CaptureConfig,
+  beside: string[] = [],
 ): Promise<{ findings: Finding[]; tables: TableSchema[] }> {
-  const facts = await readFacts(client, source, config);
+  const facts = await readFacts(client, source, config, beside);
   const found = checks.flatMap((check) => check(facts));
   const blocked = new Set(found.filter((finding) => finding.blocking).map((finding) => finding.table));
   const usable = facts.tables.filter((table) => hasUsableKey(table) && !blocked.has(`${table.schema}.${table.table}`));

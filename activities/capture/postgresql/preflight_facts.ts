@@ -59,6 +59,8 @@ export interface PublicationFacts {
   truncate: boolean;
   /** By `schema.table`; `columns` and `filter` are absent before PostgreSQL 15. */
   tables: Map<string, { columns?: string[] | null; filter?: string | null }>;
+  /** Oids of the relations that it names itself: partitioned tables are nowhere else. */
+  members: Set<number>;
 }
 
 export interface TableAccess {
@@ -72,8 +74,6 @@ export interface TableAccess {
   incomparable: string[];
   row_security: boolean;
   children: boolean;
-  /** Leaves of a partitioned table as `schema.name`, at most a hundred. */
-  partitions: string[];
   /** A unique index that could be the replica identity. */
   candidate: string | null;
 }
@@ -90,6 +90,8 @@ export interface Facts {
   slot: SlotFacts | undefined;
   publication: PublicationFacts | undefined;
   relations: Relation[];
+  /** Names of tables that are captured already. */
+  beside: string[];
   /** Names and globs that mean no table. */
   unmatched: string[];
   /** True when the request names no tables: then those without a usable key are left out, not refused. */
@@ -100,14 +102,19 @@ export interface Facts {
 }
 
 /** Reads all facts. Errors: `configuration` for bad options, else as any query. */
-export async function readFacts(client: pg.ClientBase, source: string, config: CaptureConfig): Promise<Facts> {
+export async function readFacts(
+  client: pg.ClientBase,
+  source: string,
+  config: CaptureConfig,
+  beside: string[],
+): Promise<Facts> {
   const options = readOptions(source, config.options);
   const server = await readServer(client);
   const slot = await readSlot(client, options.slot);
   const publication = await readPublication(client, options.publication);
   const relations = await listRelations(client);
   const patterns = config.tables ?? [];
-  const { found, unmatched } = matchPatterns(relations, patterns);
+  const { found, unmatched } = matchPatterns(relations, patterns, beside);
   const oids = found.map((relation) => relation.oid);
   const details = await readDetails(client, source, oids, {
     excludeColumns: config.exclude_columns,
@@ -128,6 +135,7 @@ export async function readFacts(client: pg.ClientBase, source: string, config: C
     slot,
     publication,
     relations,
+    beside,
     unmatched,
     implicit,
     tables: examined.filter((table) => !implicit || hasUsableKey(table)),
@@ -179,10 +187,11 @@ async function readSlot(client: pg.ClientBase, name: string): Promise<SlotFacts 
 }
 
 async function readPublication(client: pg.ClientBase, name: string): Promise<PublicationFacts | undefined> {
-  const { rows } = await client.query<Omit<PublicationFacts, 'tables'>>(
+  const { rows } = await client.query<Omit<PublicationFacts, 'tables' | 'members'> & { members: number[] }>(
     `SELECT pg_catalog.pg_has_role(pubowner, 'USAGE') AS owned, puballtables AS all_tables, pubviaroot AS via_root,
-       pubinsert AS insert, pubupdate AS update, pubdelete AS delete, pubtruncate AS truncate
-     FROM pg_catalog.pg_publication WHERE pubname = $1`,
+       pubinsert AS insert, pubupdate AS update, pubdelete AS delete, pubtruncate AS truncate,
+       ARRAY(SELECT m.prrelid::int8::float8 FROM pg_catalog.pg_publication_rel m WHERE m.prpubid = p.oid) AS members
+     FROM pg_catalog.pg_publication p WHERE pubname = $1`,
     [name],
   );
   if (!rows[0]) return undefined;
@@ -194,7 +203,7 @@ async function readPublication(client: pg.ClientBase, name: string): Promise<Pub
   for (const { row } of published.rows) {
     tables.set(`${row.schemaname}.${row.tablename}`, { columns: row.attnames, filter: row.rowfilter });
   }
-  return { ...rows[0], tables };
+  return { ...rows[0], tables, members: new Set(rows[0].members) };
 }
 
 const accessSql = `
@@ -211,11 +220,6 @@ SELECT c.oid, pg_catalog.pg_get_userbyid(c.relowner) AS owner, pg_catalog.pg_has
   ) AS incomparable,
   pg_catalog.row_security_active(c.oid) AS row_security,
   c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid) AS children,
-  CASE WHEN c.relkind <> 'p' THEN '{}' ELSE ARRAY(
-    SELECT pg_catalog.format('%s.%s', l.relnamespace::pg_catalog.regnamespace, l.relname)
-    FROM pg_catalog.pg_partition_tree(c.oid) t JOIN pg_catalog.pg_class l ON l.oid = t.relid
-    WHERE t.isleaf AND l.relkind = 'r' ORDER BY 1 LIMIT 100
-  ) END AS partitions,
   (
     SELECT x.relname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
     WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL

@@ -17,7 +17,12 @@ export async function presentTable(
     `SELECT c.oid::int8::float8 AS oid,
        (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(a.attnum, a.attname, a.atttypid::int8, a.atttypmod))
         FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
-       EXISTS (SELECT FROM pg_catalog.pg_publication_tables p WHERE p.pubname = $3 AND p.schemaname = $1 AND p.tablename = $2) AS published
+       CASE c.relkind WHEN 'p' THEN EXISTS (
+         SELECT FROM pg_catalog.pg_publication p WHERE p.pubname = $3 AND (p.puballtables OR EXISTS (
+           SELECT FROM pg_catalog.pg_publication_rel m WHERE m.prpubid = p.oid AND m.prrelid = c.oid)))
+       ELSE EXISTS (
+         SELECT FROM pg_catalog.pg_publication_tables p WHERE p.pubname = $3 AND p.schemaname = $1 AND p.tablename = $2)
+       END AS published
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2`,
     [table.schema, table.table, publication ?? ''],
   );

@@ -53,9 +53,9 @@ export const mayPublish: Check = (facts) => {
 
 export const publicationCovers: Check = ({ publication, options, server, tables }) => {
   if (!publication) return [];
-  const missing = tables.filter(
-    (table) => hasUsableKey(table) && !publication.tables.has(`${table.schema}.${table.table}`),
-  );
+  const isThere = ({ schema, table, oid, leaves }: ExaminedTable) =>
+    leaves ? publication.all_tables || publication.members.has(oid) : publication.tables.has(`${schema}.${table}`);
+  const missing = tables.filter((table) => hasUsableKey(table) && !isThere(table));
   const mayAdd = publication.owned && !publication.all_tables && missing.every((table) => table.access.owned);
   if (missing.length === 0 || mayAdd) return [];
   const name = quoteName(options.publication);
@@ -92,34 +92,45 @@ export const publicationPartitions: Check = ({ publication, options }) =>
       ]
     : [];
 
-export const publicationWhole: Check = ({ publication, options, tables, config }) =>
-  tables.flatMap((table) => {
-    const name = `${table.schema}.${table.table}`;
-    const published = publication?.tables.get(name);
-    if (!published) return [];
-    const whole =
-      `Run ALTER PUBLICATION ${quoteName(options.publication)} DROP TABLE ${quoteTable(table)}; ` +
-      `ALTER PUBLICATION ${quoteName(options.publication)} ADD TABLE ${quoteTable(table)};`;
-    if (published.filter)
-      return [blocking('publication_row_filter', 'the publication sends only some of the rows', whole, name)];
-    const columns = published.columns;
-    const excluded = byTableName(config.exclude_columns, table.schema, table.table) ?? [];
-    const known = new Set([...table.columns.map((column) => column.name), ...excluded]);
-    const generated = (columns ?? []).filter((column) => !known.has(column));
-    if (generated.length > 0)
-      return [
-        blocking(
-          'publication_generated',
-          `the publication sends generated columns (${generated.join(', ')}), which are not part of a copy`,
-          `Run ALTER PUBLICATION ${quoteName(options.publication)} SET (publish_generated_columns = none); or name them in exclude_columns.`,
-          name,
-        ),
-      ];
-    const unsent = columns ? table.columns.filter((column) => !columns.includes(column.name)) : [];
-    if (unsent.length === 0) return [];
-    const detail = `the publication does not send ${unsent.map((column) => column.name).join(', ')}`;
-    return [blocking('publication_column_list', detail, `${whole} Or name them in exclude_columns.`, name)];
-  });
+/** Of a partitioned table its partitions are looked at; one finding tells enough. */
+export const publicationWhole: Check = (facts) =>
+  facts.tables.flatMap((table) =>
+    (table.leaves ?? [table]).flatMap((part) => leftOutOf(facts, table, part)).slice(0, 1),
+  );
+
+/** What the publication leaves out of a table, or of a part of one. */
+function leftOutOf(
+  { publication, options, config }: Facts,
+  table: ExaminedTable,
+  part: { schema: string; table: string },
+): Finding[] {
+  const name = `${table.schema}.${table.table}`;
+  const published = publication?.tables.get(`${part.schema}.${part.table}`);
+  if (!published) return [];
+  const alter = `ALTER PUBLICATION ${quoteName(options.publication)}`;
+  // A partition is sent whole when it is not named by itself.
+  const again = part === table ? ` ${alter} ADD TABLE ${quoteTable(part)};` : '';
+  const whole = `Run ${alter} DROP TABLE ${quoteTable(part)};${again}`;
+  if (published.filter)
+    return [blocking('publication_row_filter', 'the publication sends only some of the rows', whole, name)];
+  const columns = published.columns;
+  const excluded = byTableName(config.exclude_columns, table.schema, table.table) ?? [];
+  const known = new Set([...table.columns.map((column) => column.name), ...excluded]);
+  const generated = (columns ?? []).filter((column) => !known.has(column));
+  if (generated.length > 0)
+    return [
+      blocking(
+        'publication_generated',
+        `the publication sends generated columns (${generated.join(', ')}), which are not part of a copy`,
+        `Run ${alter} SET (publish_generated_columns = none); or name them in exclude_columns.`,
+        name,
+      ),
+    ];
+  const unsent = columns ? table.columns.filter((column) => !columns.includes(column.name)) : [];
+  if (unsent.length === 0) return [];
+  const detail = `the publication does not send ${unsent.map((column) => column.name).join(', ')}`;
+  return [blocking('publication_column_list', detail, `${whole} Or name them in exclude_columns.`, name)];
+}
 
 export const publicationOfAll: Check = ({ publication, options }) =>
   publication?.all_tables

@@ -3,6 +3,7 @@ import type pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
 import { compareLsn } from '../../../model/position.ts';
 import type { TableSchema } from '../../../model/table.ts';
+import type { TableDetails } from './catalog.ts';
 import { type ConnectOptions, quoteName, quoteTable, withConnection } from './connection.ts';
 
 export interface Names {
@@ -22,7 +23,7 @@ export async function clusterOf(options: Omit<ConnectOptions, 'replication'>): P
 export async function publish(
   client: pg.Client,
   publication: string,
-  tables: { schema: string; table: string }[],
+  tables: Pick<TableSchema, 'schema' | 'table' | 'oid' | 'partitions'>[],
 ): Promise<boolean> {
   const found = await client.query('SELECT puballtables FROM pg_catalog.pg_publication WHERE pubname = $1', [
     publication,
@@ -40,9 +41,23 @@ export async function publish(
     [publication],
   );
   const there = new Set(rows.map(quoteTable));
-  const missing = tables.filter((table) => !there.has(quoteTable(table)));
+  const own = await readMembers(client, publication);
+  // Partitions that are there by themselves are not those to come.
+  const isThere = (table: (typeof tables)[number]) =>
+    table.partitions ? own.has(table.oid) : there.has(quoteTable(table));
+  const missing = tables.filter((table) => !isThere(table));
   if (missing.length > 0) await client.query(`ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${list(missing)}`);
   return missing.length > 0;
+}
+
+/** The relations that the publication names itself. */
+async function readMembers(client: pg.Client, publication: string): Promise<Set<number>> {
+  const { rows } = await client.query<{ oid: number }>(
+    `SELECT m.prrelid AS oid FROM pg_catalog.pg_publication_rel m
+     JOIN pg_catalog.pg_publication p ON p.oid = m.prpubid WHERE p.pubname = $1`,
+    [publication],
+  );
+  return new Set(rows.map((row) => row.oid));
 }
 
 /**
@@ -52,22 +67,36 @@ export async function publish(
 export async function readUnsent(
   client: pg.Client,
   publication: string,
-): Promise<(table: Pick<TableSchema, 'schema' | 'table' | 'columns'>) => string | undefined> {
-  const { rows } = await client.query<{ name: string | null; columns: string[] | null; filter: string | null }>(
-    `SELECT t.schemaname || '.' || t.tablename AS name, pg_catalog.to_jsonb(t)->'attnames' AS columns,
+): Promise<(table: Pick<TableDetails, 'schema' | 'table' | 'oid' | 'columns' | 'leaves'>) => string | undefined> {
+  const { rows } = await client.query<{
+    whole: boolean;
+    via_root: boolean;
+    name: string | null;
+    columns: string[] | null;
+    filter: string | null;
+  }>(
+    `SELECT p.puballtables AS whole, p.pubviaroot AS via_root, t.schemaname || '.' || t.tablename AS name, pg_catalog.to_jsonb(t)->'attnames' AS columns,
        pg_catalog.to_jsonb(t)->>'rowfilter' AS filter
      FROM pg_catalog.pg_publication p LEFT JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname
      WHERE p.pubname = $1 AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate`,
     [publication],
   );
   const published = new Map(rows.map((row) => [row.name, row]));
-  return ({ schema, table, columns }) => {
-    const found = published.get(`${schema}.${table}`);
-    const missing = columns.find((column) => found?.columns && !found.columns.includes(column.name));
+  const members = await readMembers(client, publication);
+  return ({ schema, table, oid, columns, leaves }) => {
     if (rows.length === 0) return `the publication ${publication} is gone, or leaves out operations`;
-    if (!found) return `it was taken out of the publication ${publication}`;
-    if (found.filter) return `the publication ${publication} sends only some of its rows`;
-    return missing && `the publication ${publication} does not send column ${missing.name}`;
+    // The view shows a partitioned table as its partitions.
+    const isThere = leaves ? rows[0]!.whole || members.has(oid) : published.has(`${schema}.${table}`);
+    if (!isThere) return `it was taken out of the publication ${publication}`;
+    if (leaves && rows[0]!.via_root)
+      return `the publication ${publication} sends its changes without saying of which partition`;
+    for (const part of leaves ?? [{ schema, table }]) {
+      const found = published.get(`${part.schema}.${part.table}`);
+      const missing = columns.find((column) => found?.columns && !found.columns.includes(column.name));
+      if (found?.filter) return `the publication ${publication} sends only some of its rows`;
+      if (missing) return `the publication ${publication} does not send column ${missing.name}`;
+    }
+    return undefined;
   };
 }
 
@@ -78,8 +107,9 @@ export async function unpublish(
   tables: { schema: string; table: string }[],
 ): Promise<void> {
   const { rows } = await client.query<{ schema: string; table: string }>(
-    `SELECT p.schemaname AS schema, p.tablename AS "table" FROM pg_catalog.pg_publication_tables p
-     JOIN pg_catalog.pg_publication b ON b.pubname = p.pubname WHERE p.pubname = $1 AND NOT b.puballtables`,
+    `SELECT n.nspname AS schema, c.relname AS "table" FROM pg_catalog.pg_publication p
+     JOIN pg_catalog.pg_publication_rel m ON m.prpubid = p.oid JOIN pg_catalog.pg_class c ON c.oid = m.prrelid
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = $1`,
     [publication],
   );
   const there = new Set(rows.map(quoteTable));

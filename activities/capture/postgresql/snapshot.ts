@@ -6,7 +6,8 @@ import type pg from 'pg';
 import { keyColumns, type TableSchema } from '../../../model/table.ts';
 import type { Chunk, ChunkTask } from '../source.ts';
 import { ChunkReader } from './chunk_reader.ts';
-import { type ConnectOptions, quoteName, quoteTable, quoteText, wasAltered, withConnection } from './connection.ts';
+import { type ConnectOptions, quoteName, quoteText, wasAltered, withConnection } from './connection.ts';
+import { rowsOf } from './partitions.ts';
 import { presentTable, tableChanged } from './present_table.ts';
 
 /** Rows of a chunk. Small enough to be read again without regret, large enough to cost little besides its rows. */
@@ -55,7 +56,7 @@ async function boundBehind(client: pg.Client, table: TableSchema, lower: string[
     const { rows } = (await client.query({
       text:
         `SELECT ${key.map((name) => `bound.${name}::text`).join(', ')} FROM (SELECT ${key.join(', ')} ` +
-        `FROM ONLY ${quoteTable(table)} ${behind} ORDER BY ${key.join(', ')} OFFSET ${chunkRows - 1} LIMIT 1) AS bound`,
+        `FROM ${rowsOf(table)} ${behind} ORDER BY ${key.join(', ')} OFFSET ${chunkRows - 1} LIMIT 1) AS bound`,
       rowMode: 'array',
     })) as { rows: string[][] };
     return rows[0] ?? null;
@@ -112,7 +113,7 @@ export async function copyRows(
   return withConnection(session, (watcher) =>
     withConnection({ ...session, bulk: true }, async (client) => {
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-      await client.query(`LOCK TABLE ONLY ${quoteTable(task.table)} IN ACCESS SHARE MODE`);
+      await client.query(`LOCK TABLE ${rowsOf(task.table)} IN ACCESS SHARE MODE`);
       const present = await presentTable(client, task.table, publication);
       const condition = await task.rows({ client, watcher, present });
       if (condition === undefined) return { rows: 0, bytes: 0, rejected: 0 };

@@ -15,6 +15,7 @@ import { durablePosition } from './durable.ts';
 import { logState } from './log_state.ts';
 import { MissingValues } from './missing_values.ts';
 import { readOptions } from './options.ts';
+import { relationsOf, rootsOf } from './partitions.ts';
 import { PostgresStream } from './postgres_stream.ts';
 import { preflight } from './preflight.ts';
 import {
@@ -46,9 +47,9 @@ export class PostgresSource implements Source {
     return place(a) === place(b);
   }
 
-  preflight(connected: Connected): Promise<{ findings: Finding[]; tables: TableSchema[] }> {
+  preflight(connected: Connected, beside?: string[]): Promise<{ findings: Finding[]; tables: TableSchema[] }> {
     const { id, config } = connected.request;
-    return withConnection(session(connected), (client) => preflight(client, id, config));
+    return withConnection(session(connected), (client) => preflight(client, id, config, beside));
   }
 
   readTables(connected: Connected, tables: TableRef[]): Promise<TableSchema[]> {
@@ -153,6 +154,11 @@ export class PostgresSource implements Source {
           const see = await seeTables(client, id, [known], reading(connected));
           return compareTable(known, see(known), { ...comparisonOf(connected), relation });
         }),
+      rootsOf: (relation, xid) =>
+        withConnection(session(connected), async (client) => {
+          await beginSeeing(client, [xid]);
+          return rootsOf(client, relation);
+        }),
       maxAge: config.poll_interval * 1000,
       maxRows: task.maxRows,
       maxBytes: batchBytes,
@@ -174,8 +180,8 @@ export class PostgresSource implements Source {
         progress(`${tableName(table)}: ${count} chunks planned`),
       );
       const { rows } = await client.query<{ rows: number }>(
-        'SELECT reltuples::float8 AS rows FROM pg_catalog.pg_class WHERE oid = $1',
-        [table.oid],
+        'SELECT CASE WHEN pg_catalog.min(reltuples) >= 0 THEN pg_catalog.sum(reltuples) ELSE -1 END::float8 AS rows FROM pg_catalog.pg_class WHERE oid = ANY($1)',
+        [relationsOf(table)],
       );
       return { chunks, estimatedRows: rows[0]?.rows ?? -1 };
     });

@@ -3,12 +3,13 @@
  * stream announces definitions as of their time, by name; the catalog shows those of now, which may be ahead. What both
  * together do not explain without a doubt, and what changes values without sending rows, needs a copy made anew.
  */
-import type { Column, FormerColumn, LeftOut, TableSchema } from '../../../model/table.ts';
+import type { Column, FormerColumn, LeftOut, Partition, TableSchema } from '../../../model/table.ts';
 import { tableName } from '../../../model/table.ts';
 import { Block } from '../../load/block.ts';
 import type { TableChange } from '../source.ts';
-import { hasUsableKey, type Seen, type TableDetails } from './catalog.ts';
+import { hasUsableKey, leafFault, type Seen, type TableDetails } from './catalog.ts';
 import { RowEncoder, rowBound } from './encode.ts';
+import { compareLeaves } from './partitions.ts';
 import type { RelationMessage } from './pgoutput.ts';
 import { reservedNames } from './table_checks.ts';
 
@@ -41,9 +42,12 @@ function missing(known: TableSchema, { named, movedTo }: Seen, source: string): 
     movedTo === undefined
       ? `Make it again, and it is copied by itself; or take it out: sluice sources remove-tables ${source} ${name}`
       : `Rename it back; or go on under its new name: sluice sources add-tables ${source} ${movedTo}, and remove-tables ${source} ${name}`;
-  const [reason, remedy] = named
-    ? ['it has no usable key any more', 'Give it a primary key or a replica identity, and it is copied by itself.']
-    : [movedTo === undefined ? 'it is gone' : `it is called ${movedTo} now`, follow];
+  const fault = named && leafFault(named);
+  const [reason, remedy] = fault
+    ? [fault.reason, `${fault.remedy} Then it is copied by itself.`]
+    : named
+      ? ['it has no usable key any more', 'Give it a primary key or a replica identity, and it is copied by itself.']
+      : [movedTo === undefined ? 'it is gone' : `it is called ${movedTo} now`, follow];
   return { do: 'stop', report: { kind: 'table_missing', reason: `the table ${name} is missing: ${reason}`, remedy } };
 }
 
@@ -87,6 +91,7 @@ class Comparison {
   run(): TableChange {
     const known = this.#known;
     const { relation } = this.#options;
+    const partitions = this.#partitions();
     const identity = this.#identity();
     const places = relation ? this.#places(relation) : this.#now.columns.map((column) => ({ ...column }));
     const columns = this.#columns(places);
@@ -97,12 +102,27 @@ class Comparison {
       relfilenode: this.#now.relfilenode,
       columns,
       leftOut: this.#leftOut(),
+      ...(partitions && { partitions }),
       lastAttnum: relation ? Math.max(lastAttnum(known), ...places.map((place) => place.attnum)) : this.#now.lastAttnum,
     };
     const former = this.#former(columns);
     if (former.length > 0) next.former = former;
     if (this.#what.length === 0 && JSON.stringify(next) === JSON.stringify(known)) return { do: 'nothing' };
     return { do: 'alter', next, what: this.#what };
+  }
+
+  /** The table's partitions; those that came or went, but for the announced one, are followed when the catalog is asked. */
+  #partitions(): Partition[] | undefined {
+    const { partitions } = this.#known;
+    if (!partitions) return undefined;
+    const change = compareLeaves(partitions, this.#now.leaves ?? [], this.#options.relation?.oid);
+    if (change.do === 'resync') throw resync(change.reason);
+    return change.partitions;
+  }
+
+  /** A partition announces itself, under its own name and identity. */
+  get #ofLeaf(): boolean {
+    return this.#options.relation !== undefined && this.#options.relation.oid !== this.#known.oid;
   }
 
   /** Values that are others now, though no row was sent. */
@@ -123,15 +143,17 @@ class Comparison {
   }
 
   get #rewritten(): boolean {
-    return this.#now.relfilenode !== this.#known.relfilenode;
+    if (this.#now.relfilenode !== this.#known.relfilenode) return true;
+    const files = new Map(this.#now.leaves?.map((leaf) => [leaf.oid, leaf.relfilenode]));
+    return this.#known.partitions?.some((leaf) => files.get(leaf.oid) !== leaf.relfilenode) ?? false;
   }
 
   /** The replica identity may change in place when the key stays the same. */
   #identity(): TableSchema['identity'] {
     const { relation } = this.#options;
     const known = this.#known;
-    const identity = relation?.identity ?? this.#now.identity;
-    if (identity === 'nothing') throw resync('its replica identity is nothing');
+    const identity = this.#ofLeaf ? this.#now.identity : (relation?.identity ?? this.#now.identity);
+    if (identity === 'nothing' || relation?.identity === 'nothing') throw resync('its replica identity is nothing');
     const changed = identity !== known.identity;
     if (changed && identity !== this.#now.identity) throw resync('its replica identity has changed more than once');
     const keys = (columns: Column[]) => columns.flatMap((column) => (column.key ? [column.attnum] : [])).join();
@@ -144,7 +166,7 @@ class Comparison {
   #places(relation: RelationMessage): Place[] {
     const places: Place[] = [];
     let before = 0;
-    for (const column of relation.columns) {
+    for (const column of this.#inOrder(relation.columns)) {
       const attnum = this.#attnumOf(column.name);
       if (attnum <= before) throw resync(`its columns have changed more than once (${column.name})`);
       before = attnum;
@@ -153,6 +175,12 @@ class Comparison {
     }
     this.#checkOrder(places);
     return places;
+  }
+
+  /** A partition's columns may stand in another order than those of its table. */
+  #inOrder(columns: RelationMessage['columns']): RelationMessage['columns'] {
+    if (!this.#ofLeaf) return columns;
+    return columns.toSorted((a, b) => this.#attnumOf(a.name) - this.#attnumOf(b.name));
   }
 
   /** A name that two columns bear or bore says nothing. */
@@ -285,6 +313,7 @@ class Comparison {
     this.#checkName(place);
     this.#what.push(`column ${place.name} was added`);
     const text = this.#now.initial.get(place.attnum);
+    if (text === null) throw resync(`column ${place.name} is new, and rows from before differ by partition`);
     return text === undefined ? now : { ...now, initial: this.#encode(now, text) };
   }
 

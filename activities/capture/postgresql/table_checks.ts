@@ -2,7 +2,16 @@
 
 import type { Finding } from '../../../model/source.ts';
 import { keyColumns, tableName } from '../../../model/table.ts';
-import { byTableName, hasUsableKey, isGlob, type Relation } from './catalog.ts';
+import {
+  byTableName,
+  hasUsableKey,
+  isGlob,
+  isOrdinary,
+  leafFault,
+  matchPatterns,
+  type Relation,
+  wholesAmong,
+} from './catalog.ts';
 import { quoteName, quoteTable } from './connection.ts';
 import type { ExaminedTable, Facts } from './preflight_facts.ts';
 import type { Check } from './server_checks.ts';
@@ -79,18 +88,14 @@ export const someTable: Check = ({ implicit, tables, server }) =>
     : [];
 
 const otherKinds: Record<string, [what: string, remedy: string]> = {
-  p: ['partitioned: its rows are in its partitions', 'Name the partitions instead:'],
   v: ['a view: it has no rows of its own', 'Name the tables that it reads.'],
   m: ['a materialized view: its changes are not in the log', 'Name the tables that it reads.'],
   f: ['a foreign table: its changes are in the log of another server', 'Connect that server as a source.'],
 };
 
-export const ordinaryTable = each(({ kind, persistence, schema, table, access }) => {
+export const ordinaryTable = each(({ kind, persistence, schema, table }) => {
   const other = otherKinds[kind];
-  if (other) {
-    const remedy = kind === 'p' ? `${other[1]} ${access.partitions.join(', ') || 'it has none yet'}.` : other[1];
-    return blocking('not_a_table', `${table} is ${other[0]}`, remedy);
-  }
+  if (other) return blocking('not_a_table', `${table} is ${other[0]}`, other[1]);
   if (persistence === 'u')
     return blocking(
       'unlogged',
@@ -99,6 +104,22 @@ export const ordinaryTable = each(({ kind, persistence, schema, table, access })
     );
   return undefined;
 });
+
+/** Rows of a partition must not be copied with the whole table and by themselves: the log has each change once. */
+export const capturedOnce: Check = ({ tables, relations, beside }) => {
+  const asked = new Set(relations.filter(({ oid }) => tables.some((table) => table.oid === oid)));
+  const there = beside.length > 0 ? matchPatterns(relations, beside).found : [];
+  const all = new Set([...asked, ...there]);
+  const wholeOf = wholesAmong(relations, all);
+  return [...all].flatMap((relation) => {
+    const whole = wholeOf(relation);
+    if (!whole || !(asked.has(relation) || asked.has(whole))) return [];
+    const [part, root] = [tableName(relation), tableName(whole)];
+    const detail = `${part} is a partition of ${root}, which is captured too`;
+    const remedy = `Take ${part} out: its rows are in the copy of ${root}.`;
+    return [{ ...blocking('partition_twice', detail, remedy), table: `${relation.schema}.${relation.table}` }];
+  });
+};
 
 /** What to do for a table that lacks a usable key, the cheapest way first. */
 function keyRemedy(table: ExaminedTable): string {
@@ -110,7 +131,7 @@ function keyRemedy(table: ExaminedTable): string {
 }
 
 const lacksKey: TableCheck = (table, { implicit }) => {
-  if (table.kind !== 'r' || table.persistence !== 'p' || hasUsableKey(table)) return undefined;
+  if (!isOrdinary(table) || hasUsableKey(table)) return undefined;
   const name = quoteTable(table);
   const leftOut = implicit ? ' (it is left out)' : '';
   const finding = (code: string, detail: string, remedy: string) => ({
@@ -139,6 +160,8 @@ const lacksKey: TableCheck = (table, { implicit }) => {
         ? `Drop the constraint and add it again without DEFERRABLE, or make a second unique index and run ALTER TABLE ${name} REPLICA IDENTITY USING INDEX …;`
         : keyRemedy(table),
     );
+  const fault = table.columns.some((column) => column.key) ? leafFault(table) : undefined;
+  if (fault) return finding(fault.code, `${table.table} cannot be captured: ${fault.reason}`, fault.remedy);
   if (table.replicaIdentity === 'index')
     return finding(
       'identity_index_gone',
@@ -168,7 +191,7 @@ export const readable = each((table, { server }) => {
 });
 
 export const rowSecurity = each((table, { server }) =>
-  table.access.row_security && table.kind === 'r'
+  table.access.row_security && isOrdinary(table)
     ? blocking(
         'row_security',
         `row security hides rows of ${table.table} from the role ${server.role}: a copy would lack them`,
