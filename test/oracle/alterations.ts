@@ -20,6 +20,7 @@ interface Extra {
 export async function alterTable(client: pg.Client, table: OracleTable, random: Random): Promise<void> {
   await client.query("SET lock_timeout = '2s'; SET statement_timeout = '10s'; SET deadlock_timeout = '100ms'");
   if (random.chance(0.3)) await client.query('SET synchronous_commit = off');
+  if (table.repartition && random.chance(0.6)) return attempt(client, table.repartition(random));
   // Some kinds take the whole table, and stand alone.
   if (random.chance(0.15)) return attempt(client, random.pick(wholesale(table)));
   await client.query('BEGIN');

@@ -106,7 +106,7 @@ async function readSource(
 ): Promise<SourceRow[]> {
   const condition = table.unrepresentable ?? 'false';
   const { rows, fields } = await client.query({
-    text: `SELECT ${columns.map((column) => name(column.name)).join(', ')}, coalesce(${condition}, false) FROM ONLY ${name(table.name)}`,
+    text: `SELECT ${columns.map((column) => name(column.name)).join(', ')}, coalesce(${condition}, false) FROM ${table.repartition ? '' : 'ONLY '}${name(table.name)}`,
     rowMode: 'array',
     types: raw,
   });

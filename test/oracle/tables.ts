@@ -10,6 +10,8 @@ export interface OracleTable {
   change(random: Random): string;
   /** SQL condition for rows that ClickHouse cannot hold: they must be among the rejects instead. */
   unrepresentable?: string;
+  /** Of a partitioned table: statements, to be run together, that change which partitions it has. */
+  repartition?(random: Random): string[];
 }
 
 /** A string literal that needs no setting to be right. */
@@ -302,4 +304,79 @@ const limits: OracleTable = {
   },
 };
 
-export const oracleTables: OracleTable[] = [plain, nasty, uuids, large, moving, whole, indexed, odd, limits];
+/** Keys of partitions, each with its range; all others go where the rest is, if that is there. */
+const ranges = { a: [1, 7], b: [7, 13], c: [13, 19], d: [19, 26] } as const;
+
+/** Makes a partition, whole or divided further, with rows of this transaction or without. */
+function partition(random: Random, name: keyof typeof ranges): string[] {
+  const [from, to] = ranges[name];
+  const make = `CREATE TABLE split_${name} PARTITION OF split FOR VALUES FROM (${from}) TO (${to})`;
+  const divided = [
+    `${make} PARTITION BY RANGE (id)`,
+    `CREATE TABLE split_${name}_1 PARTITION OF split_${name} FOR VALUES FROM (${from}) TO (${from + 3})`,
+    `CREATE TABLE split_${name}_2 PARTITION OF split_${name} FOR VALUES FROM (${from + 3}) TO (${to})`,
+  ];
+  return random.chance(0.3) ? divided : [make];
+}
+
+/** Makes a table of its own, fills it and attaches it; its columns stand elsewhere than those of the whole. */
+function attachment(random: Random, name: keyof typeof ranges): string[] {
+  const [from, to] = ranges[name];
+  return [
+    random.pick([
+      `CREATE TABLE split_${name} (zero int, LIKE split)`,
+      `CREATE TABLE split_${name} (n int, big text, zero int, id int NOT NULL, other text)`,
+    ]),
+    `ALTER TABLE split_${name} DROP COLUMN zero`,
+    `INSERT INTO split_${name} (id, n, big) SELECT g, -1, ${largeText(random)} FROM generate_series(${from}, ${random.between(from, to - 1)}) g`,
+    `ALTER TABLE split ATTACH PARTITION split_${name} FOR VALUES FROM (${from}) TO (${to})`,
+  ];
+}
+
+/** Rows move between partitions of several shapes, which come and go. */
+const split: OracleTable = {
+  name: 'split',
+  create: [
+    'CREATE TABLE split (id int PRIMARY KEY, big text, other text, n int) PARTITION BY RANGE (id)',
+    ...external('split', 'big'),
+    'CREATE TABLE split_a PARTITION OF split FOR VALUES FROM (1) TO (7)',
+    'CREATE TABLE split_b PARTITION OF split FOR VALUES FROM (7) TO (13) PARTITION BY RANGE (id)',
+    'CREATE TABLE split_b_1 PARTITION OF split_b FOR VALUES FROM (7) TO (10)',
+    'CREATE TABLE split_b_2 PARTITION OF split_b DEFAULT',
+    'CREATE TABLE split_c (n int, big text, zero int, id int NOT NULL, other text)',
+    'ALTER TABLE split_c DROP COLUMN zero',
+    'ALTER TABLE split ATTACH PARTITION split_c FOR VALUES FROM (13) TO (19)',
+    'CREATE TABLE split_rest PARTITION OF split DEFAULT',
+  ],
+  key: ['id'],
+  change: changeOfLarge('split', 'id', 24, 2),
+  repartition(random) {
+    const name = random.pick(['a', 'b', 'c', 'd'] as const);
+    const [from, to] = ranges[name];
+    const leaf = `split_${name}`;
+    const gone = [`DROP TABLE IF EXISTS ${leaf}`, `DELETE FROM split WHERE id >= ${from} AND id < ${to}`];
+    const rows = random.chance(0.5)
+      ? [`INSERT INTO split (id, n) SELECT g, -2 FROM generate_series(${from}, ${to - 1}) g ON CONFLICT DO NOTHING`]
+      : [];
+    return random.pick([
+      () => [...gone, ...partition(random, name), ...rows],
+      () => [...gone, ...partition(random, name), ...rows],
+      () => [...gone, ...attachment(random, name), ...rows],
+      () => [
+        `ALTER TABLE split DETACH PARTITION ${leaf}`,
+        `DELETE FROM ${leaf} WHERE id % 2 = 0`,
+        `ALTER TABLE split ATTACH PARTITION ${leaf} FOR VALUES FROM (${from}) TO (${to})`,
+      ],
+      () => [`ALTER TABLE split DETACH PARTITION ${leaf}`, `DROP TABLE ${leaf}`],
+      () => [`TRUNCATE ${leaf}`, ...rows],
+      () => [`ALTER TABLE ${leaf} REPLICA IDENTITY ${random.pick(['FULL', 'DEFAULT'])}`, ...rows],
+      () => [
+        `UPDATE split SET id = id + ${random.between(1, 8)} WHERE id = ${random.between(1, 24)}`,
+        'TRUNCATE split',
+        ...rows,
+      ],
+    ])();
+  },
+};
+
+export const oracleTables: OracleTable[] = [plain, nasty, uuids, large, moving, whole, indexed, odd, limits, split];
