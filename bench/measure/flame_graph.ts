@@ -22,7 +22,7 @@ const width = 1200;
 const rowHeight = 17;
 /** Bars narrower than this are left out, in pixels. */
 const narrowest = 1.5;
-/** Frames at the root that are no work of the thread. */
+/** Where samples stand when the thread has no work. */
 const idle = new Set(['(idle)', '(root)']);
 
 /** Where a function stands, as people find it: file of ours, package, or Node. */
@@ -40,12 +40,12 @@ function treeOf(profile: Profile): Frame {
   for (const node of profile.nodes) for (const child of node.children ?? []) parents.set(child, node.id);
   const root: Frame = { name: 'all', time: 0, children: new Map() };
   for (const [i, sample] of profile.samples.entries()) {
+    if (idle.has(nodes.get(sample)!.callFrame.functionName)) continue;
     const stack: string[] = [];
     for (let id: number | undefined = sample; id !== undefined; id = parents.get(id)) {
       const { functionName, url } = nodes.get(id)!.callFrame;
       if (functionName !== '(root)') stack.unshift(`${functionName || 'anonymous'} ${placeOf(url)}`.trim());
     }
-    if (idle.has(stack[0] ?? '(root)')) continue;
     const time = profile.timeDeltas[i] ?? 0;
     root.time += time;
     for (let frame = root, depth = 0; depth < stack.length; depth++) {
