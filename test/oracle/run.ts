@@ -1,6 +1,6 @@
 /**
  * Runs the oracle for a while, seed after seed: `node --import tsx test/oracle/run.ts --seconds 600 [--seed 7]
- * [--round 6] [--faults kill,postgres] [--tables moving,large] [--log test/oracle/seeds.log] [--verbose]`. Prints one
+ * [--round 6] [--faults kill,postgres] [--tables moving,large] [--log test/oracle/seeds.txt] [--verbose]`. Prints one
  * JSON object a seed, and keeps a line of it in the log; exits 0 when all were right.
  */
 import { execFileSync } from 'node:child_process';
