@@ -63,6 +63,7 @@ export function sourceText(source: SourceAnswer): string {
   if (source.last_error)
     problems.unshift(`! ${source.last_error.kind}: ${source.last_error.reason}. ${source.last_error.remedy}`);
   if (source.warning) problems.push(`! ${source.warning}`);
+  for (const one of source.left_out) problems.push(`! ${one.table} is left out: ${one.reason}. ${one.remedy}`);
   for (const { kind, reason, remedy } of source.alarms) problems.push(`! ${kind}: ${reason}. ${remedy}`);
   return [
     head,

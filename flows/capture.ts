@@ -23,13 +23,16 @@ import {
   type FlowTable,
   findTable,
   healTable,
+  knownTables,
   liveTables,
+  nameOf,
   nextStep,
   refOf,
   resetTable,
   type Step,
   sourceState,
   statusOf,
+  takeInFound,
 } from './captureState.ts';
 import { announceSource, forgetSource } from './catalog.ts';
 import { count } from './markdown.ts';
@@ -162,6 +165,7 @@ export class Capture {
     this.refresh();
     const summary = `copy changes of ${state.request.id}, lease ${state.lease}`;
     const absent = absentTables(state).map(refOf);
+    const known = knownTables(state);
     const ended = await activities.captureLease.executeWithOptions({ ...leaseOptions, summary }, [
       {
         request: state.request,
@@ -170,6 +174,7 @@ export class Capture {
           .filter((table) => table.start_position !== '')
           .map(refOf),
         ...(absent.length > 0 && { absent }),
+        ...(known && { known }),
         seconds: state.limits.lease_seconds,
       },
     ]);
@@ -191,6 +196,7 @@ export class Capture {
       const report = { kind: 'table_changed', reason: 'the table was gone, and is there again', remedy: '' } as const;
       if (table?.error?.kind === 'table_missing') this.#troubleWith(table, { report, place: {}, final: true });
     }
+    takeInFound(state, ended);
     void this.#glance();
   }
 
@@ -301,6 +307,7 @@ export class Capture {
   release(tables: FlowTable[]): void {
     for (const table of tables) this.snapshots.stop(table.asset_id);
     this.state.tables = this.state.tables.filter((table) => !tables.includes(table));
+    this.state.taken_out = [...(this.state.taken_out ?? []), ...tables.map(nameOf)];
     // A table without start has never been in the publication.
     this.state.releasing.push(...tables.filter((table) => table.start_position !== '').map(refOf));
     this.interrupt();

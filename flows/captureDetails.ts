@@ -2,7 +2,7 @@
 import type { BatchGlance } from '../model/batch.ts';
 import { size } from '../model/log.ts';
 import { captureWorkflowId, flowNames, verifyWorkflowId } from '../model/messages.ts';
-import type { CaptureStatus, SourceState } from '../model/source.ts';
+import type { CaptureStatus, LeftOutTable, SourceState } from '../model/source.ts';
 import { tableName } from '../model/table.ts';
 import { type FlowState, type FlowTable, statusOf } from './captureState.ts';
 import {
@@ -31,6 +31,7 @@ export function captureDetails(state: FlowState, taskQueue: string): string {
     `**${status.status}** · ${tablesLine(state)}`,
     state.last_error && trouble('it stands still', state.last_error),
     ...failed.slice(0, mostTroubles).map((table) => trouble(`table ${tableName(table)} stands still`, table.error!)),
+    ...leftOut(state).map((table) => trouble(`table ${table.table} is left out`, { kind: 'table_unusable', ...table })),
     state.warning && `**Mind**: ${plain(state.warning)}`,
     log?.warning && trouble('mind its log', log.warning),
     nextLine(state, failed[0]),
@@ -40,6 +41,10 @@ export function captureDetails(state: FlowState, taskQueue: string): string {
     section('Last lease that ended', leaseLines(state)),
     section('More', moreLines(state, status, taskQueue)),
   );
+}
+
+function leftOut({ left_out: tables = [] }: FlowState): LeftOutTable[] {
+  return tables.slice(0, mostTroubles);
 }
 
 function tablesLine({ tables }: FlowState): string {
@@ -131,6 +136,7 @@ const endings: Record<string, string> = {
   cancelled: 'it was asked to end',
   table_failed: 'a table failed',
   table_returned: 'a table is there again',
+  tables_found: 'there were new tables',
   summary_full: 'its summary was full',
 };
 

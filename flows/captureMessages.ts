@@ -4,7 +4,7 @@ import { type ConnectAnswer, captureMessages } from '../model/messages.ts';
 import type { CaptureStatus, ConnectRequest } from '../model/source.ts';
 import { tableName } from '../model/table.ts';
 import type { Capture } from './capture.ts';
-import { type FlowTable, findTable, newTable, statusOf, waitingTables } from './captureState.ts';
+import { type FlowState, type FlowTable, findTable, newTable, statusOf, waitingTables } from './captureState.ts';
 import { askPreflight, blocked, type Connection } from './connect.ts';
 import { expectNoInput, readConnectRequest, readRemoval, readTables, stateLimit } from './input.ts';
 import { readFailure, refuse } from './refuse.ts';
@@ -200,9 +200,23 @@ async function includeTables(capture: Capture, names: string[]): Promise<void> {
   if (JSON.stringify(state).length + JSON.stringify(fresh).length > stateLimit) {
     throw refuse('configuration', 'the source would have too many tables', 'Split them over several sources.');
   }
+  expectOwnAssets(state, found);
   state.tables.push(...fresh);
+  const assets = new Set(found.map((table) => table.asset_id));
+  state.taken_out = state.taken_out?.filter((table) => !assets.has(table.asset_id));
+  state.left_out = state.left_out?.filter((table) => !found.some((one) => tableName(one) === table.table));
   for (const table of [...known, ...state.tables.filter((table) => found.some((f) => f.asset_id === table.asset_id))]) {
     table.started = true;
+  }
+}
+
+/** Preflight has compared the tables that are asked for with one another only. */
+function expectOwnAssets(state: FlowState, found: FlowTable[]): void {
+  for (const table of found) {
+    const owner = state.tables.find((other) => other.asset_id === table.asset_id);
+    if (!owner || tableName(owner) === tableName(table)) continue;
+    const reason = `${tableName(table)} would become ${owner.asset_id} in ClickHouse, as ${tableName(owner)} has`;
+    throw refuse('conflict', reason, 'Capture it by another source, with options.asset_ids.');
   }
 }
 

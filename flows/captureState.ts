@@ -1,5 +1,5 @@
 /** The state of `captureSource`: plain JSON that is carried from run to run, and what follows from it. */
-import type { TableRef } from '../activities/capture/contract.ts';
+import type { KnownTables, TableName, TableRef } from '../activities/capture/contract.ts';
 import type { BatchGlance } from '../model/batch.ts';
 import type { ErrorReport } from '../model/errors.ts';
 import type { LogFigures } from '../model/log.ts';
@@ -9,9 +9,12 @@ import {
   type ConnectRequest,
   healsItself,
   type LeaseSummary,
+  type LeftOutTable,
+  meansManyTables,
   type SourceState,
 } from '../model/source.ts';
 import { tableName } from '../model/table.ts';
+import { stateLimit } from './input.ts';
 
 /** A table, with what only the flow needs to know. */
 export interface FlowTable extends CapturedTable {
@@ -59,6 +62,10 @@ export interface FlowState {
   tables: FlowTable[];
   /** Removed, but perhaps still in the publication. */
   releasing: TableRef[];
+  /** Tables that people have taken out: globs do not bring them back. Absent in states of before. */
+  taken_out?: TableName[];
+  /** Tables that came and cannot be copied as they are. Absent in states of before. */
+  left_out?: LeftOutTable[];
   /** False when `prepareSource` must look at the source before the next lease. */
   prepared: boolean;
   /** Number of the running or last lease; rises for ever. */
@@ -150,6 +157,34 @@ export function absentTables(state: FlowState): FlowTable[] {
   return state.tables.filter((table) => table.started && table.error?.kind === 'table_missing');
 }
 
+/** What a lease has to know to look for new tables; undefined where nothing but names was connected. */
+export function knownTables(state: FlowState): KnownTables | undefined {
+  const { config } = state.request;
+  if (!meansManyTables(config) || isAlmostFull(state)) return undefined;
+  const watched = new Set([...liveTables(state), ...absentTables(state)]);
+  const others = [...state.tables.filter((table) => !watched.has(table)), ...(state.taken_out ?? [])];
+  return { others: others.map(nameOf), left_out: state.left_out ?? [] };
+}
+
+/** New tables are not looked for where there is hardly room for them in the flow's state. */
+function isAlmostFull(state: FlowState): boolean {
+  return JSON.stringify(state).length > 0.9 * stateLimit;
+}
+
+/** Takes in tables that a lease has found. They wait when somebody has chosen among the tables before. */
+export function takeInFound(state: FlowState, { found = [], left_out: leftOut }: LeaseSummary): void {
+  if (leftOut) state.left_out = leftOut;
+  const started = state.tables.every((table) => table.started);
+  const known = [...state.tables, ...(state.taken_out ?? [])];
+  const isKnown = ({ asset_id, schema, table }: TableName) =>
+    known.some((one) => one.asset_id === asset_id || (one.schema === schema && one.table === table));
+  for (const table of found) if (!isKnown(table) && !isAlmostFull(state)) state.tables.push(newTable(table, started));
+}
+
+export function nameOf({ asset_id, schema, table }: TableName): TableName {
+  return { asset_id, schema, table };
+}
+
 /** Tables that wait for somebody to agree with a change of their definition. */
 export function waitingTables(state: FlowState): FlowTable[] {
   return state.tables.filter((table) => table.started && table.error?.kind === 'table_changed');
@@ -192,5 +227,6 @@ export function statusOf(state: FlowState): CaptureStatus {
     position: state.position,
     last_error: state.last_error ?? (status === 'failed' ? firstError : null),
     warning: state.warning,
+    left_out: state.left_out ?? [],
   };
 }

@@ -24,6 +24,16 @@ export function healsItself(config: Pick<CaptureConfig, 'options'>): boolean {
   return policy === 'evolve' || policy === 'ignore';
 }
 
+/** True when the configuration means more tables than it names: others that come later too. */
+export function meansManyTables({ tables = [] }: Pick<CaptureConfig, 'tables'>): boolean {
+  return tables.length === 0 || tables.some(isGlob);
+}
+
+/** `*` stands for any text, `?` for one letter. */
+export function isGlob(name: string): boolean {
+  return /[*?]/.test(name);
+}
+
 /** What people do about a table whose definition changed. */
 export function schemaRemedy(config: Pick<CaptureConfig, 'options'>, source: string, table: string): string {
   const remedies: Record<SchemaPolicy, string> = {
@@ -84,6 +94,14 @@ export interface CapturedTable {
   snapshot_rows: number;
 }
 
+/** A table that the source's globs mean, and that is left out: why, and what to do. */
+export interface LeftOutTable {
+  /** As people write it. */
+  table: string;
+  reason: string;
+  remedy: string;
+}
+
 /** Answer of the query `status` of `captureSource`. */
 export interface CaptureStatus {
   id: string;
@@ -98,6 +116,8 @@ export interface CaptureStatus {
   position: string;
   last_error: ErrorReport | null;
   warning: string | null;
+  /** Tables that came since the source was connected, and that cannot be copied as they are. */
+  left_out: LeftOutTable[];
 }
 
 /** Heartbeat details of a lease: live figures, never row values. */
@@ -119,7 +139,7 @@ export interface LeaseProgress {
 
 /** What a lease returns into the history (at most 128 KB): sums, not records. */
 export interface LeaseSummary {
-  ended: 'time' | 'cancelled' | 'table_failed' | 'table_returned' | 'summary_full';
+  ended: 'time' | 'cancelled' | 'table_failed' | 'table_returned' | 'tables_found' | 'summary_full';
   lease: number;
   position_from: string;
   position_to: string;
@@ -133,6 +153,10 @@ export interface LeaseSummary {
   failed: Record<string, ErrorReport>;
   /** Assets whose tables were gone, and are there again. */
   returned?: string[];
+  /** Tables that the source's globs mean and that nobody knew of, ready to be copied. */
+  found?: Pick<CapturedTable, 'asset_id' | 'schema' | 'table'>[];
+  /** All others of them, when they are not those that were known to be left out. */
+  left_out?: LeftOutTable[];
   /** Of the source's own log, when it was last asked; null when it could not be. */
   log: LogFigures | null;
 }

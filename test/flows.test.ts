@@ -126,6 +126,8 @@ async function streamingSource(tables?: string[]): Promise<ReturnType<typeof new
   return source;
 }
 
+const tablesOf = (status: CaptureStatus) => status.tables.map((t) => [t.table, t.status, t.generation]);
+
 async function refusal(promise: Promise<unknown>): Promise<{ kind: ErrorKind; text: string }> {
   try {
     await promise;
@@ -623,7 +625,6 @@ describe.concurrent('a source that runs', () => {
 
 describe.concurrent('changed definitions', () => {
   const changed = { kind: 'table_changed', reason: 'column n is bigint', remedy: 'Nothing is to be done.' } as const;
-  const tablesOf = (status: CaptureStatus) => status.tables.map((t) => [t.table, t.status, t.generation]);
 
   it('have a table copied anew by itself, with the reason shown, while its neighbours go on', async () => {
     const { id, flow, script } = await streamingSource();
@@ -726,6 +727,71 @@ describe.concurrent('changed definitions', () => {
     const back = await untilStatus(flow, 'streaming');
     expect(tablesOf(back)).toEqual([['accounts', 'streaming', 2]]);
     recorded.set('returned', flow);
+  });
+});
+
+describe('globs', () => {
+  const keyless = { table: 'keyless', reason: 'keyless has no primary key', remedy: 'Give it one.' };
+
+  it('take in tables that come, tell of those that cannot be copied, and leave alone what people took out', async () => {
+    const { id, flow, script } = newSource(['accounts', 'orders']);
+    await connect(requestOf(id));
+    await update(flow, 'start');
+    await untilStatus(flow, 'streaming');
+    await update(flow, 'removeTables', { tables: ['orders'] });
+    await untilLease(id, 2);
+    script.found.push('invoices', 'orders');
+    script.leftOut = [keyless];
+    await untilLease(id, 3);
+    const status = await untilStatus(flow, 'streaming');
+    expect(status.left_out).toEqual([keyless]);
+    expect(tablesOf(status)).toEqual([
+      ['accounts', 'streaming', 1],
+      ['invoices', 'streaming', 1],
+    ]);
+    const taken_out = [{ asset_id: `${id}_orders`, schema: 'public', table: 'orders' }];
+    const leases = capture.callsOf(id, 'captureLease');
+    expect(leases.map(({ tables, known }) => [tables, known])).toEqual([
+      [['accounts', 'orders'], { others: [], left_out: [] }],
+      [['accounts'], { others: taken_out, left_out: [] }],
+      [['accounts', 'invoices'], { others: taken_out, left_out: [keyless] }],
+    ]);
+    expect(capture.callsOf(id, 'preflightSource').length).toBe(1);
+    // What people ask for themselves comes back.
+    await update(flow, 'addTables', { tables: ['orders'] });
+    await untilLease(id, 4);
+    expect(capture.callsOf(id, 'captureLease').at(-1)?.known?.others).toEqual([]);
+    recorded.set('new_tables', flow);
+  });
+
+  it('leave new tables waiting where somebody has chosen among them', async () => {
+    const { id, flow, script } = newSource(['accounts', 'orders']);
+    await connect(requestOf(id));
+    await update(flow, 'start', { tables: ['accounts'] });
+    await untilStatus(flow, 'streaming');
+    script.found.push('invoices');
+    await untilLease(id, 2);
+    expect(tablesOf(await statusOf(flow))).toEqual([
+      ['accounts', 'streaming', 1],
+      ['orders', 'pending', 1],
+      ['invoices', 'pending', 1],
+    ]);
+    await update(flow, 'start');
+    await until(
+      'all streaming',
+      () => statusOf(flow),
+      ({ tables }) => tables.every((table) => table.status === 'streaming'),
+    );
+  });
+
+  it('are not looked for where only names were connected', async () => {
+    const { id, flow, script } = newSource(['accounts']);
+    await connect(requestOf(id, { tables: ['accounts'] }), { lease_seconds: 1 });
+    await update(flow, 'start');
+    script.found.push('invoices');
+    await untilLease(id, 3);
+    expect(tablesOf(await statusOf(flow))).toEqual([['accounts', 'streaming', 1]]);
+    expect(capture.callsOf(id, 'captureLease').filter((call) => call.known)).toEqual([]);
   });
 });
 

@@ -5,11 +5,11 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { CancelledFailure, Context } from '@temporalio/activity';
-import type { CaptureActivities, TableRef } from '../activities/capture/contract.ts';
+import type { CaptureActivities, KnownTables, TableRef } from '../activities/capture/contract.ts';
 import type { BatchGlance } from '../model/batch.ts';
 import type { ErrorReport } from '../model/errors.ts';
 import { SluiceError } from '../model/errors.ts';
-import type { ConnectRequest, Finding, LeaseSummary } from '../model/source.ts';
+import type { ConnectRequest, Finding, LeaseSummary, LeftOutTable } from '../model/source.ts';
 
 export interface Call {
   name: keyof CaptureActivities;
@@ -23,6 +23,7 @@ export interface Call {
   /** Of `tables` those that nobody asked to have copied anew. */
   automatic?: string[];
   absent?: string[];
+  known?: KnownTables;
   chunk?: number;
   connection?: string;
 }
@@ -38,6 +39,9 @@ export interface Script {
   failTables: Record<string, ErrorReport>;
   /** Asset ids of absent tables that the running lease finds again, once. */
   returned: string[];
+  /** Names of new tables that the running lease finds, once; and those that it finds and has to leave out. */
+  found: string[];
+  leftOut: LeftOutTable[];
   chunks: number;
   chunkMilliseconds: number;
   snapshotDone: string[];
@@ -56,6 +60,8 @@ export function newScript(tables: string[]): Script {
     failures: {},
     failTables: {},
     returned: [],
+    found: [],
+    leftOut: [],
     chunks: 3,
     chunkMilliseconds: 20,
     snapshotDone: [],
@@ -134,13 +140,14 @@ export class ScriptedCapture implements CaptureActivities {
     lease: number;
     tables: TableRef[];
     absent?: TableRef[];
+    known?: KnownTables;
     seconds: number;
   }): Promise<LeaseSummary> {
-    const { lease, tables, absent = [], seconds, request } = input;
+    const { lease, tables, absent = [], known, seconds, request } = input;
     return this.#call(
       'captureLease',
       request.id,
-      { lease, tables: names(tables), absent: names(absent), connection: request.connection_string },
+      { lease, tables: names(tables), absent: names(absent), known, connection: request.connection_string },
       async (script, call) => {
         const other = this.running(request.id, 'captureLease').find((running) => running !== call);
         if (other) this.broken.push(`lease ${lease} beside lease ${other.lease}`);
@@ -168,6 +175,13 @@ export class ScriptedCapture implements CaptureActivities {
           if (returned.length > 0) {
             script.returned = [];
             return { ...summary(lease, 'table_returned', {}), returned };
+          }
+          const news = script.found.length > 0 || !isDeepStrictEqual(script.leftOut, known?.left_out ?? []);
+          if (known && news) {
+            const found = script.found.splice(0);
+            script.tables.push(...found);
+            const named = found.map((table) => ({ asset_id: `${request.id}_${table}`, schema: 'public', table }));
+            return { ...summary(lease, 'tables_found', {}), found: named, left_out: script.leftOut };
           }
           await pause(50);
         }

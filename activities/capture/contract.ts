@@ -6,7 +6,7 @@
 import type { BatchGlance } from '../../model/batch.ts';
 import type { LogState } from '../../model/log.ts';
 import type { VerifyAnswer, VerifyRequest } from '../../model/messages.ts';
-import type { CapturedTable, ConnectRequest, Finding, LeaseSummary } from '../../model/source.ts';
+import type { CapturedTable, ConnectRequest, Finding, LeaseSummary, LeftOutTable } from '../../model/source.ts';
 
 /** A table as the flow names it to activities. */
 export type TableRef = Pick<CapturedTable, 'asset_id' | 'schema' | 'table' | 'start_position' | 'generation'> & {
@@ -14,10 +14,21 @@ export type TableRef = Pick<CapturedTable, 'asset_id' | 'schema' | 'table' | 'st
   automatic?: boolean;
 };
 
+/** A table by its name and its asset. */
+export type TableName = Pick<CapturedTable, 'asset_id' | 'schema' | 'table'>;
+
+/** What a flow knows of the tables that its source's globs mean. */
+export interface KnownTables {
+  /** Those that a lease does not stream: left out by people, failed, not started. */
+  others: TableName[];
+  /** Those that cannot be copied as they are, and that people have been told of. */
+  left_out: LeftOutTable[];
+}
+
 export interface PreflightAnswer {
   findings: Finding[];
   /** What the request's names and globs mean in the source now; tables with a blocking finding are left out. */
-  tables: Pick<CapturedTable, 'asset_id' | 'schema' | 'table'>[];
+  tables: TableName[];
   /** False when `current` points elsewhere than `request` or configures it otherwise. True when there is no `current`. */
   same: boolean;
 }
@@ -73,7 +84,7 @@ export interface CaptureActivities {
 
   /**
    * The data plane: streams all `tables` until `seconds` have passed (at a transaction's end, after progress), it is
-   * cancelled, a table fails, or one of `absent` is there again. Heartbeats LeaseProgress. Cancelled = answers its
+   * cancelled, a table fails, one of `absent` is there again, or there are tables that are not `known`. Heartbeats LeaseProgress. Cancelled = answers its
    * summary, after the running batch.
    */
   captureLease(input: {
@@ -82,6 +93,8 @@ export interface CaptureActivities {
     tables: TableRef[];
     /** Tables that are gone from the source, and are looked for. */
     absent?: TableRef[];
+    /** Nothing when no new tables are looked for. */
+    known?: KnownTables;
     seconds: number;
   }): Promise<LeaseSummary>;
 

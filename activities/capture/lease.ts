@@ -8,8 +8,9 @@ import { copyName, isBeside } from '../../model/table.ts';
 import { headAt, readRecords } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { activityError, type CaptureContext } from './context.ts';
-import type { TableRef } from './contract.ts';
+import type { KnownTables, TableRef } from './contract.ts';
 import { CaptureLoop } from './loop.ts';
+import { NewTables } from './new_tables.ts';
 import { attemptsLimit, checkIdentity } from './prepare.ts';
 import { SchemaKeeper } from './schema_keeper.ts';
 import { type Connected, openSource, type Source } from './source.ts';
@@ -52,6 +53,8 @@ export interface LeaseInput {
   tables: TableRef[];
   /** Tables that are gone from the source, and are looked for. */
   absent?: TableRef[];
+  /** Nothing when no new tables are looked for. */
+  known?: KnownTables;
   seconds: number;
 }
 
@@ -143,6 +146,7 @@ export class Leases {
       duration: input.seconds * 1000,
       failed,
       schemas: keeper,
+      newTables: input.known && new NewTables(source, connected, input.known, [...tables, ...(input.absent ?? [])]),
     });
     loop.returned.push(...found.returned);
     let log: LogFigures | null = null;
@@ -165,7 +169,8 @@ export class Leases {
     } finally {
       clearInterval(asking);
       // A stream that a lease left in order waits for the next one; any other may hold what nobody will write.
-      if (ended === 'time' || ended === 'summary_full')
+      const goesOn = ended === 'tables_found' && loop.news?.found.length === 0;
+      if (ended === 'time' || ended === 'summary_full' || goesOn)
         this.#keep(request.id, { ...attached, key: keyOf(keeper, request) });
       else attached.stream.close();
     }
@@ -322,5 +327,6 @@ function summarize(
     hash: loop.hash,
     failed,
     ...(loop.returned.length > 0 && { returned: loop.returned }),
+    ...(loop.news && { found: loop.news.found, left_out: loop.news.leftOut }),
   };
 }

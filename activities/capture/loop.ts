@@ -18,6 +18,7 @@ import type { LeaseProgress, LeaseSummary } from '../../model/source.ts';
 import { tableName } from '../../model/table.ts';
 import { sealRecord } from '../load/batches.ts';
 import { repairInserts, type Sink } from '../load/sink.ts';
+import type { FoundTables, NewTables } from './new_tables.ts';
 import type { SchemaKeeper } from './schema_keeper.ts';
 import type { Alteration, ChangeBatch, ChangeStream, TableChanges } from './stream.ts';
 
@@ -50,6 +51,8 @@ export interface LoopOptions {
   failed: Record<string, ErrorReport>;
   /** What the copies are made from, and what becomes of them when tables are defined otherwise. */
   schemas: LoopSchemas;
+  /** Looks for tables that the source's globs mean, where these are to be taken in. */
+  newTables?: Pick<NewTables, 'look'>;
   /** For tests of crashes: called between the steps of a batch. */
   onStep?: (step: 'written' | 'recorded' | 'acknowledged', batch: ChangeBatch) => Promise<void> | void;
 }
@@ -79,6 +82,8 @@ export class CaptureLoop {
   readonly failed: Record<string, ErrorReport> = {};
   /** Assets whose tables were gone and are there again. */
   readonly returned: string[] = [];
+  /** Tables that came, when there are any that the flow does not know of. */
+  news: FoundTables | undefined;
   first: BatchRecord | undefined;
   last: BatchRecord | undefined;
 
@@ -113,7 +118,7 @@ export class CaptureLoop {
     return this.#hash;
   }
 
-  /** Runs until time is up, the signal is given, or a table fails or comes back; answers which. */
+  /** Runs until time is up, the signal is given, or a table fails, comes back or is new; answers which. */
   async run(): Promise<LeaseSummary['ended']> {
     const { stream, signal, duration, failed } = this.#options;
     const end = performance.now() + duration;
@@ -135,6 +140,8 @@ export class CaptureLoop {
       if (atTransactionEnd) await this.#observe();
       if (Object.keys(this.failed).length > 0) return 'table_failed';
       if (this.returned.length > 0) return 'table_returned';
+      if (atTransactionEnd) this.news = this.#options.newTables?.look();
+      if (this.news) return 'tables_found';
       if (Object.keys(this.assets).length >= summaryLimit) return 'summary_full';
     }
   }

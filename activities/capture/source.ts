@@ -9,7 +9,8 @@ import type { ConnectRequest, Finding, SourceType } from '../../model/source.ts'
 import type { TableSchema } from '../../model/table.ts';
 import type { Block } from '../load/block.ts';
 import type { Sink } from '../load/sink.ts';
-import type { TableRef } from './contract.ts';
+import type { TableName, TableRef } from './contract.ts';
+import type { FoundTables } from './new_tables.ts';
 import type { ChangeStream, Reject } from './stream.ts';
 
 /** A table to be looked at; `oid` tells it from another one of its name. */
@@ -93,6 +94,12 @@ export interface Source {
   readTables(connected: Connected, tables: TableRef[]): Promise<TableSchema[]>;
   /** Looks how tables are defined now. Cheap: this is done every few seconds. */
   look(connected: Connected, tables: NamedTable[]): Promise<Look>;
+  /**
+   * Tables that the request's globs mean and that are neither among `known` nor called as in `except`: those that can be
+   * captured, and why the others cannot. Some may be left for another look. Cheap when there are none: this is done every
+   * few seconds.
+   */
+  findTables(connected: Connected, known: TableName[], except: string[]): Promise<FoundTables>;
   /** Which database this is: positions mean nothing in another one. */
   identity(connected: Connected): Promise<string>;
 

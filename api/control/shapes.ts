@@ -141,6 +141,9 @@ export const sourceAnswer = z
     last_batch_at: z.string().nullable(),
     last_error: errorReport.nullable(),
     warning: z.string().nullable(),
+    left_out: z
+      .array(z.object({ table: z.string(), reason: z.string(), remedy: z.string() }))
+      .describe('Tables that the globs mean, that came later, and that cannot be copied as they are'),
     log: logFigures.nullable().describe('Log that the source keeps for us; null when that is not known'),
     alarms: z.array(errorReport).describe('What wants to be looked at, though the source may well move'),
     workflow: workflowRef,

@@ -143,6 +143,7 @@ async function describeSource(
     last_batch_at: figure?.last_batch_at ?? null,
     last_error: status.last_error ?? lease?.failing ?? null,
     warning: status.warning,
+    left_out: status.left_out ?? [],
     log,
     alarms: [
       ...(log?.warning ? [log.warning] : []),
@@ -167,6 +168,7 @@ function lostFlow(request: ConnectRequest, error: unknown): CaptureStatus {
     lease: 0,
     position: '',
     warning: null,
+    left_out: [],
     ...notRunning(request),
   };
 }

@@ -1,6 +1,7 @@
 /** What the source's catalog says about its tables: read by preflight, chunks, the stream and verify. */
 import type pg from 'pg';
 import { tableAssetId } from '../../../model/asset.ts';
+import { isGlob } from '../../../model/source.ts';
 import { type Column, type LeftOut, type TableSchema, tableName } from '../../../model/table.ts';
 import { faultOf, initialOf, type Leaf, leavesSql, partitionOf } from './partitions.ts';
 import { mapColumn, type TypeFacts } from './type_mapping.ts';
@@ -158,10 +159,6 @@ export function wholesAmong(
     }
     return undefined;
   };
-}
-
-export function isGlob(pattern: string): boolean {
-  return /[*?]/.test(pattern);
 }
 
 /** A table whose changes are in the log, partitioned or not. */

@@ -1,9 +1,8 @@
 /** The options of a PostgreSQL source: names of slot and publication, and asset ids that differ from the usual ones. */
 import { SluiceError } from '../../../model/errors.ts';
 import { parseSize } from '../../../model/log.ts';
-import { schemaPolicies } from '../../../model/source.ts';
+import { isGlob, schemaPolicies } from '../../../model/source.ts';
 import { readVerify } from '../../../model/verify.ts';
-import { isGlob } from './catalog.ts';
 
 export interface PostgresqlOptions {
   publication: string;

@@ -5,7 +5,8 @@ import { behindPageHeader, parseLsn } from '../../../model/position.ts';
 import { type Finding, schemaPolicy } from '../../../model/source.ts';
 import { type TableSchema, tableName } from '../../../model/table.ts';
 import { snapshotVersion } from '../../../model/version.ts';
-import type { TableRef } from '../contract.ts';
+import type { TableName, TableRef } from '../contract.ts';
+import type { FoundTables } from '../new_tables.ts';
 import type { Chunk, ChunkTask, Connected, Look, NamedTable, Source, StreamTask, TableChange } from '../source.ts';
 import type { ChangeStream } from '../stream.ts';
 import { waitForOpenTransactions } from './barrier.ts';
@@ -14,6 +15,7 @@ import { type ConnectOptions, withConnection } from './connection.ts';
 import { durablePosition } from './durable.ts';
 import { logState } from './log_state.ts';
 import { MissingValues } from './missing_values.ts';
+import { findTables } from './new_tables.ts';
 import { readOptions } from './options.ts';
 import { relationsOf, rootsOf } from './partitions.ts';
 import { PostgresStream } from './postgres_stream.ts';
@@ -67,6 +69,9 @@ export class PostgresSource implements Source {
     return withConnection(session(connected), async (client) => {
       const see = await seeTables(client, id, tables, reading(connected));
       const named = new Map(tables.map((table) => [table.asset_id, see(table).named]));
+      const wholes = new Map(
+        [...named.values()].flatMap((table) => table?.leaves?.map(({ oid }) => [oid, tableName(table)] as const) ?? []),
+      );
       const unsent = await readUnsent(client, names(connected).publication);
       const comparison = comparisonOf(connected);
       const position = await durablePosition(client);
@@ -78,6 +83,8 @@ export class PostgresSource implements Source {
         },
         compare: (known) => {
           const seen = see(known);
+          const whole = wholes.get(known.oid);
+          if (whole !== undefined) return partOf(known, id, whole);
           const wanted = ({ attnum }: { attnum: number }) =>
             !comparison.ignoreNew || known.columns.some((column) => column.attnum === attnum);
           const reason =
@@ -88,6 +95,11 @@ export class PostgresSource implements Source {
         },
       };
     });
+  }
+
+  findTables(connected: Connected, known: TableName[], except: string[]): Promise<FoundTables> {
+    const { id, config } = connected.request;
+    return withConnection(session(connected), (client) => findTables(client, id, config, known, except));
   }
 
   identity(connected: Connected): Promise<string> {
@@ -215,6 +227,14 @@ function reading(connected: Connected): ReadOptions {
 
 function comparisonOf({ request }: Connected): CompareOptions {
   return { source: request.id, ignoreNew: schemaPolicy(request.config) === 'ignore' };
+}
+
+/** A table that was attached as a partition to one that is captured: the log has its changes once. */
+function partOf(table: TableSchema, source: string, whole: string): TableChange {
+  const name = tableName(table);
+  const reason = `the table ${name} is a partition of ${whole} now, whose copy has its rows`;
+  const remedy = `Take it out: sluice sources remove-tables ${source} ${name}`;
+  return { do: 'stop', report: { kind: 'table_unusable', reason, remedy } };
 }
 
 function notSent(table: TableSchema, source: string, reason: string): TableChange {

@@ -1,11 +1,10 @@
 /** What must be so for each table, and what people should know about the ones that can be captured. */
 
-import type { Finding } from '../../../model/source.ts';
+import { type Finding, isGlob } from '../../../model/source.ts';
 import { keyColumns, tableName } from '../../../model/table.ts';
 import {
   byTableName,
   hasUsableKey,
-  isGlob,
   isOrdinary,
   leafFault,
   matchPatterns,

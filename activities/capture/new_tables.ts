@@ -1,0 +1,80 @@
+/**
+ * Tables that a source's globs mean and that come while it streams: a lease looks for them every few seconds, and ends
+ * when it has something to tell. The flow then takes them in, as if somebody had added them.
+ */
+import { performance } from 'node:perf_hooks';
+import type { LeftOutTable } from '../../model/source.ts';
+import type { KnownTables, TableName } from './contract.ts';
+import type { Connected, Source } from './source.ts';
+
+/** Milliseconds before the first look, between two looks, and between two for tables that are left out. */
+const firstLook = 1_000;
+const lookEvery = 5_000;
+const lookAgainEvery = 30_000;
+/** Tables that a lease tells of: what flows hold must stay small. */
+const mostLeftOut = 50;
+const longestText = 500;
+
+export interface FoundTables {
+  found: TableName[];
+  /** Ordered by name. */
+  leftOut: LeftOutTable[];
+}
+
+export class NewTables {
+  readonly #source: Source;
+  readonly #connected: Connected;
+  readonly #known: KnownTables;
+  readonly #streamed: TableName[];
+  #looking = false;
+  #nextLook = performance.now() + firstLook;
+  #nextAgain = performance.now() + lookAgainEvery;
+  #news: FoundTables | undefined;
+
+  /** `streamed`: the tables of the lease itself. */
+  constructor(source: Source, connected: Connected, known: KnownTables, streamed: TableName[]) {
+    this.#source = source;
+    this.#connected = connected;
+    this.#known = known;
+    this.#streamed = streamed;
+  }
+
+  /** Looks when it is time, without waiting; answers what a look has found that the flow does not know. */
+  look(): FoundTables | undefined {
+    if (!this.#looking && performance.now() >= this.#nextLook) this.#begin();
+    return this.#news;
+  }
+
+  #begin(): void {
+    this.#looking = true;
+    this.#find()
+      .then(
+        (news) => (this.#news = news),
+        () => {}, // The stream itself will say what is wrong with the source.
+      )
+      .finally(() => {
+        this.#looking = false;
+        this.#nextLook = performance.now() + lookEvery;
+      });
+  }
+
+  /** Tables that are left out are seldom examined again: that asks for more than their names. */
+  async #find(): Promise<FoundTables | undefined> {
+    const again = performance.now() >= this.#nextAgain;
+    if (again) this.#nextAgain = performance.now() + lookAgainEvery;
+    const { others, left_out: told } = this.#known;
+    const known = [...this.#streamed, ...others];
+    const { found, leftOut } = await this.#source.findTables(
+      this.#connected,
+      known,
+      again ? [] : told.map(({ table }) => table),
+    );
+    const left = (again ? leftOut : [...told, ...leftOut]).map(shortened).sort((a, b) => (a.table < b.table ? -1 : 1));
+    const most = left.slice(0, mostLeftOut);
+    return found.length > 0 || JSON.stringify(most) !== JSON.stringify(told) ? { found, leftOut: most } : undefined;
+  }
+}
+
+function shortened({ table, reason, remedy }: LeftOutTable): LeftOutTable {
+  return { table, reason: reason.slice(0, longestText), remedy: remedy.slice(0, longestText) };
+}
