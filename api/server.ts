@@ -9,6 +9,7 @@ import { guard, requireTokenOutside } from './guards.ts';
 import { handleError, requestProblem, sendProblem } from './problems.ts';
 import { addAuditRoutes } from './routes/audit.ts';
 import { addDeploymentRoutes } from './routes/deployments.ts';
+import { addLineageRoutes } from './routes/lineage.ts';
 import { addOperationRoutes } from './routes/operation.ts';
 import { addPipelineRoutes } from './routes/pipeline.ts';
 import { addQueryRoutes } from './routes/query.ts';
@@ -50,6 +51,7 @@ export async function buildServer(control: Control, logger?: FastifyBaseLogger):
   addDeploymentRoutes(app, control);
   addQueryRoutes(app, control);
   addAuditRoutes(app, control);
+  addLineageRoutes(app, control);
   addSchemaRoutes(app, control);
   addConsole(app, control);
   return app;

@@ -183,6 +183,7 @@ async function encodeChunks(url: string, table: TableSchema, chunks: Chunk[], in
           chunk,
           startPosition: '0/1',
           epoch: 1,
+          readAt: 0,
           signal: new AbortController().signal,
           progress: () => {},
           target: (columns) => keep([...columns, ...ownColumns], inserts),

@@ -6,6 +6,7 @@ import { isEntryPoint } from '../workers/child.ts';
 import { addAudit } from './audit.ts';
 import { addDeployments } from './deployments.ts';
 import { addDoctor } from './doctor.ts';
+import { addLineage } from './lineage.ts';
 import { printProblem } from './print.ts';
 import { addProcesses } from './processes.ts';
 import { addQueries } from './queries.ts';
@@ -45,6 +46,7 @@ export function buildProgram(done: (status: number) => void): Command {
   addQueries(program, done);
   addSchemas(program, done);
   addAudit(program, done);
+  addLineage(program, done);
   addDoctor(program, done);
   for (const command of allCommands(program)) command.exitOverride().showHelpAfterError('(see --help)');
   return program;

@@ -61,7 +61,7 @@ export interface BatchRecord {
   /** Resume points before and after: the end of the last whole transaction that is durable. */
   position_from: string;
   position_to: string;
-  /** Set when the batch ends inside a transaction: LSN of its last change. */
+  /** Set when the batch ends inside a transaction: LSN of its last change. Of a chunk or repair, what its rows bear as `_committed_at`. */
   inner: string;
   /** Of the source's cluster: `system identifier/timeline`. */
   cluster: string;

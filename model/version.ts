@@ -32,11 +32,21 @@ export function snapshotVersion(epoch: number, lsn: bigint): bigint {
   return (BigInt(epoch) << 112n) | (lsn << 48n);
 }
 
-/** What a version says about where it came from. */
-export function explainVersion(version: bigint): { epoch: number; commitLsn: bigint; fromSnapshot: boolean } {
+/** What a version says about where it came from; a snapshot's rows have no change of their own. */
+export function explainVersion(version: bigint): {
+  epoch: number;
+  commitLsn: bigint;
+  changeLsn: bigint;
+  fromSnapshot: boolean;
+} {
+  const commitLsn = (version >> 48n) & 0xffffffffffffffffn;
+  const offset = version & 0xffffffffffffn;
+  const fromSnapshot = offset === 0n;
+  const distance = BigInt(distanceLimit) - (offset >> 9n);
   return {
     epoch: Number(version >> 112n),
-    commitLsn: (version >> 48n) & 0xffffffffffffffffn,
-    fromSnapshot: (version & 0xffffffffffffn) === 0n,
+    commitLsn,
+    changeLsn: fromSnapshot ? commitLsn : commitLsn - distance,
+    fromSnapshot,
   };
 }

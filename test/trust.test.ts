@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { withConnection } from '../activities/capture/postgresql/connection.ts';
+import type { RowLineage } from '../api/control/lineage_shapes.ts';
 import type { AuditAnswer, CutAnswer, QueryAnswer, SourceAnswer } from '../api/control/shapes.ts';
 import type { Problem } from '../api/problems.ts';
 import { projectFolder } from '../workers/settings.ts';
@@ -116,6 +117,29 @@ describe('a query that waits', () => {
     expect(shown.out).toMatch(/^accounts +streaming +complete +[0-9A-F]+\/[0-9A-F]+$/m);
     expect(shown.out).toContain('shop: all is complete up to ');
   }, 60_000);
+});
+
+describe('a row', () => {
+  it('tells the batch, run and event that made it, by REST and command line', async () => {
+    await sql(`INSERT INTO public.accounts VALUES (900, 'traced'); DELETE FROM public.accounts WHERE id = 50`);
+    await ask('SELECT count() FROM shop_accounts', { wait_for: 'now' });
+    const row = (key: string) => call<RowLineage & Problem>('GET', `/api/v1/lineage/row/shop_accounts?key=${key}`);
+    const { status, body } = await row('900');
+    expect([status, body.asset_id, body.complete]).toEqual([200, 'shop_accounts', false]);
+    const [newest] = body.versions;
+    const { items } = (await call<AuditAnswer>('GET', '/api/v1/lineage/audit?source=shop')).body;
+    expect(newest).toMatchObject({ op: 'upsert', batch_id: items.find((one) => one.kind === 'rows')!.id });
+    expect(newest!.workflow).toMatchObject({ id: 'capture/shop', event_id: expect.any(Number) });
+    expect(newest!.workflow!.url).toContain(`/history/events/${newest!.workflow!.event_id}`);
+    expect((await row('50')).body.versions[0]).toMatchObject({ op: 'delete' });
+    const [copied] = (await row(encodeURIComponent('{"id": 1}'))).body.versions;
+    expect(copied).toMatchObject({ op: 'snapshot', batch_id: expect.stringContaining('/snapshot/shop_accounts/') });
+    expect(copied!.workflow!.event_id).toBeGreaterThan(0);
+    expect((await row('none')).status).toBe(422);
+    expect((await call('GET', '/api/v1/lineage/row/nothing?key=1')).status).toBe(404);
+    const printed = await sluice('lineage', 'shop_accounts', '--row', '900');
+    expect([printed.code, printed.out]).toEqual([0, expect.stringContaining(newest!.batch_id!)]);
+  });
 });
 
 describe('a cut', () => {

@@ -59,14 +59,19 @@ export async function planSnapshot(context: CaptureContext, { request, table }: 
   }
 }
 
+/** `planned_at`: microseconds since 1970, the same for all chunks of a plan. */
+interface PlannedChunk extends Chunk {
+  planned_at: string;
+}
+
 /** The chunks of the first plan for this start of the table, in order; none when nothing is planned yet. */
-async function readPlan(clickhouse: ClickHouse, source: string, table: TableRef): Promise<Chunk[]> {
+async function readPlan(clickhouse: ClickHouse, source: string, table: TableRef): Promise<PlannedChunk[]> {
   const where =
     'source = {source:String} AND asset = {asset:String} AND generation = {generation:UInt32} AND start = {start:String}';
   const name = clickhouse.name('_chunks');
   const { asset_id: asset, generation, start_position: start } = table;
-  return clickhouse.rows<Chunk>(
-    `SELECT lower, upper FROM ${name} FINAL
+  return clickhouse.rows<PlannedChunk>(
+    `SELECT lower, upper, toUnixTimestamp64Micro(min(planned_at) OVER ()) AS planned_at FROM ${name} FINAL
      WHERE ${where} AND plan = (SELECT argMin(plan, (planned_at, plan)) FROM ${name} FINAL WHERE ${where}) ORDER BY chunk`,
     { params: { source, asset, generation, start } },
   );
@@ -94,9 +99,13 @@ export async function copyChunk(
   const heartbeat = setInterval(() => activity.heartbeat({ rows: rowsSoFar }), 1_000);
   try {
     const source = await openSource(request.type);
+    const planned = await chunkOf(clickhouse, request.id, table, chunk);
+    // The same for every attempt, and for no other chunk: a row tells by it which chunk it came with.
+    const readAt = Number(planned.planned_at) + chunk;
     const { rows, bytes, rejected } = await source.copyChunk(context.connected(request), {
       table: schema,
-      chunk: await chunkOf(clickhouse, request.id, table, chunk),
+      chunk: planned,
+      readAt,
       startPosition: table.start_position,
       epoch: record.epoch,
       signal: activity.cancellationSignal,
@@ -125,7 +134,7 @@ export async function copyChunk(
       clickhouse,
       activity,
       { request, table },
-      { kind: 'chunk', id, chunk, to: table.start_position, effects, durations },
+      { kind: 'chunk', id, chunk, to: table.start_position, inner: timeText(readAt), effects, durations },
     );
     return { rows, bytes };
   } catch (error) {
@@ -177,7 +186,7 @@ async function recordedChunk(
   return done && { rows: effects?.written ?? 0, bytes: effects?.bytes ?? 0 };
 }
 
-async function chunkOf(clickhouse: ClickHouse, source: string, table: TableRef, chunk: number): Promise<Chunk> {
+async function chunkOf(clickhouse: ClickHouse, source: string, table: TableRef, chunk: number): Promise<PlannedChunk> {
   const found = (await readPlan(clickhouse, source, table))[chunk];
   if (found) return found;
   throw new SluiceError('unexpected', `chunk ${chunk} was never planned`, 'Re-sync the table.', {
@@ -195,6 +204,7 @@ async function recordSnapshot(
     id: string;
     chunk: number;
     to: string;
+    inner?: string;
     previous?: string;
     effects: ReturnType<typeof noEffects>;
     durations: { fill: number; resolve: number; write: number };
@@ -211,7 +221,7 @@ async function recordSnapshot(
       seq: done.chunk,
       position_from: table.start_position,
       position_to: done.to,
-      inner: '',
+      inner: done.inner ?? '',
       cluster,
       epoch,
       committed_first: null,

@@ -34,6 +34,8 @@ export interface ChunkTask {
   /** Where the table's stream begins. */
   startPosition: string;
   epoch: number;
+  /** What rows bear as the time of their commit, in microseconds since 1970: by it a row's chunk is found again. */
+  readAt: number;
   signal: AbortSignal;
   /** Opens where the rows go; their fields come in the order of these columns of the table, then Sluice's own. */
   target: (columns: string[]) => ChunkTarget;
@@ -80,6 +82,16 @@ export interface Look {
   /** True when the table of this asset is there and can be copied. */
   usable(asset: string): boolean;
   compare(known: TableSchema): TableChange;
+}
+
+/** Where a version comes from: a commit and the change in it, or a snapshot, whose rows stand at its start position. */
+export interface VersionPlace {
+  epoch: number;
+  /** Position of the commit, or of the snapshot's start. */
+  position: string;
+  /** Position of the change in the log. */
+  change: string;
+  fromSnapshot: boolean;
 }
 
 export interface Source {
@@ -139,6 +151,8 @@ export interface Source {
   passed(position: string, target: string): boolean;
   /** Version of the rows of a snapshot that begins at `position`, decimal text. */
   snapshotVersion(epoch: number, position: string): string;
+  /** Where a row's version (decimal text) comes from. */
+  placeOf(version: string): VersionPlace;
 }
 
 /** All kinds of sources, loaded when they are first needed. */

@@ -62,6 +62,8 @@ export class Repair {
   readonly #task: RepairTask;
   readonly #sink: ClickHouseSink;
   #number = 0;
+  /** What the rows of the repair under way bear as the time of their commit. */
+  #readAt = 0;
 
   constructor(task: RepairTask) {
     this.#task = task;
@@ -86,6 +88,7 @@ export class Repair {
         const waited = await this.#waitForOpenTransactions(client);
         if (!waited) return 'transactions of the source stay open for long';
         const id = this.#id();
+        this.#readAt = Date.now() * 1000 + this.#number;
         const done = await this.#copy(session, mine, position, record.epoch, id);
         if (typeof done === 'string') return done;
         await this.#record(record, id, position, done, performance.now() - started);
@@ -173,6 +176,7 @@ export class Repair {
       table,
       startPosition: position,
       epoch,
+      readAt: this.#readAt,
       signal,
       progress: () => {},
       rows: async (reading) => {
@@ -230,7 +234,7 @@ export class Repair {
       `INSERT INTO ${name} (${[...names, ...ownColumns].join(', ')}) SELECT ${names.join(', ')}, toUInt128('${version}'), 1, toDateTime64({now:String}, 6, 'UTC')
        FROM ${name} FINAL WHERE (${names.join(', ')}) IN (${tuples}) AND _version < toUInt128('${version}')
        SETTINGS optimize_move_to_prewhere = 0, optimize_move_to_prewhere_if_final = 0`,
-      { params: { now: timeText(Date.now() * 1000) }, queryId: this.#queryId('tombstones') },
+      { params: { now: timeText(this.#readAt) }, queryId: this.#queryId('tombstones') },
     );
   }
 
@@ -267,7 +271,7 @@ export class Repair {
         seq: this.#number,
         position_from: position,
         position_to: position,
-        inner: '',
+        inner: timeText(this.#readAt),
         cluster: last.cluster,
         epoch: last.epoch,
         committed_first: null,

@@ -46,6 +46,11 @@ export function assetVersion(updated: bigint, started: number, row: number): big
   return (updated << 64n) + runVersion(started, row);
 }
 
+/** What a version says: the asset's own instant in nanoseconds since 1970, and when its run started, in milliseconds. */
+export function explainAssetVersion(version: bigint): { updated: bigint; started: number } {
+  return { updated: version >> 64n, started: Number((version & (2n ** 64n - 1n)) >> rowBits) };
+}
+
 /** Makes the copy's table. Files do not hold when a row was committed: that is when the asset was updated. */
 export async function makeAssetCopy(sink: ClickHouseSink, table: TableSchema): Promise<void> {
   const { clickhouse } = sink;

@@ -184,6 +184,7 @@ export function sourceConformance(name: string, open: () => Promise<SourceUnderT
           chunk,
           startPosition: start,
           epoch: 1,
+          readAt: 0,
           signal: AbortSignal.timeout(10_000),
           progress: () => {},
           target: () => ({

@@ -75,7 +75,7 @@ export class ChunkReader {
   readonly #absent: number[];
   readonly #encoder: RowEncoder;
   readonly #version: string;
-  /** What stands behind every row: absent columns, version, not deleted, and when the copying began. */
+  /** What stands behind every row: absent columns, version, not deleted, and when it was read. */
   readonly #trailer: DataView;
   readonly #trailerLength: number;
   #session: RawSession | undefined;
@@ -112,11 +112,7 @@ export class ChunkReader {
     this.#version = String(snapshotVersion(task.epoch, parseLsn(task.startPosition)));
     const trailer = new Block(this.#absent.length * 3 + 128);
     for (const column of this.#absent) this.#encoder.absent(trailer, column);
-    trailer.length += trailer.bytes.write(
-      `${this.#version}\t0\t${timeText(Date.now() * 1000)}\n`,
-      trailer.length,
-      'latin1',
-    );
+    trailer.length += trailer.bytes.write(`${this.#version}\t0\t${timeText(task.readAt)}\n`, trailer.length, 'latin1');
     this.#trailer = trailer.view;
     this.#trailerLength = trailer.length;
   }
@@ -278,7 +274,7 @@ export class ChunkReader {
       column,
       reason,
       row: JSON.stringify(row),
-      committed_at: timeText(Date.now() * 1000),
+      committed_at: timeText(this.#task.readAt),
     });
   }
 }

@@ -1,13 +1,23 @@
 /** PostgreSQL as a source: the parts of this folder behind the interface of ../source.ts. */
 import pg from 'pg';
 import type { LogState } from '../../../model/log.ts';
-import { behindPageHeader, parseLsn } from '../../../model/position.ts';
+import { behindPageHeader, formatLsn, parseLsn } from '../../../model/position.ts';
 import { type Finding, schemaPolicy } from '../../../model/source.ts';
 import { type TableSchema, tableName } from '../../../model/table.ts';
-import { snapshotVersion } from '../../../model/version.ts';
+import { explainVersion, snapshotVersion } from '../../../model/version.ts';
 import type { TableName, TableRef } from '../contract.ts';
 import type { FoundTables } from '../new_tables.ts';
-import type { Chunk, ChunkTask, Connected, Look, NamedTable, Source, StreamTask, TableChange } from '../source.ts';
+import type {
+  Chunk,
+  ChunkTask,
+  Connected,
+  Look,
+  NamedTable,
+  Source,
+  StreamTask,
+  TableChange,
+  VersionPlace,
+} from '../source.ts';
 import type { ChangeStream } from '../stream.ts';
 import { waitForOpenTransactions } from './barrier.ts';
 import { hasUsableKey, type ReadOptions, readTables, seeTables } from './catalog.ts';
@@ -209,6 +219,11 @@ export class PostgresSource implements Source {
 
   passed(position: string, target: string): boolean {
     return position !== '' && behindPageHeader(parseLsn(position)) >= parseLsn(target);
+  }
+
+  placeOf(version: string): VersionPlace {
+    const { epoch, commitLsn, changeLsn, fromSnapshot } = explainVersion(BigInt(version));
+    return { epoch, position: formatLsn(commitLsn), change: formatLsn(changeLsn), fromSnapshot };
   }
 
   snapshotVersion(epoch: number, position: string): string {
