@@ -62,6 +62,8 @@ export interface TableSchema {
   /** In attnum order; generated and excluded columns are left out. */
   columns: Column[];
   leftOut?: LeftOut[];
+  /** The key's attnums in the order of its index, where that is not the order of the columns. */
+  keyOrder?: number[];
   /** Of a partitioned table, by oid: the partitions that its copy has rows of. `oid` is that of the table itself. */
   partitions?: Partition[];
   /** Highest attnum that was ever given when this was read: a column with a higher one is new. */
@@ -92,9 +94,14 @@ export function sideCopyName(assetId: string, generation: number): string {
   return `_next_${assetId}_${generation}`;
 }
 
-/** The names of the key's columns, in table order. */
-export function keyColumns(table: TableSchema): Column[] {
-  return table.columns.filter((column) => column.key);
+/**
+ * The key's columns in the order of its index: whoever reads a range of keys needs that. A copy is made from one order
+ * for as long as it lives.
+ */
+export function keyColumns(table: Pick<TableSchema, 'columns' | 'keyOrder'>): Column[] {
+  const columns = table.columns.filter((column) => column.key);
+  const { keyOrder } = table;
+  return keyOrder ? columns.sort((a, b) => keyOrder.indexOf(a.attnum) - keyOrder.indexOf(b.attnum)) : columns;
 }
 
 /** `schema.table`, without the schema when it is `public`: how people write and read a table's name. */

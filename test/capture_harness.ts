@@ -22,8 +22,9 @@ export interface HarnessOptions {
   postgres: string;
   clickhouse: string;
   source: string;
-  /** Names in schema public. */
   tables: string[];
+  /** Of all tables; public when nothing is said. */
+  schema?: string;
   bufferSize?: number;
   /** `config.options` of the source. */
   sourceOptions?: Record<string, unknown>;
@@ -57,7 +58,7 @@ export class CaptureHarness {
       type: 'postgresql',
       connection_string: '${SLUICE_TEST_DATABASE_URL}',
       config: {
-        tables: options.tables,
+        tables: options.schema ? options.tables.map((table) => `${options.schema}.${table}`) : options.tables,
         poll_interval: 1,
         mode: 'copy',
         exclude_columns: options.excludeColumns ?? {},
@@ -67,10 +68,14 @@ export class CaptureHarness {
     this.#tables = options.tables.map((table) => this.#ref(table));
   }
 
+  get #schema(): string {
+    return this.options.schema ?? 'public';
+  }
+
   #ref(table: string): TableRef {
     return {
-      asset_id: tableAssetId(this.options.source, 'public', table),
-      schema: 'public',
+      asset_id: tableAssetId(this.options.source, this.#schema, table),
+      schema: this.#schema,
       table,
       start_position: '',
       generation: 1,
@@ -235,15 +240,15 @@ export class CaptureHarness {
 
   /** All rows of source and copy as comparable texts, sorted. */
   async bothSides(client: pg.Client, table: string): Promise<{ source: string[]; copy: string[] }> {
-    const asset = tableAssetId(this.options.source, 'public', table);
+    const asset = tableAssetId(this.options.source, this.#schema, table);
     const clickhouse = this.context.clickhouse('read');
     const described = await clickhouse.rows<{ name: string; type: string }>(
       `SELECT name, type FROM system.columns WHERE database = {database:String} AND table = {table:String} ORDER BY position`,
       { params: { database: clickhouse.database, table: asset } },
     );
-    const columns = described.filter((column) => !column.name.startsWith('_'));
+    const columns = described.filter((column) => !['_version', '_deleted', '_committed_at'].includes(column.name));
     const quoted = columns.map((column) => `"${column.name.replaceAll('"', '""')}"`);
-    const name = `"${table.replaceAll('"', '""')}"`;
+    const name = [this.#schema, table].map((part) => `"${part.replaceAll('"', '""')}"`).join('.');
     const kind = await client.query<{ relkind: string }>('SELECT relkind FROM pg_class WHERE oid = $1::regclass', [
       name,
     ]);

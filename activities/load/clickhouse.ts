@@ -40,6 +40,11 @@ export interface ClickHouseOptions {
   role: Role;
 }
 
+/** A query's id travels as a header, while it may hold the name of any table. What one begins with, so does the other. */
+export function queryIdOf(text: string): string {
+  return text.replace(/[^!-$&-~]/gu, encodeURIComponent);
+}
+
 /** Quotes an identifier for ClickHouse. */
 export function quoteName(name: string): string {
   return `\`${name.replaceAll('\\', '\\\\').replaceAll('`', '\\`')}\``;
@@ -76,7 +81,11 @@ export class ClickHouse {
   /** Runs a statement that answers nothing. Errors: `sink_unreachable`, `sink_refused`. */
   async command(sql: string, options: { params?: Record<string, unknown>; queryId?: string } = {}): Promise<void> {
     try {
-      await this.#client.command({ query: sql, query_params: options.params, query_id: options.queryId });
+      await this.#client.command({
+        query: sql,
+        query_params: options.params,
+        query_id: options.queryId && queryIdOf(options.queryId),
+      });
     } catch (error) {
       throw sinkError(error);
     }
@@ -185,7 +194,7 @@ export class ClickHouse {
         columns: columns.map(quoteName) as [string, ...string[]],
         values,
         format: 'TabSeparated',
-        query_id: queryId,
+        query_id: queryId && queryIdOf(queryId),
         clickhouse_settings: { ...insertSettings },
       });
       return Number(answer.summary?.written_rows ?? Number.NaN);
@@ -203,7 +212,7 @@ export class ClickHouse {
           columns: columns.map(quoteName) as [string, ...string[]],
           values,
           format: 'CSV',
-          query_id: queryId,
+          query_id: queryId && queryIdOf(queryId),
           clickhouse_settings: { ...insertSettings, ...csvSettings },
         });
         return Number(answer.summary?.written_rows ?? Number.NaN);
@@ -220,7 +229,7 @@ export class ClickHouse {
         table: this.name(table),
         values: rows,
         format: 'JSONEachRow',
-        query_id: queryId,
+        query_id: queryId && queryIdOf(queryId),
         clickhouse_settings: { ...insertSettings, date_time_input_format: 'best_effort' },
       });
     } catch (error) {

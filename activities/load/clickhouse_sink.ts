@@ -5,7 +5,7 @@ import { copyName, isBeside, type TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
 import { createOwnTables, discardRejects, lastRecord, writeRecord, writeRejects } from './batches.ts';
 import type { Block } from './block.ts';
-import type { ClickHouse } from './clickhouse.ts';
+import { type ClickHouse, queryIdOf } from './clickhouse.ts';
 import { newestRows } from './newest_rows.ts';
 import type { RowsInsert } from './rows_insert.ts';
 import type { NewestRow, Sink } from './sink.ts';
@@ -68,7 +68,7 @@ export class ClickHouseSink implements Sink {
     const older = below === undefined ? '' : ` AND toUInt64OrNull(splitByChar('/', query_id)[2]) < {below:UInt64}`;
     try {
       await this.clickhouse.command(`KILL QUERY WHERE startsWith(query_id, {prefix:String})${older} SYNC`, {
-        params: { prefix, below: below ?? 0 },
+        params: { prefix: queryIdOf(prefix), below: below ?? 0 },
       });
     } catch (error) {
       // Without the right to kill, versions still keep the copy right; only the fence is weaker.

@@ -223,8 +223,21 @@ export function leafFault({ leaves, columns }: Pick<TableDetails, 'leaves' | 'co
 /** Only what TableSchema declares: this is what travels and is stored. */
 export function schemaOf(details: TableDetails): TableSchema {
   const { asset_id, schema, table, oid, relfilenode, identity, columns, leftOut, lastAttnum, leaves } = details;
+  const keyOrder = details.keyOrder && { keyOrder: details.keyOrder };
   const partitions = leaves && { partitions: leaves.map(partitionOf) };
-  return { asset_id, schema, table, oid, relfilenode, identity, columns, leftOut, lastAttnum, ...partitions };
+  return {
+    asset_id,
+    schema,
+    table,
+    oid,
+    relfilenode,
+    identity,
+    columns,
+    leftOut,
+    ...keyOrder,
+    lastAttnum,
+    ...partitions,
+  };
 }
 
 /** What the catalog says to the name of a captured table. */
@@ -328,13 +341,12 @@ export async function readDetails(
 function describeTable(source: string, rows: ColumnRow[], types: Types, options: ReadOptions): TableDetails {
   const first = rows[0]!;
   const { schema, table } = first;
-  const keys = new Set(
-    (first.key ?? '')
-      .split(' ')
-      .filter(Boolean)
-      .map(Number)
-      .slice(0, first.key_count ?? 0),
-  );
+  const index = (first.key ?? '')
+    .split(' ')
+    .filter(Boolean)
+    .map(Number)
+    .slice(0, first.key_count ?? 0);
+  const keys = new Set(index);
   const all = rows.filter((row) => row.attnum !== null);
   const excluded = new Set(byTableName(options.excludeColumns, schema, table));
   const isKey = (row: ColumnRow) => keys.has(row.attnum!);
@@ -358,6 +370,7 @@ function describeTable(source: string, rows: ColumnRow[], types: Types, options:
     leftOut: leftOut.map(({ attnum, name, generated }) => {
       return { attnum: attnum!, name, why: generated === '' ? 'excluded' : 'generated' };
     }),
+    ...(index.some((attnum, place) => attnum < (index[place - 1] ?? 0)) && { keyOrder: index }),
     lastAttnum: first.last_attnum,
     ...describeInitial(first, sent),
   };
