@@ -9,7 +9,9 @@ import { promisify } from 'node:util';
 import type { Client } from '@temporalio/client';
 import { parse } from 'csv-parse/sync';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { assetTable } from '../activities/extract/asset_copy.ts';
 import { auditSource } from '../activities/lineage/audit.ts';
+import { assetBatchOf, rowVersions } from '../activities/lineage/row_versions.ts';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
 import { type BackfillRequest, backfillWorkflowId, runWorkflowId, scheduledWorkflowId } from '../model/deployment.ts';
 import type { ExtractAnswer, ExtractRequest } from '../model/extract.ts';
@@ -184,6 +186,30 @@ async function newest(deployment: string): Promise<{ id: string }> {
   return row!;
 }
 
+async function versionsOf(deployment: string): Promise<Map<string, string>> {
+  const rows = await clickhouse.rows<{ id: string; version: string }>(
+    `SELECT id, toString(_version) AS version FROM ${clickhouse.name(deployment)} FINAL`,
+  );
+  return new Map(rows.map(({ id, version }) => [id, version]));
+}
+
+/** Rows that changed since `before` lead to the batch of the run after it, the others to that of the run before. */
+async function expectTraced(deployment: string, before: Map<string, string>): Promise<void> {
+  const [first, second] = await clickhouse.rows<{ id: string }>(
+    `SELECT id FROM ${clickhouse.name('_batches')} FINAL WHERE source = {deployment:String} AND kind = 'rows' ORDER BY lease`,
+    { params: { deployment } },
+  );
+  const after = await versionsOf(deployment);
+  const changed = [...after.keys()].filter((id) => after.get(id) !== before.get(id));
+  const same = [...after.keys()].filter((id) => after.get(id) === before.get(id)).slice(0, 20);
+  expect(changed.length).toBeGreaterThan(0);
+  for (const id of [...changed.slice(0, 20), ...same]) {
+    const [row] = await rowVersions(clickhouse, assetTable(deployment), id);
+    const batch = await assetBatchOf(clickhouse, deployment, row!);
+    expect([id, batch?.id]).toEqual([id, (changed.includes(id) ? second : first)?.id]);
+  }
+}
+
 const dayMs = 86_400_000;
 const dateOf = (days: number) => new Date(Math.floor(Date.now() / dayMs + days) * dayMs).toISOString();
 
@@ -192,7 +218,9 @@ describe('a run of extractAssets', () => {
     const first = await run(requestOf('plain'));
     expect(first).toMatchObject({ from: '', files: 1, rejected: 0 });
     expect(first.rows).toBeGreaterThan(1_000);
+    const before = await versionsOf('plain');
     const second = await run(requestOf('plain'));
+    await expectTraced('plain', before);
     expect(second.from).toBe(first.position);
     expect(second.rows).toBeLessThan(500);
     await post('/changes', { per_second: 0 });

@@ -37,7 +37,8 @@ interface Explained {
  */
 export async function getRowLineage(control: Control, asset: string, key: string): Promise<RowLineage> {
   const id = asset.replace(/^clickhouse_/, '');
-  const explained = (await ofSource(control, id)) ?? (await ofDeployment(control, id));
+  // Deployments keep the schema of their copy too, so they are asked first.
+  const explained = (await ofDeployment(control, id)) ?? (await ofSource(control, id));
   if (!explained) {
     const remedy = 'Its id is {source}_{table}, or the name of a deployment: `sluice status` lists them.';
     throw new SluiceError('not_found', `there is no copy ${id}`, remedy);
