@@ -26,6 +26,8 @@ const pieceBytes = 1024 * 1024;
 /** Room for a piece and what is received at once: a block that outgrows the small one it begins with is made so large. */
 const pieceRoom = pieceBytes + 512 * 1024;
 const smallRoom = 64 * 1024;
+/** Milliseconds after which a piece is handed over that is not full: a server gives up an insert that brings nothing for long. */
+const slowPiece = 5_000;
 /** Rows above this are copied by a call, which costs as much as `copyWords` of so many bytes. */
 const longRow = 160;
 
@@ -160,12 +162,15 @@ export class ChunkReader {
     // A crash of the source could take back a commit that was read: nothing is written before all of them are on its disk.
     await durablePosition(this.#watcher);
     let sending: Block | undefined;
+    let handedOver = performance.now();
     while (!this.#done || this.#block.rows > 0 || this.#rejects.length > 0) {
       if (this.#error) throw this.#error;
-      if (this.#block.length < pieceBytes && !this.#done) {
-        await new Promise<void>((resolve) => (this.#wake = resolve));
+      const due = this.#block.rows > 0 && performance.now() - handedOver >= slowPiece;
+      if (this.#block.length < pieceBytes && !this.#done && !due) {
+        await this.#woken(slowPiece);
         continue;
       }
+      handedOver = performance.now();
       const block = this.#block;
       const rejects = this.#rejects;
       this.#rejects = [];
@@ -180,6 +185,16 @@ export class ChunkReader {
       sending = block;
     }
     await target.end();
+  }
+
+  #woken(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   #giveBack(block: Block): void {
