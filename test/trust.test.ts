@@ -142,6 +142,20 @@ describe('a row', () => {
   });
 });
 
+describe('the schemas of copies', () => {
+  it('are registered by themselves, and again when a table has changed', async () => {
+    type Version = { version: number; schema: { fields: { name: string; type: string }[] } };
+    const versions = async () => (await call<Version[]>('GET', '/api/v1/schema/shop_orders/versions')).body;
+    await until(versions, (found) => found.length === 1);
+    await sql(
+      'ALTER TABLE public.orders ADD COLUMN total numeric(10,2); INSERT INTO public.orders VALUES (77, 1, 2.50)',
+    );
+    const found = await until(versions, ({ length }) => length === 2);
+    const newest = found.find(({ version }) => version === 2)!;
+    expect(newest.schema.fields.at(-1)).toMatchObject({ name: 'total', type: 'decimal(10,2)' });
+  });
+});
+
 describe('a cut', () => {
   it('is told by table, and follows', async () => {
     const before = await cut();

@@ -30,6 +30,7 @@ export function createCaptureActivities(options: {
     prepareSource: async (input) => {
       const prepared = await prepareSource(context, input);
       await watchCopies(context, input.request);
+      await context.tablesDefined(input.request.id);
       return prepared;
     },
     captureLease: (input) => leases.run(input),

@@ -73,6 +73,18 @@ export class CaptureContext {
     await handle.executeUpdate(captureMessages.resync, { args: [{ tables: [table] }] });
   }
 
+  /**
+   * Tells the registry that what copies of a source (or deployment) are made from was stored. Nobody waits for it: what is
+   * lost here is made up when the source is started again.
+   */
+  async tablesDefined(source: string): Promise<void> {
+    try {
+      await this.#client.workflow.getHandle(catalogWorkflowId).signal(catalogMessages.tablesDefined, { source });
+    } catch {
+      // The registry is behind for a while; capturing goes on.
+    }
+  }
+
   /** Schedules of Temporal. */
   get schedules(): ScheduleClient {
     return this.#client.schedule;

@@ -117,7 +117,9 @@ export class Leases {
     const lease = input.lease * attemptsLimit + activity.info.attempt;
     expectNewest(input, await sink.lastRecord(request.id));
     await sink.endInserts(`${request.id}/`, lease);
-    const { keeper, found } = await SchemaKeeper.open({ source, connected, sink, tables, absent: input.absent ?? [] });
+    const { absent = [] } = input;
+    const defined = () => void this.#context.tablesDefined(request.id);
+    const { keeper, found } = await SchemaKeeper.open({ source, connected, sink, tables, absent, defined });
     const { failed } = found;
     const places = keeper.tables.filter(isBeside).map(copyName);
     await sink.checkDamage(request.id, [...tables.map((table) => table.asset_id), ...places]);

@@ -29,6 +29,8 @@ export interface KeeperOptions {
   tables: TableRef[];
   /** Tables that are gone, and may come back. */
   absent: TableRef[];
+  /** Called when another definition of a table was stored. */
+  defined: () => void;
 }
 
 /** What became of a change. */
@@ -257,6 +259,7 @@ export class SchemaKeeper {
     const { next, what } = change;
     await fence();
     await saveSchema(this.#options.sink.clickhouse, this.#id, next, this.#generations.get(next.asset_id)!);
+    this.#options.defined();
     this.#tables.set(next.asset_id, next);
     try {
       if (what.length > 0) await this.#options.sink.alterCopy(next);

@@ -157,7 +157,7 @@ async function loadAndRecord(
   const { request, number, plan } = input;
   const { file, summary, next } = pulled;
   const sink = context.sink('snapshot');
-  if (number === 1) await makeCopy(sink, request.deployment);
+  if (number === 1) await makeCopy(context, sink, request.deployment);
   const begun = performance.now();
   const { workflowId = '', runId = '' } = activity.info.workflowExecution ?? {};
   const id = `${runPrefix(request.deployment, input.started, runId)}/${number}/${activity.info.attempt}`;
@@ -185,12 +185,13 @@ async function loadAndRecord(
 const copiesSeen = new Map<string, number>();
 const lookAgain = 10_000;
 
-async function makeCopy(sink: ClickHouseSink, deployment: string): Promise<void> {
+async function makeCopy(context: CaptureContext, sink: ClickHouseSink, deployment: string): Promise<void> {
   if (performance.now() - (copiesSeen.get(deployment) ?? -lookAgain) < lookAgain) return;
   const table = assetTable(deployment);
   await ensureOwnTables(sink.clickhouse);
   await makeAssetCopy(sink, table);
   await saveSchema(sink.clickhouse, deployment, table, 1);
+  await context.tablesDefined(deployment);
   copiesSeen.set(deployment, performance.now());
 }
 
