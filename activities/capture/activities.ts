@@ -113,7 +113,7 @@ async function awaitPosition(
 /** True while readers do not see the new copy of a table yet. */
 async function isStillBeside(context: CaptureContext, source: string, table: TableRef | undefined): Promise<boolean> {
   if (!table) return false;
-  const schema = (await loadSchemas(context.clickhouse('read'), source)).get(table.asset_id);
+  const schema = (await loadSchemas(context.clickhouse('read'), source, table.asset_id)).get(table.asset_id);
   return schema !== undefined && isBeside(schema);
 }
 

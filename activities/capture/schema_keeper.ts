@@ -183,7 +183,7 @@ export class SchemaKeeper {
 
   /** True when another lease has stored another definition of the table. */
   async isOutdated(asset: string): Promise<boolean> {
-    const saved = await loadSaved(this.#options.sink.clickhouse, this.#id);
+    const saved = await loadSaved(this.#options.sink.clickhouse, this.#id, asset);
     return JSON.stringify(saved.get(asset)?.schema) !== JSON.stringify(this.#tables.get(asset));
   }
 

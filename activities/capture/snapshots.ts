@@ -22,7 +22,7 @@ interface SnapshotInput {
 
 /** What a table's copy was made from. Errors: `table_changed` when nothing is stored. */
 export async function knownSchema(clickhouse: ClickHouse, source: string, table: TableRef): Promise<TableSchema> {
-  const schema = (await loadSchemas(clickhouse, source)).get(table.asset_id);
+  const schema = (await loadSchemas(clickhouse, source, table.asset_id)).get(table.asset_id);
   if (schema) return schema;
   const remedy = `Make its copy anew: sluice sources resync ${source} ${table.table}`;
   throw new SluiceError('table_changed', 'what its copy was made from is not stored', remedy, {
@@ -153,7 +153,7 @@ async function isOutdated(
   error: unknown,
 ): Promise<boolean> {
   if (!(error instanceof SluiceError) || error.kind !== 'rows_refused') return false;
-  const now = (await loadSchemas(clickhouse, source)).get(schema.asset_id);
+  const now = (await loadSchemas(clickhouse, source, schema.asset_id)).get(schema.asset_id);
   return JSON.stringify(now) !== JSON.stringify(schema);
 }
 

@@ -143,7 +143,8 @@ async function compare(run: Run, wanted: Wanted): Promise<TableVerification> {
     }
     activity.heartbeat(`${tableName(schema)}: its copy has yet to follow`);
     await activity.sleep('1s');
-    schema = (await loadSchemas(context.clickhouse('verify'), request.source)).get(schema.asset_id) ?? schema;
+    schema =
+      (await loadSchemas(context.clickhouse('verify'), request.source, schema.asset_id)).get(schema.asset_id) ?? schema;
   }
 }
 

@@ -235,21 +235,27 @@ export async function saveSchema(
   ]);
 }
 
-/** What the copies of a source are made from, by asset id. */
-export async function loadSchemas(clickhouse: ClickHouse, source: string): Promise<Map<string, TableSchema>> {
-  const saved = await loadSaved(clickhouse, source);
+/** What the copies of a source are made from, by asset id; with `asset` that one alone. */
+export async function loadSchemas(
+  clickhouse: ClickHouse,
+  source: string,
+  asset?: string,
+): Promise<Map<string, TableSchema>> {
+  const saved = await loadSaved(clickhouse, source, asset);
   return new Map([...saved].map(([asset, { schema }]) => [asset, schema]));
 }
 
-/** What the copies of a source are made from, with their generations, by asset id. */
+/** What the copies of a source are made from, with their generations, by asset id; with `asset` that one alone. */
 export async function loadSaved(
   clickhouse: ClickHouse,
   source: string,
+  asset?: string,
 ): Promise<Map<string, { schema: TableSchema; generation: number }>> {
+  const one = asset === undefined ? '' : ' AND asset = {asset:String}';
   const rows = await clickhouse.rows<{ asset: string; generation: number; body: string }>(
     `SELECT asset, generation, body FROM ${clickhouse.name('_schemas')} FINAL
-     WHERE source = {source:String} ORDER BY generation DESC LIMIT 1 BY asset`,
-    { params: { source } },
+     WHERE source = {source:String}${one} ORDER BY generation DESC LIMIT 1 BY asset`,
+    { params: { source, ...(asset !== undefined && { asset }) } },
   );
   return new Map(
     rows.map(({ asset, generation, body }) => {
