@@ -286,6 +286,19 @@ describe('a table', () => {
     const tables = ['keyless', 'unique_only', 'deferred', 'nothing', 'generated', 'gone'];
     const { findings, tables: usable } = await look({ tables });
     expect(usable).toEqual([]);
+    // What a publication would do to these tables, PostgreSQL itself says.
+    for (const { table, detail } of blockers(findings)) {
+      expect(detail).toContain('in a publication, every UPDATE and DELETE of it would fail');
+      await own(`INSERT INTO ${table} DEFAULT VALUES`).catch(() => {});
+      await own(`CREATE PUBLICATION trial FOR TABLE ${table}`);
+      await expect(own(`DELETE FROM ${table}`), table).rejects.toThrow(/cannot delete from table/);
+      await own('DROP PUBLICATION trial');
+    }
+    await own('ALTER TABLE public.keyless REPLICA IDENTITY FULL');
+    const full = only((await look({ tables: ['keyless'] })).findings, 'no_key');
+    expect(full.detail).toContain('REPLICA IDENTITY FULL');
+    expect(full.detail).not.toContain('would fail');
+    await own('CREATE PUBLICATION trial FOR TABLE public.keyless; DELETE FROM public.keyless; DROP PUBLICATION trial');
     expect(Object.fromEntries(blockers(findings).map(({ code, table }) => [table, code]))).toEqual({
       'public.keyless': 'no_key',
       'public.unique_only': 'no_key',

@@ -46,7 +46,10 @@ function missing(known: TableSchema, { named, movedTo }: Seen, source: string): 
   const [reason, remedy] = fault
     ? [fault.reason, `${fault.remedy} Then it is copied by itself.`]
     : named
-      ? ['it has no usable key any more', 'Give it a primary key or a replica identity, and it is copied by itself.']
+      ? [
+          'it has no usable key any more',
+          `Give it a primary key or a replica identity, and it is copied by itself. Until then PostgreSQL may refuse its UPDATE and DELETE, since it is in a publication; to take it out of that: sluice sources remove-tables ${source} ${name}`,
+        ]
       : [movedTo === undefined ? 'it is gone' : `it is called ${movedTo} now`, follow];
   return { do: 'stop', report: { kind: 'table_missing', reason: `the table ${name} is missing: ${reason}`, remedy } };
 }

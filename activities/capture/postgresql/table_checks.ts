@@ -129,6 +129,9 @@ function keyRemedy(table: ExaminedTable): string {
     : `Run ALTER TABLE ${name} REPLICA IDENTITY USING INDEX ${quoteName(candidate)};`;
 }
 
+/** What putting such a table into a publication, by whatever means, would do to those who write to it. */
+const wouldFail = 'in a publication, every UPDATE and DELETE of it would fail';
+
 const lacksKey: TableCheck = (table, { implicit }) => {
   if (!isOrdinary(table) || hasUsableKey(table)) return undefined;
   const name = quoteTable(table);
@@ -142,19 +145,19 @@ const lacksKey: TableCheck = (table, { implicit }) => {
   if (table.replicaIdentity === 'nothing')
     return finding(
       'identity_nothing',
-      `${table.table} has REPLICA IDENTITY NOTHING: UPDATE and DELETE do not say which row they change`,
+      `${table.table} has REPLICA IDENTITY NOTHING: UPDATE and DELETE do not say which row they change, and ${wouldFail}`,
       `Run ALTER TABLE ${name} REPLICA IDENTITY DEFAULT;`,
     );
   if (table.unsentKeyColumns.length > 0)
     return finding(
       'key_generated',
-      `the key of ${table.table} holds generated columns (${table.unsentKeyColumns.join(', ')}), which the stream does not carry`,
+      `the key of ${table.table} holds generated columns (${table.unsentKeyColumns.join(', ')}), which the stream does not carry; ${wouldFail}`,
       keyRemedy(table),
     );
   if (table.keyDeferrable)
     return finding(
       'key_deferrable',
-      `the primary key of ${table.table} is DEFERRABLE: rows may share a key inside a transaction, and PostgreSQL does not take it as replica identity`,
+      `the primary key of ${table.table} is DEFERRABLE: rows may share a key inside a transaction, and PostgreSQL does not take it as replica identity: ${wouldFail}`,
       table.access.candidate === null
         ? `Drop the constraint and add it again without DEFERRABLE, or make a second unique index and run ALTER TABLE ${name} REPLICA IDENTITY USING INDEX …;`
         : keyRemedy(table),
@@ -164,12 +167,19 @@ const lacksKey: TableCheck = (table, { implicit }) => {
   if (table.replicaIdentity === 'index')
     return finding(
       'identity_index_gone',
-      `the index that was the replica identity of ${table.table} is gone`,
+      `the index that was the replica identity of ${table.table} is gone: ${wouldFail}`,
       table.access.candidate === null
         ? keyRemedy(table)
         : `${keyRemedy(table)} Or REPLICA IDENTITY DEFAULT, if that is the primary key.`,
     );
-  return finding('no_key', `${table.table} has no primary key: its rows cannot be told apart`, keyRemedy(table));
+  if (table.replicaIdentity === 'full')
+    return finding(
+      'no_key',
+      `${table.table} has REPLICA IDENTITY FULL and no primary key: rows that are alike cannot be told apart`,
+      keyRemedy(table),
+    );
+  const detail = `${table.table} has no primary key: its rows cannot be told apart, and ${wouldFail}`;
+  return finding('no_key', detail, keyRemedy(table));
 };
 
 export const usableKey: Check = (facts) => each(lacksKey)({ ...facts, tables: [...facts.tables, ...facts.leftOut] });
