@@ -111,6 +111,27 @@ async function expectEqualAfterAll(harness: CaptureHarness): Promise<void> {
 }
 
 describe('a repair', () => {
+  it('reads the rows of partitions', async () => {
+    const rootOf = 'id int PRIMARY KEY, v text) PARTITION BY RANGE (id';
+    const harness = await streaming('parted', rootOf, 'SELECT 1 WHERE false');
+    await sql(
+      'CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10)',
+      'CREATE TABLE parted_2 PARTITION OF parted DEFAULT',
+      `INSERT INTO parted SELECT g, 'v' || g FROM generate_series(1, 20) g`,
+    );
+    await harness.drain(client);
+    await damage(harness, 'id IN (1, 11)', `'wrong' AS v`);
+    await damage(harness, 'id IN (2, 12)', `1 AS _deleted, _version + 1 AS _version`);
+    await damage(harness, 'id = 3', `toInt32(900) AS id, _version + 5 AS _version`);
+    expect(
+      await repair(
+        harness,
+        ['1', '11', '2', '12', '900'].map((id) => [id]),
+      ),
+    ).toBeNull();
+    await expectEqual(harness);
+  });
+
   it('brings back what is missing, takes away what is extra, corrects what is different, and is recorded', async () => {
     const harness = await streaming(
       'mended',
