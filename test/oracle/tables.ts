@@ -245,10 +245,10 @@ const indexed: OracleTable = {
 const odd: OracleTable = {
   name: 'odd',
   create: [
-    'CREATE TABLE odd (code char(6), yes bool, address inet, big text, n int, PRIMARY KEY (code, yes, address))',
+    'CREATE TABLE odd (code char(6), yes bool, address inet, big text, n int, PRIMARY KEY (address, code, yes))',
     ...external('odd', 'big'),
   ],
-  key: ['code', 'yes', 'address'],
+  key: ['address', 'code', 'yes'],
   change(random) {
     const code = () => literal(random.pick(['a', 'b', 'ab', 'abcdef', '\\']));
     const yes = random.pick(['true', 'false']);
