@@ -322,24 +322,24 @@ describe('capture on real parts', () => {
   it('fails with a remedy when its slot is dropped, which heals it; one table is copied anew while the other streams', async () => {
     await makeTable('lost', 2_000);
     await makeTable('kept', 2_000);
-    const flow = await connect('losing', 'lost', 'kept');
+    const flow = await connect('slotless', 'lost', 'kept');
     await updateFlow(client, flow, 'start');
     await untilStreaming(flow);
     const changes = keepChanging('kept');
     await database.query(
-      `SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = 'sluice_losing'`,
+      `SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = 'sluice_slotless'`,
     );
-    await database.query(`SELECT pg_drop_replication_slot('sluice_losing')`);
+    await database.query(`SELECT pg_drop_replication_slot('sluice_slotless')`);
     await until('failed', async () => (await statusOf(flow)).status === 'failed');
     expect((await statusOf(flow)).last_error).toMatchObject({
       kind: 'slot_lost',
       reason: expect.stringContaining('is gone'),
-      remedy: expect.stringContaining('sluice sources resync losing'),
+      remedy: expect.stringContaining('sluice sources resync slotless'),
     });
     await database.query('DELETE FROM lost WHERE id <= 1000');
     await updateFlow(client, flow, 'resync');
     await untilStreaming(flow);
-    await untilEqual('losing', 'lost');
+    await untilEqual('slotless', 'lost');
     const state = async (name: string) => (await statusOf(flow)).tables.find((table) => table.table === name)!;
     expect(await state('kept')).toMatchObject({ status: 'streaming', generation: 2 });
 
@@ -349,7 +349,7 @@ describe('capture on real parts', () => {
     expect(await state('lost')).toMatchObject({ generation: 3, error: null });
     expect(await state('kept')).toMatchObject({ status: 'streaming', generation: 2 });
     await changes.stop();
-    for (const table of ['lost', 'kept']) await untilEqual('losing', table);
+    for (const table of ['lost', 'kept']) await untilEqual('slotless', table);
     await updateFlow(client, flow, 'remove', { drop_copies: true });
   });
 });
