@@ -38,7 +38,19 @@ describe('versions', () => {
         // A commit record can stand exactly at the start position.
         expect(streamVersion(1, start, start - distance, 0) > snapshotVersion(1, start)).toBe(true);
         expect(streamVersion(1, start - 1n, start - 1n - distance, 511) < snapshotVersion(1, start)).toBe(true);
-        expect(explainVersion(snapshotVersion(7, start))).toEqual({ epoch: 7, commitLsn: start, fromSnapshot: true });
+      }),
+    );
+  });
+
+  it('tell where they come from', () => {
+    fc.assert(
+      fc.property(lsn, fc.bigInt({ min: 1n, max: 1n << 38n }), fc.nat(511), (commitLsn, distance, index) => {
+        const changeLsn = commitLsn - distance;
+        fc.pre(changeLsn > 0n);
+        const streamed = explainVersion(streamVersion(7, commitLsn, changeLsn, index));
+        expect(streamed).toEqual({ epoch: 7, commitLsn, changeLsn, fromSnapshot: false });
+        const read = explainVersion(snapshotVersion(7, commitLsn));
+        expect(read).toEqual({ epoch: 7, commitLsn, changeLsn: commitLsn, fromSnapshot: true });
       }),
     );
   });
