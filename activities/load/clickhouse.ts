@@ -1,7 +1,13 @@
 /** The one way to ClickHouse: statements, reads and TSV inserts, with the settings that keep copies exact. */
 import { Readable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
-import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClient } from '@clickhouse/client';
+import {
+  type ClickHouseClient,
+  ClickHouseError,
+  ClickHouseLogLevel,
+  type ClickHouseSettings,
+  createClient,
+} from '@clickhouse/client';
 import { SluiceError } from '../../model/errors.ts';
 import { RowsInsert } from './rows_insert.ts';
 
@@ -181,12 +187,19 @@ export class ClickHouse {
     return this.#insertTsv(table, columns, Readable.from(bytes, { objectMode: false }), queryId);
   }
 
-  /** Begins an insert of TSV that comes in pieces. Its `end` answers as `insertTsv`. */
+  /** Begins an insert of TSV that comes in pieces, each key once. Its `end` answers as `insertTsv`. */
   openInsert(table: string, columns: string[], queryId: string): RowsInsert {
-    return new RowsInsert((values) => this.#insertTsv(table, columns, values, queryId));
+    // There is nothing to collapse in it, and looking for that would cost a tenth of the insert.
+    return new RowsInsert((values) => this.#insertTsv(table, columns, values, queryId, { optimize_on_insert: 0 }));
   }
 
-  async #insertTsv(table: string, columns: string[], values: Readable, queryId: string): Promise<number> {
+  async #insertTsv(
+    table: string,
+    columns: string[],
+    values: Readable,
+    queryId: string,
+    settings: ClickHouseSettings = {},
+  ): Promise<number> {
     const query = `INSERT INTO ${this.name(table)} (${columns.map(quoteName).join(', ')}) FORMAT TabSeparated`;
     try {
       const answer = await this.#client.insert({
@@ -195,7 +208,7 @@ export class ClickHouse {
         values,
         format: 'TabSeparated',
         query_id: queryId && queryIdOf(queryId),
-        clickhouse_settings: { ...insertSettings },
+        clickhouse_settings: { ...insertSettings, ...settings },
       });
       return Number(answer.summary?.written_rows ?? Number.NaN);
     } catch (error) {
