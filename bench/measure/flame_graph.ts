@@ -86,7 +86,7 @@ export function drawFlameGraph(profile: Profile, title: string): string {
   const height = 40 + (deepest + 1) * rowHeight;
   return (
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="monospace" font-size="10.5">` +
-    `<rect width="${width}" height="${height}" fill="#fff"/><text x="3" y="18" font-size="13">${escapeText(title)}</text>` +
+    `<title>${escapeText(title)}</title><rect width="${width}" height="${height}" fill="#fff"/><text x="3" y="18" font-size="13">${escapeText(title)}</text>` +
     `${bars.join('\n')}</svg>\n`
   );
 }
