@@ -12,3 +12,8 @@ export function tableAssetId(source: string, schema: string, table: string): str
 export function copyAssetId(tableAsset: string): string {
   return `clickhouse_${tableAsset}`;
 }
+
+/** The asset of the table, by its own id or that of its copy. */
+export function tableAssetOf(asset: string): string {
+  return asset.replace(/^clickhouse_/, '');
+}

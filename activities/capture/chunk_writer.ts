@@ -1,9 +1,8 @@
 /** Rows that were read from a table, on their way into its copy: few large inserts, each checked by what it confirms. */
-import { SluiceError } from '../../model/errors.ts';
-import type { TableSchema } from '../../model/table.ts';
+import { type TableSchema, tableName } from '../../model/table.ts';
 import type { Block } from '../load/block.ts';
 import { insertBytes, type RowsInsert } from '../load/rows_insert.ts';
-import type { Sink } from '../load/sink.ts';
+import { lostRows, type Sink } from '../load/sink.ts';
 import { ownColumns } from '../load/tables.ts';
 import type { ChunkTarget } from './source.ts';
 import type { Reject } from './stream.ts';
@@ -50,10 +49,7 @@ export class ChunkWriter implements ChunkTarget {
     this.#insert = undefined;
     this.#rows = 0;
     this.#bytes = 0;
-    if (written >= sent) return;
-    const { asset_id: asset, schema, table } = this.#table;
-    const reason = `${sent} rows were sent to ${asset} and ClickHouse confirmed ${written}`;
-    throw new SluiceError('conservation', reason, 'Look at ClickHouse’s log.', { table: `${schema}.${table}` });
+    if (!(written >= sent)) throw lostRows(this.#table.asset_id, sent, written, tableName(this.#table));
   }
 
   cancel(cause: Error): void {

@@ -17,7 +17,7 @@ import type { LogFigures } from '../../model/log.ts';
 import type { LeaseProgress, LeaseSummary } from '../../model/source.ts';
 import { tableName } from '../../model/table.ts';
 import { sealRecord } from '../load/batches.ts';
-import { repairInserts, type Sink } from '../load/sink.ts';
+import { lostRows, repairInserts, type Sink } from '../load/sink.ts';
 import type { FoundTables, NewTables } from './new_tables.ts';
 import type { SchemaKeeper } from './schema_keeper.ts';
 import type { Alteration, ChangeBatch, ChangeStream, TableChanges } from './stream.ts';
@@ -245,7 +245,7 @@ export class CaptureLoop {
       if (block.rows > 0) {
         const written = await sink.write(table, block, `${id}/${table.asset_id}/${part}`);
         // Attached views count too, so more is right; fewer is a loss.
-        if (!(written >= block.rows)) throw lostRows(table.asset_id, block.rows, written);
+        if (!(written >= block.rows)) throw lostRows(table.asset_id, block.rows, written, table.asset_id);
         effects.written = block.rows;
         effects.bytes = block.length;
       }
@@ -335,17 +335,6 @@ export class CaptureLoop {
 }
 
 const untimed = { fill: 0, resolve: 0, write: 0 };
-
-function lostRows(asset: string, sent: number, written: number): SluiceError {
-  return new SluiceError(
-    'conservation',
-    `${sent} rows were sent to ${asset} and ClickHouse confirmed ${written}`,
-    'Look at ClickHouse’s log.',
-    {
-      table: asset,
-    },
-  );
-}
 
 /** Microseconds since 1970 as ISO 8601 with microseconds; null for 0. */
 function timeOf(microseconds: number): string | null {

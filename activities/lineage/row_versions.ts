@@ -10,6 +10,7 @@ import type { Source, VersionPlace } from '../capture/source.ts';
 import { explainAssetVersion } from '../extract/asset_copy.ts';
 import { readRecords } from '../load/batches.ts';
 import { type ClickHouse, quoteName } from '../load/clickhouse.ts';
+import { isoTime } from '../load/time_text.ts';
 
 /** A version of a row, as the copy has it. */
 export interface RowVersion {
@@ -87,8 +88,6 @@ function parseObject(text: string): Record<string, unknown> | undefined {
 function keyText(column: Column, text: string): string {
   return column.encoding === 'bytea' ? text.replace(/^\\x/, '') : text;
 }
-
-const isoTime = (text: string): string => `${text.replace(' ', 'T')}Z`;
 
 /** The batch that wrote a version; undefined when no record tells. */
 export async function batchOf(

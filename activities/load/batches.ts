@@ -7,6 +7,7 @@ import type { ClickHouse } from './clickhouse.ts';
 import { createCutViews } from './cuts.ts';
 import { createSubjects } from './subjects.ts';
 import { durable } from './tables.ts';
+import { isoTime } from './time_text.ts';
 
 const tables: Record<string, string> = {
   // One insert here is the checkpoint and the audit record of a batch.
@@ -147,7 +148,7 @@ export async function readRecords(
 
 /** ClickHouse's text of a time as ISO 8601. */
 function isoText(time: string | null): string | null {
-  return time === null ? null : `${time.replace(' ', 'T')}Z`;
+  return time === null ? null : isoTime(time);
 }
 
 /** The last record of a source's stream since it was connected, or undefined when there is none. */

@@ -184,55 +184,41 @@ export class ClickHouse {
    * attached views are counted there too). The bytes must not change until it returns.
    */
   insertTsv(table: string, columns: string[], bytes: Buffer[], queryId: string): Promise<number> {
-    return this.#insertTsv(table, columns, Readable.from(bytes, { objectMode: false }), queryId);
+    return this.#insertRaw('TabSeparated', { table, columns, queryId }, Readable.from(bytes, { objectMode: false }));
   }
 
   /** Begins an insert of TSV that comes in pieces, each key once. Its `end` answers as `insertTsv`. */
   openInsert(table: string, columns: string[], queryId: string): RowsInsert {
     // There is nothing to collapse in it, and looking for that would cost a tenth of the insert.
-    return new RowsInsert((values) => this.#insertTsv(table, columns, values, queryId, { optimize_on_insert: 0 }));
+    const settings = { optimize_on_insert: 0 } as const;
+    return new RowsInsert((values) => this.#insertRaw('TabSeparated', { table, columns, queryId }, values, settings));
   }
 
-  async #insertTsv(
-    table: string,
-    columns: string[],
+  /** Begins an insert of CSV without header, columns in this order, that comes in pieces. Its `end` answers as `insertTsv`. */
+  openCsv(table: string, columns: readonly string[], queryId: string): RowsInsert {
+    return new RowsInsert((values) => this.#insertRaw('CSV', { table, columns, queryId }, values, csvSettings));
+  }
+
+  async #insertRaw(
+    format: 'TabSeparated' | 'CSV',
+    { table, columns, queryId }: { table: string; columns: readonly string[]; queryId: string },
     values: Readable,
-    queryId: string,
     settings: ClickHouseSettings = {},
   ): Promise<number> {
-    const query = `INSERT INTO ${this.name(table)} (${columns.map(quoteName).join(', ')}) FORMAT TabSeparated`;
+    const names = columns.map(quoteName) as [string, ...string[]];
     try {
       const answer = await this.#client.insert({
         table: this.name(table),
-        columns: columns.map(quoteName) as [string, ...string[]],
+        columns: names,
         values,
-        format: 'TabSeparated',
+        format,
         query_id: queryId && queryIdOf(queryId),
         clickhouse_settings: { ...insertSettings, ...settings },
       });
       return Number(answer.summary?.written_rows ?? Number.NaN);
     } catch (error) {
-      throw sinkError(error, query.slice(0, 200));
+      throw sinkError(error, `INSERT INTO ${this.name(table)} (${names.join(', ')}) FORMAT ${format}`.slice(0, 200));
     }
-  }
-
-  /** Begins an insert of CSV without header, columns in this order, that comes in pieces. Its `end` answers as `insertTsv`. */
-  openCsv(table: string, columns: readonly string[], queryId: string): RowsInsert {
-    return new RowsInsert(async (values) => {
-      try {
-        const answer = await this.#client.insert({
-          table: this.name(table),
-          columns: columns.map(quoteName) as [string, ...string[]],
-          values,
-          format: 'CSV',
-          query_id: queryId && queryIdOf(queryId),
-          clickhouse_settings: { ...insertSettings, ...csvSettings },
-        });
-        return Number(answer.summary?.written_rows ?? Number.NaN);
-      } catch (error) {
-        throw sinkError(error, `INSERT INTO ${this.name(table)} FORMAT CSV`);
-      }
-    });
   }
 
   /** Inserts objects, for the small tables of Sluice's own. */

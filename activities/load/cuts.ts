@@ -7,6 +7,7 @@
  */
 import { streamKinds } from '../../model/batch.ts';
 import type { ClickHouse } from './clickhouse.ts';
+import { isoTime } from './time_text.ts';
 
 /** Leases whose attempt is 0 are no leases: such a `begin` says that the stream began anew, and copies with it. */
 const attempts = 65_536;
@@ -134,7 +135,7 @@ export async function readTableCuts(clickhouse: ClickHouse, source: string): Pro
      WHERE source = {source:String} ORDER BY asset`,
     { params: { source } },
   );
-  return rows.map((row) => ({ ...row, recorded_at: isoTime(row.recorded_at) }));
+  return rows.map((row) => ({ ...row, recorded_at: timeOrNull(row.recorded_at) }));
 }
 
 /** The cut of a source; undefined when nothing of it is recorded. */
@@ -146,13 +147,13 @@ export async function readSourceCut(clickhouse: ClickHouse, source: string): Pro
   if (!row) return undefined;
   return {
     position: row.position,
-    committed_at: isoTime(row.committed_at),
-    recorded_at: isoTime(row.recorded_at),
+    committed_at: timeOrNull(row.committed_at),
+    recorded_at: timeOrNull(row.recorded_at),
     complete: Number(row.complete),
     tables: Number(row.tables),
   };
 }
 
-function isoTime(text: string | null): string | null {
-  return text === null ? null : `${text.replace(' ', 'T')}Z`;
+function timeOrNull(text: string | null): string | null {
+  return text === null ? null : isoTime(text);
 }

@@ -4,6 +4,7 @@
  * decide which row stands. A newcomer adds a sink by writing this interface once; test/sink_conformance.ts tries it.
  */
 import type { BatchRecord } from '../../model/batch.ts';
+import { SluiceError } from '../../model/errors.ts';
 import type { TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
 import type { Block } from './block.ts';
@@ -72,3 +73,9 @@ export interface Sink {
 
 /** How ids of inserts begin that repair rows of a copy; its records are named otherwise, and are not ended with them. */
 export const repairInserts = (source: string, asset: string): string => `${source}/repair-rows/${asset}/`;
+
+/** What is wrong when a sink confirms fewer rows than it was sent; `table`: as its errors name it. */
+export function lostRows(asset: string, sent: number, written: number, table: string): SluiceError {
+  const reason = `${sent} rows were sent to ${asset} and ClickHouse confirmed ${written}`;
+  return new SluiceError('conservation', reason, 'Look at ClickHouse’s log.', { table });
+}

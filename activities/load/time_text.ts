@@ -12,3 +12,8 @@ export function timeText(microseconds: number): string {
   }
   return `${lastSecondText}.${String(microseconds - second * 1e6).padStart(6, '0')}`;
 }
+
+/** ClickHouse's text of a time (UTC) as ISO 8601. */
+export function isoTime(text: string): string {
+  return `${text.replace(' ', 'T')}Z`;
+}

@@ -2,6 +2,7 @@
 import { openSource } from '../../activities/capture/source.ts';
 import { type AuditFault, type AuditResult, auditSource, type Passed } from '../../activities/lineage/audit.ts';
 import { lastRecord, readRecords } from '../../activities/load/batches.ts';
+import { tableAssetOf } from '../../model/asset.ts';
 import { asSluiceError, SluiceError } from '../../model/errors.ts';
 import type { SourceType } from '../../model/source.ts';
 import { type Control, workflowUrl } from './control.ts';
@@ -16,7 +17,7 @@ type Place = [recordedAt: string, lease: number, seq: number, id: string];
 /** Batch records, the newest first. Errors: `configuration` for a cursor that is none. */
 export async function listAudit(control: Control, wanted: AuditQuery): Promise<AuditAnswer> {
   const { source, from, to, limit = 100 } = wanted;
-  const asset = wanted.asset?.replace(/^clickhouse_/, '');
+  const asset = wanted.asset === undefined ? undefined : tableAssetOf(wanted.asset);
   const place = wanted.cursor === undefined ? undefined : readCursor(wanted.cursor);
   const conditions = [
     'true',

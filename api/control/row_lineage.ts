@@ -9,6 +9,7 @@ import {
   type RowVersion,
   rowVersions,
 } from '../../activities/lineage/row_versions.ts';
+import { tableAssetOf } from '../../model/asset.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { formatInstant } from '../../model/instant.ts';
 import type { TableSchema } from '../../model/table.ts';
@@ -36,7 +37,7 @@ interface Explained {
  * key of one column, a JSON object for any. Errors: `not_found`, `configuration` for what is no key of the table.
  */
 export async function getRowLineage(control: Control, asset: string, key: string): Promise<RowLineage> {
-  const id = asset.replace(/^clickhouse_/, '');
+  const id = tableAssetOf(asset);
   // Deployments keep the schema of their copy too, so they are asked first.
   const explained = (await ofDeployment(control, id)) ?? (await ofSource(control, id));
   if (!explained) {
