@@ -18,10 +18,10 @@ import { message } from '../activities/capture/postgresql/pgoutput.ts';
 import { frameType, RawSession } from '../activities/capture/postgresql/wire.ts';
 import { lastRecord } from '../activities/load/batches.ts';
 import type { Control } from '../api/control/control.ts';
-import { connectSource, getSource, orderSource } from '../api/control/sources.ts';
+import { getSource, orderSource } from '../api/control/sources.ts';
 import { behindPageHeader, compareLsn, formatLsn, parseLsn } from '../model/position.ts';
 import { forgetPeak, machine, peakMemory, round, withCpu } from './measure/processes.ts';
-import { type Product, startProduct } from './measure/product.ts';
+import { connectTables, type Product, startProduct } from './measure/product.ts';
 
 const usage = 'sluice bench capture [--changes 1000000] [--per-transaction 1000 (0 = all in one)] [--rounds 1]';
 /** The source's id. */
@@ -66,12 +66,7 @@ export async function run(args: string[]): Promise<number> {
 
 /** Connects the source of the benchmark, starts it and pauses it again. */
 export async function startSource(control: Control): Promise<void> {
-  await connectSource(control, {
-    id: source,
-    type: 'postgresql',
-    connection_string: '${DATABASE_URL}',
-    config: { tables: ['bench'] },
-  } as Parameters<typeof connectSource>[1]);
+  await connectTables(control, source, ['bench']);
   await orderSource(control, source, 'start');
   while ((await getSource(control, source)).status !== 'streaming') await sleep(100);
   await orderSource(control, source, 'pause');

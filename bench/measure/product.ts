@@ -25,15 +25,17 @@ export interface Product {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Starts everything in a folder that goes away. */
-export async function startProduct(): Promise<Product> {
-  const parts = await startParts(['postgres', 'clickhouse', 'temporal']);
+/** Starts a worker on parts that run, and what people's commands stand on. Both are the caller's to end. */
+export async function startWorker(
+  parts: StartedParts<'clickhouse' | 'temporal'>,
+  postgresUrl: string,
+): Promise<{ worker: GuardedProcess; control: Control }> {
   const environment = {
     ...process.env,
     SLUICE_HOME: parts.home,
     CLICKHOUSE_URL: parts.clickhouse.url,
     TEMPORAL_ADDRESS: parts.temporal.url,
-    DATABASE_URL: parts.postgres.url,
+    DATABASE_URL: postgresUrl,
     SLUICE_SECRET_KEY: 'bench',
   };
   const worker = await startNodePart({
@@ -42,7 +44,13 @@ export async function startProduct(): Promise<Product> {
     env: environment,
     logFile: path.join(parts.home, 'worker.log'),
   });
-  const control = openControl(readSettings(environment));
+  return { worker, control: openControl(readSettings(environment)) };
+}
+
+/** Starts everything in a folder that goes away. */
+export async function startProduct(): Promise<Product> {
+  const parts = await startParts(['postgres', 'clickhouse', 'temporal']);
+  const { worker, control } = await startWorker(parts, parts.postgres.url);
   const client = await connect({ connectionString: parts.postgres.url, applicationName: 'sluice bench' });
   return {
     parts,

@@ -1,14 +1,12 @@
 /** PostgreSQL → Sluice → ClickHouse, where the changes can be queried and are on disk. */
-import path from 'node:path';
 import type pg from 'pg';
 import { durablePosition } from '../../activities/capture/postgresql/durable.ts';
-import { type Control, openControl } from '../../api/control/control.ts';
+import type { Control } from '../../api/control/control.ts';
 import { deleteSource, orderSource } from '../../api/control/sources.ts';
 import type { GuardedProcess } from '../../workers/embedded/guarded_process.ts';
-import { startNodePart } from '../../workers/embedded/node_part.ts';
 import type { StartedParts } from '../../workers/embedded/start_parts.ts';
-import { readSettings } from '../../workers/settings.ts';
 import { drainProduct, source, startSource } from '../capture.ts';
+import { startWorker } from '../measure/product.ts';
 import type { Ending } from './ending.ts';
 import type { Drained, Side, Watch } from './side.ts';
 import { watchTable } from './visible_rows.ts';
@@ -28,22 +26,8 @@ export class Sluice implements Side {
 
   /** Starts a worker and connects the source, which is paused then. */
   static async start(client: pg.Client, postgresUrl: string, parts: Parts, ending: Ending): Promise<Sluice> {
-    const environment = {
-      ...process.env,
-      SLUICE_HOME: parts.home,
-      CLICKHOUSE_URL: parts.clickhouse.url,
-      TEMPORAL_ADDRESS: parts.temporal.url,
-      DATABASE_URL: postgresUrl,
-      SLUICE_SECRET_KEY: 'bench',
-    };
-    const worker = await startNodePart({
-      name: 'worker',
-      file: 'workers/worker.ts',
-      env: environment,
-      logFile: path.join(parts.home, 'worker.log'),
-    });
+    const { worker, control } = await startWorker(parts, postgresUrl);
     ending.add(() => worker.stop('SIGTERM', 5000));
-    const control = openControl(readSettings(environment));
     ending.add(() => control[Symbol.asyncDispose]());
     await startSource(control);
     return new Sluice(client, control, parts, worker);
