@@ -186,12 +186,14 @@ const copiesSeen = new Map<string, number>();
 const lookAgain = 10_000;
 
 async function makeCopy(context: CaptureContext, sink: ClickHouseSink, deployment: string): Promise<void> {
-  if (performance.now() - (copiesSeen.get(deployment) ?? -lookAgain) < lookAgain) return;
+  const seen = copiesSeen.get(deployment);
+  if (seen !== undefined && performance.now() - seen < lookAgain) return;
   const table = assetTable(deployment);
   await ensureOwnTables(sink.clickhouse);
   await makeAssetCopy(sink, table);
   await saveSchema(sink.clickhouse, deployment, table, 1);
-  await context.tablesDefined(deployment);
+  // Files of assets have the same columns for ever: once tells all.
+  if (seen === undefined) await context.tablesDefined(deployment);
   copiesSeen.set(deployment, performance.now());
 }
 
