@@ -191,7 +191,14 @@ describe('a connected source', () => {
     expect(body.tables).toContainEqual(
       expect.objectContaining({ asset_id: 'shop_numbers', at_least: true, resynced: true }),
     );
-    await until(source, (one) => one.status === 'streaming' && one.alarms.length === 0, 60);
+    const noAlarm = () => until(source, (one) => one.status === 'streaming' && one.alarms.length === 0, 60);
+    await noAlarm();
+    // A comparison whose other tables took longer than the new copy: it ended after that, and says nothing of it.
+    await clickhouse(
+      `INSERT INTO sluice._verifications SELECT v.* REPLACE ('longer' AS id, now64(6) AS finished_at)
+       FROM sluice._verifications AS v FINAL WHERE position(result, '"resynced":true') > 0`,
+    );
+    await noAlarm();
     expect(await nextComparison()).toMatchObject({ identical: true, tables: 2 });
   }, 180_000);
 

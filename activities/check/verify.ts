@@ -59,6 +59,8 @@ export interface TableVerification {
   unrepaired?: string | null;
   /** True when too many rows differed, and the copy is made anew. */
   resynced?: boolean;
+  /** When its rows had been compared, ISO 8601 in UTC; the comparison of other tables may have gone on. */
+  compared_at?: string;
   /** True when it stopped looking at single rows: the counts are at least so high. */
   at_least: boolean;
   /** At most 100. */
@@ -136,6 +138,7 @@ export async function verifyTable(options: VerifyOptions): Promise<TableVerifica
     await client.end().catch(() => {});
   }
   found.duration_ms = Math.round(performance.now() - started);
+  found.compared_at = new Date().toISOString();
   return found;
 }
 

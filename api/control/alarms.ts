@@ -25,6 +25,10 @@ const differing = `${figure('missing')} + ${figure('extra')} + ${figure('differe
 /** The last comparison that could say something. */
 const last = (what: string): string => `argMaxIf(${what}, _at, _failed = 0)`;
 
+/** A copy may have been made anew before the comparison of the other tables ended. */
+const comparedAt = `ifNull(parseDateTime64BestEffortOrNull(JSONExtractString(result, 'compared_at'), 6, 'UTC'),
+  assumeNotNull(finished_at))`;
+
 /** The last result of each copy, and sums. Empty when nothing was compared yet. */
 export async function verifyFigures(control: Control): Promise<VerifyFigures[]> {
   return await shared(control, 'verifications', async () => {
@@ -35,11 +39,11 @@ export async function verifyFigures(control: Control): Promise<VerifyFigures[]> 
          toString(max(_at) < any(complete._since)) AS outdated,
          toString(sum(_differing)) AS differing_total, toString(sum(_repaired)) AS repaired_total
        FROM (
-         SELECT source, _at, JSONExtractString(result, 'asset_id') AS asset, ${differing} AS _differing,
+         SELECT source, ${comparedAt} AS _at, JSONExtractString(result, 'asset_id') AS asset, ${differing} AS _differing,
            ${figure('repaired')} AS _repaired, JSONExtractString(result, 'unrepaired') AS _reason,
            JSONExtractBool(result, 'resynced') AS _anew, JSONType(result, 'error') = 'Object' AS _failed
          FROM (
-           SELECT source, assumeNotNull(finished_at) AS _at, arrayJoin(JSONExtractArrayRaw(v.result, 'tables')) AS result
+           SELECT source, finished_at, arrayJoin(JSONExtractArrayRaw(v.result, 'tables')) AS result
            FROM ${control.clickhouse.name('_verifications')} AS v FINAL WHERE status = 'finished'
          )
        ) AS found
