@@ -6,17 +6,20 @@ import { createExtractActivities, type ExtractSettings } from './extract/activit
 import type { ExtractActivities } from './extract/contract.ts';
 import { createSchemaActivities } from './schemas/activities.ts';
 import type { SchemaActivities } from './schemas/contract.ts';
+import type { RuleActivities } from './transform/contract.ts';
+import { createRuleActivities } from './transform/rule_activities.ts';
 
 /** Activities and what they keep open; `close` when the worker ends. */
 export function createActivities(options: {
   settings: ExtractSettings;
   client: Client;
-}): CaptureActivities & ExtractActivities & SchemaActivities & { close(): void } {
+}): CaptureActivities & ExtractActivities & SchemaActivities & RuleActivities & { close(): void } {
   const capture = createCaptureActivities(options);
   const { verifyDeployment, ...extract } = createExtractActivities(options);
   return {
     ...extract,
     ...createSchemaActivities(options),
+    ...createRuleActivities(options),
     ...capture,
     // Sources and deployments share one namespace, and one way to be compared.
     verifySource: async (input) => (await verifyDeployment(input.source)) ?? (await capture.verifySource(input)),

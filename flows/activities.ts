@@ -3,6 +3,7 @@ import { ActivityCancellationType, type ActivityOptions, proxyActivities } from 
 import type { CaptureActivities } from '../activities/capture/contract.ts';
 import type { ExtractActivities } from '../activities/extract/contract.ts';
 import type { SchemaActivities } from '../activities/schemas/contract.ts';
+import type { RuleActivities } from '../activities/transform/contract.ts';
 
 /** What is transient is tried for ever; the failure's own flag says what is not. */
 const patient = { initialInterval: '1s', maximumInterval: '30s', backoffCoefficient: 2 } as const;
@@ -67,3 +68,4 @@ export const glanceOptions: ActivityOptions = {
 export const activities = proxyActivities<CaptureActivities>(prepareOptions);
 export const extractActivities = proxyActivities<ExtractActivities>(extractOptions);
 export const schemaActivities = proxyActivities<SchemaActivities>(askOptions);
+export const ruleActivities = proxyActivities<RuleActivities>(askOptions);

@@ -1,4 +1,4 @@
-/** Flow `catalog`: the registry of sources and schemas, one entity flow with the id `catalog`. */
+/** Flow `catalog`: the registry of sources, schemas and rules, one entity flow with the id `catalog`. */
 import {
   allHandlersFinished,
   condition,
@@ -13,7 +13,9 @@ import {
 } from '@temporalio/workflow';
 import { idPattern } from '../model/asset.ts';
 import { captureWorkflowId, catalogMessages, catalogWorkflowId } from '../model/messages.ts';
+import type { DeclaredRules } from '../model/rules.ts';
 import type { ConnectRequest } from '../model/source.ts';
+import { CatalogRules } from './catalogRules.ts';
 import { CatalogSchemas, type SchemasState } from './catalogSchemas.ts';
 import { isObject, readConnectRequest, stateLimit } from './input.ts';
 import { code, count, flowLink, flowsLink, page, section } from './markdown.ts';
@@ -26,6 +28,8 @@ export interface CatalogState {
   sources: ConnectRequest[];
   /** Absent until a schema is registered: then it is read from ClickHouse. */
   schemas?: SchemasState;
+  /** Absent until a rule or check is declared: then they are read from ClickHouse. */
+  rules?: DeclaredRules;
 }
 
 export const registerSource = defineUpdate<ConnectRequest, [ConnectRequest]>(catalogMessages.registerSource);
@@ -38,20 +42,22 @@ export const announceSource = defineSignal<[ConnectRequest]>('announceSource');
 /** Sent by `captureSource` when it has removed its source. */
 export const forgetSource = defineSignal<[{ id: string }]>('forgetSource');
 
-/** Keeps the list of sources, and the registry of schemas, for ever. */
+/** Keeps the list of sources, the registry of schemas, and rules and checks, for ever. */
 export async function catalog(carried: CatalogState = { sources: [] }): Promise<void> {
   if (workflowInfo().workflowId !== catalogWorkflowId) {
     throw refuse('configuration', 'there is one catalog', `Start it with --workflow-id ${catalogWorkflowId}.`);
   }
   const state = readState(carried);
   const schemas = new CatalogSchemas(carried.schemas);
+  const rules = new CatalogRules(carried.rules, () => state.sources.map(({ id }) => id));
   listen(state);
   schemas.listen();
+  rules.listen();
   upsertSearchAttributes([{ key: searchAttributes.flow, value: 'catalog' }]);
   describe(state);
   await condition(() => workflowInfo().continueAsNewSuggested);
   await condition(allHandlersFinished);
-  await continueAsNew<typeof catalog>({ ...state, schemas: schemas.state });
+  await continueAsNew<typeof catalog>({ ...state, schemas: schemas.state, rules: rules.state });
 }
 
 function readState(input: unknown): CatalogState {

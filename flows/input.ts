@@ -195,7 +195,8 @@ function isNames(value: unknown): value is string[] {
   return Array.isArray(value) && value.every((name) => typeof name === 'string' && name !== '' && name.length <= 300);
 }
 
-function expectKeys(value: Record<string, unknown>, allowed: string[], bad: (reason: string) => Error): void {
+/** Refuses keys that nobody reads. */
+export function expectKeys(value: Record<string, unknown>, allowed: string[], bad: (reason: string) => Error): void {
   const unknown = Object.keys(value).find((key) => !allowed.includes(key));
   if (unknown !== undefined) throw bad(`unknown key \`${unknown.slice(0, 40)}\`; known are ${allowed.join(', ')}`);
 }

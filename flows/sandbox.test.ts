@@ -13,7 +13,7 @@ const files = ['flows', 'model'].flatMap((folder) =>
 /** Imports and re-exports that remain at run time. */
 const importPattern = /^(?:import|export)\s+(?!type\b)(?:[^;]*?\bfrom\s+)?'([^']+)'/gms;
 const allowed: Record<string, RegExp> = {
-  flows: /^(\.\/[A-Za-z]+\.ts|\.\.\/model\/[a-z]+\.ts|@temporalio\/(workflow|common))$/,
+  flows: /^(\.\/[A-Za-z]+\.ts|\.\.\/model\/[a-z_]+\.ts|@temporalio\/(workflow|common))$/,
   model: /^\.\/[A-Za-z_]+\.ts$/,
 };
 const missing = /\b(Buffer|process|crypto|require|fetch|performance|setImmediate|Intl|toLocale\w*)\b|\bnode:/;

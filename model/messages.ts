@@ -27,7 +27,8 @@ export const flowNames = {
  * Messages of `captureSource`. Updates: `connect` (ConnectRequest → ConnectAnswer), `start` ({tables?} → CaptureStatus),
  * `pause`, `resume`, `stop` (→ CaptureStatus), `addTables`, `removeTables`, `resync` ({tables} → CaptureStatus),
  * `approveSchema` ({tables?} → CaptureStatus: tables that wait because of a schema change are copied as they are now),
- * `remove` ({drop_copies, force} → the flow drops slot and publication and completes). Query: `status` → CaptureStatus.
+ * `remove` ({drop_copies, force} → the flow drops slot and publication and completes). Query: `status` → CaptureStatus. Signal:
+ * `rulesChanged` ({version}), sent by `catalog`.
  */
 export const captureMessages = {
   connect: 'connect',
@@ -41,13 +42,16 @@ export const captureMessages = {
   approveSchema: 'approveSchema',
   remove: 'remove',
   status: 'status',
+  rulesChanged: 'rulesChanged',
 } as const;
 
 /**
  * Messages of `catalog`. Updates: `registerSource` (ConnectRequest, sealed), `removeSource` ({id}). Queries: `sources`
  * → ConnectRequest[] (sealed), `source` (id) → ConnectRequest | null. Of schemas: updates `registerSchema` (RegisterRequest →
  * RegisterAnswer), `setCompatibility` (CompatibilityRequest → SubjectState); signal `tablesDefined` ({source}: what its copies
- * are made from has changed); query `subjects` → by subject, SubjectState.
+ * are made from has changed); query `subjects` → by subject, SubjectState. Of rules: updates `putRule`, `putCheck` (PutRequest),
+ * `removeRule`, `removeCheck` ({rule_id}), `applyRules` (ApplyRequest), all → RulesAnswer; queries `rules` → DeclaredRules without checks, `checks`
+ * → those without rules.
  */
 export const catalogMessages = {
   registerSource: 'registerSource',
@@ -58,6 +62,13 @@ export const catalogMessages = {
   setCompatibility: 'setCompatibility',
   tablesDefined: 'tablesDefined',
   subjects: 'subjects',
+  putRule: 'putRule',
+  removeRule: 'removeRule',
+  putCheck: 'putCheck',
+  removeCheck: 'removeCheck',
+  applyRules: 'applyRules',
+  rules: 'rules',
+  checks: 'checks',
 } as const;
 
 /** Messages of `watchLog`. Update: `look` → LogLook. */

@@ -4,7 +4,7 @@
  */
 import { allowedTypes, type FieldType, readType, typeText } from './field_type.ts';
 import { readValue } from './field_value.ts';
-import { pointerPart, ShapeError, type ShapeIssue } from './shape_error.ts';
+import { Issues, ShapeError } from './shape_error.ts';
 
 /** One field, in its canonical form. */
 export interface Field {
@@ -42,11 +42,10 @@ const remedy =
   'Right is e.g. {"fields": [{"name": "id", "type": "long"}, {"name": "note", "type": "string", "nullable": true}]}.';
 const schemaKeys = ['fields'];
 const fieldKeys = ['name', 'type', 'nullable', 'default', 'aliases'];
-const issuesLimit = 100;
 
 /** A schema in its canonical form. `pointer`: where the input stands. Throws ShapeError. */
 export function readSchema(input: unknown, pointer = ''): Schema {
-  const issues = new Issues(pointer);
+  const issues = new SchemaIssues(pointer);
   const schema = issues.object(input, '', schemaKeys) ? { fields: readFields(input.fields, issues) } : { fields: [] };
   if (issues.found.length === 0) issues.namesOf(schema);
   if (issues.found.length === 0 && schemaText(schema).length > schemaLimits.bytes) {
@@ -140,32 +139,8 @@ function nameProblem(name: unknown, limit: number): string | undefined {
   return /[\u0000-\u001f\u007f]/.test(name) ? 'has control characters' : undefined;
 }
 
-/** What was found wrong so far. */
-class Issues {
-  readonly found: ShapeIssue[] = [];
-  readonly #pointer: string;
-
-  constructor(pointer: string) {
-    this.#pointer = pointer;
-  }
-
-  add(at: string, detail: string): void {
-    if (this.found.length < issuesLimit) this.found.push({ pointer: `${this.#pointer}${at}`, detail });
-  }
-
-  /** True for an object; unknown keys are complained about. */
-  object(input: unknown, at: string, allowed: string[]): input is Record<string, unknown> {
-    if (typeof input !== 'object' || input === null || Array.isArray(input)) {
-      this.add(at, 'must be an object');
-      return false;
-    }
-    for (const key of Object.keys(input)) {
-      if (allowed.includes(key)) continue;
-      this.add(`${at}/${pointerPart(key.slice(0, 60))}`, `unknown key; known are ${allowed.join(', ')}`);
-    }
-    return true;
-  }
-
+/** What was found wrong with a schema so far. */
+class SchemaIssues extends Issues {
   /** Complains about names and aliases that stand for more than one field. */
   namesOf({ fields }: Schema): void {
     const names = new Map<string, string>();

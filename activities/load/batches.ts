@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { type BatchRecord, streamKinds } from '../../model/batch.ts';
 import type { TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
+import { createRules } from '../transform/rule_store.ts';
 import type { ClickHouse } from './clickhouse.ts';
 import { createCutViews } from './cuts.ts';
 import { createSubjects } from './subjects.ts';
@@ -47,6 +48,7 @@ export async function createOwnTables(clickhouse: ClickHouse): Promise<void> {
       `ALTER TABLE ${clickhouse.name(column.table)} ADD COLUMN IF NOT EXISTS ${column.definition}`,
     );
   await createSubjects(clickhouse);
+  await createRules(clickhouse);
   await createCutViews(clickhouse);
 }
 
@@ -263,6 +265,17 @@ export async function loadSaved(
       return [asset, { schema: JSON.parse(body) as TableSchema, generation: Number(generation) }];
     }),
   );
+}
+
+/** What all copies are made from whose tables are there, by asset id. */
+export async function loadKnownSchemas(clickhouse: ClickHouse): Promise<Map<string, TableSchema>> {
+  const rows = await clickhouse.rows<{ asset: string; body: string }>(
+    `SELECT asset, body FROM ${clickhouse.name('_schemas')} FINAL
+     WHERE asset IN (SELECT name FROM system.tables WHERE database = {database:String})
+     ORDER BY asset, generation DESC LIMIT 1 BY asset`,
+    { params: { database: clickhouse.database } },
+  );
+  return new Map(rows.map(({ asset, body }) => [asset, JSON.parse(body) as TableSchema]));
 }
 
 /** The highest generation that was ever begun of each copy of a source. */

@@ -91,6 +91,38 @@ export function compileExpression(text: string, columns: readonly ExpressionColu
   }
 }
 
+/** Names in an expression that may be columns: all of them but those that are called. None where it cannot be read. */
+export function possibleColumns(text: string): string[] {
+  const names = new Set<string>();
+  for (const source of templatesIn(normalizeSource(text))) {
+    for (const name of namesIn(source)) names.add(name);
+  }
+  return [...names];
+}
+
+/** A template, or those in the strings of JSON. */
+function templatesIn(source: string): string[] {
+  if (!/^\s*[[{]/.test(source) || parseJson(source) === undefined) return [source];
+  const texts: string[] = [];
+  JSON.parse(source, (_key, value: unknown) => {
+    if (typeof value === 'string') texts.push(value);
+    return null;
+  });
+  return texts;
+}
+
+function namesIn(source: string): string[] {
+  try {
+    const tokens = tokenize(source);
+    // `row["Order ID"]` names a column by a string.
+    const named = (token: Token) => token.type === 'name' || token.type === 'string';
+    return tokens.flatMap((token, i) => (named(token) && tokens[i + 1]?.value !== '(' ? [token.value] : []));
+  } catch (error) {
+    if (error instanceof SyntaxProblem) return [];
+    throw error;
+  }
+}
+
 interface Part {
   run: Run;
   type: StaticType;

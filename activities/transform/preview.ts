@@ -1,5 +1,6 @@
 /** What a rule would make of some rows, before it is used: for POST /api/v1/transformations/preview. */
 import { performance } from 'node:perf_hooks';
+import type { RuleInput } from '../../model/rules.ts';
 import { decoderFor } from './decode.ts';
 import { storedText } from './encode.ts';
 import type { ExpressionColumn } from './expression.ts';
@@ -8,7 +9,7 @@ import { parseJson } from './jinja/json_text.ts';
 import { EvaluationError } from './jinja/limits.ts';
 import { ofKind } from './jinja/static_type.ts';
 import { Dict, Float, Tuple, type Value } from './jinja/values.ts';
-import { compileRules, type Rule, type RuleSet } from './rules.ts';
+import { compileRules, type RuleSet } from './rules.ts';
 
 /** A row as JSON has it. */
 export type PreviewRow = Record<string, unknown>;
@@ -30,7 +31,7 @@ const measureMilliseconds = 20;
  * ints, other numbers floats. Throws SluiceError `configuration` for a rule that cannot be compiled.
  */
 export function previewRule(
-  rule: Rule,
+  rule: RuleInput,
   rows: readonly PreviewRow[],
   columns: readonly { name: string; type: string }[] = [],
 ): Preview {

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { SluiceError } from '../../model/errors.ts';
+import type { RuleInput } from '../../model/rules.ts';
 import { parseDecimal } from './jinja/decimal.ts';
 import type { Value } from './jinja/values.ts';
-import { compileRules, type Rule } from './rules.ts';
+import { compileRules } from './rules.ts';
 
 const columns = [
   { name: 'id', type: 'bigint' },
@@ -11,11 +12,11 @@ const columns = [
   { name: 'note', type: 'text' },
 ];
 
-function map(rule_id: string, target_field: string, expression: string, more: Partial<Rule> = {}): Rule {
+function map(rule_id: string, target_field: string, expression: string, more: Partial<RuleInput> = {}): RuleInput {
   return { rule_id, rule_type: 'map', target_field, expression, ...more };
 }
 
-function filter(rule_id: string, expression: string, more: Partial<Rule> = {}): Rule {
+function filter(rule_id: string, expression: string, more: Partial<RuleInput> = {}): RuleInput {
   return { rule_id, rule_type: 'filter', expression, ...more };
 }
 
@@ -23,7 +24,7 @@ function row(email: string | null, amount = '10.00'): Value[] {
   return [1, email, parseDecimal(amount)!, null];
 }
 
-function mistake(rules: Rule[]): SluiceError {
+function mistake(rules: RuleInput[]): SluiceError {
   try {
     compileRules(rules, columns);
   } catch (error) {
@@ -166,6 +167,8 @@ describe('wrong rules', () => {
       message: 'rule m: source_fields names mail, which is no column',
       remedy: 'Did you mean email?',
     });
+    expect(mistake([filter('f', 'amount > 5')]).message).toContain('always true');
+    expect(mistake([{ rule_id: 'm', rule_type: 'map', target_field: 'x' }]).message).toContain('an expression');
     expect(mistake([map('m', '_version', '{{ 1 }}')]).message).toContain('begins with _');
     expect(mistake([{ rule_id: 'm', rule_type: 'map', expression: '{{ 1 }}' }]).message).toContain('target_field');
     expect(mistake([map('m', 'x', '{{ 1 }}', { target_type: 'Strin' })]).message).toContain(

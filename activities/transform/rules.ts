@@ -4,28 +4,13 @@
  */
 import { SluiceError } from '../../model/errors.ts';
 import { nearest } from '../../model/nearest_word.ts';
+import type { RuleInput } from '../../model/rules.ts';
 import { parseClickhouseType } from './clickhouse_types.ts';
 import { type Encoder, encoderFor } from './encode.ts';
 import { compileExpression, type Expression, type ExpressionColumn, ExpressionError } from './expression.ts';
 import { EvaluationError } from './jinja/limits.ts';
 import { isTrue } from './jinja/operators.ts';
 import type { Value } from './jinja/values.ts';
-
-/** A rule as transformations.yaml and the API have it. */
-export interface Rule {
-  rule_id: string;
-  name?: string;
-  rule_type: 'map' | 'filter' | 'aggregate' | 'join' | 'custom';
-  /** Assets that it is for; without it those that have all its source fields. */
-  assets?: string[];
-  source_fields?: string[];
-  target_field?: string;
-  /** ClickHouse's type of the target; inferred from the expression where it is missing. */
-  target_type?: string;
-  expression: string;
-  /** What happens to a row on which it fails. */
-  on_error?: 'reject' | 'null' | 'stop';
-}
 
 /** A column that rules fill. */
 export interface Target {
@@ -54,8 +39,8 @@ export interface RuleCounts {
 }
 
 interface CompiledRule {
-  rule: Rule;
-  onError: NonNullable<Rule['on_error']>;
+  rule: RuleInput;
+  onError: NonNullable<RuleInput['on_error']>;
   expression: Expression;
   /** Of a map: where the value goes in the row, and how it is written. */
   target: { index: number; field: number; encode: Encoder } | undefined;
@@ -63,13 +48,15 @@ interface CompiledRule {
 }
 
 /** Compiles the rules of a table with these columns. Throws SluiceError `configuration`, for a bad expression with its place. */
-export function compileRules(rules: readonly Rule[], columns: readonly ExpressionColumn[]): RuleSet {
+export function compileRules(rules: readonly RuleInput[], columns: readonly ExpressionColumn[]): RuleSet {
   return new RuleSet(rules, columns);
 }
 
 export class RuleSet {
   /** Columns of the table that must be decoded, by index. */
   readonly uses: readonly number[];
+  /** All columns that a row has after `apply`: those of the table, then targets that take the place of none of them. */
+  readonly columns: readonly ExpressionColumn[];
   /** Columns that the rules fill. */
   readonly targets: readonly Target[];
   /** For each target, its TSV field after `apply` kept a row. */
@@ -79,13 +66,14 @@ export class RuleSet {
   readonly #rules: CompiledRule[] = [];
   #rejection: Rejection | undefined;
 
-  constructor(rules: readonly Rule[], columns: readonly ExpressionColumn[]) {
+  constructor(rules: readonly RuleInput[], columns: readonly ExpressionColumn[]) {
     // Earlier targets stand behind the table's columns; one of the same name takes the place of a column.
     const known = [...columns];
     const targets: Target[] = [];
     for (const rule of rules) this.#rules.push(compileRule(rule, known, targets, columns.length));
     const used = new Set(this.#rules.flatMap(({ expression }) => expression.usedColumns));
     this.uses = [...used].filter((index) => index < columns.length).sort((a, b) => a - b);
+    this.columns = known;
     this.targets = targets;
     this.fields = targets.map(() => '\\N');
     this.values = targets.map(() => null);
@@ -155,9 +143,16 @@ export class RuleSet {
   }
 }
 
-function compileRule(rule: Rule, known: ExpressionColumn[], targets: Target[], tableColumns: number): CompiledRule {
+function compileRule(
+  rule: RuleInput,
+  known: ExpressionColumn[],
+  targets: Target[],
+  tableColumns: number,
+): CompiledRule {
   checkRule(rule, known);
   const expression = compileOf(rule, known);
+  if (rule.rule_type === 'filter' && isPlainText(rule.expression!, expression))
+    throw wrong(rule, 'its expression is a text, which is always true', 'Write it as one {{ … }}.');
   const onError = rule.on_error ?? 'reject';
   const counts = { in: 0, out: 0, errors: 0 };
   if (rule.rule_type === 'filter') return { rule, onError, expression, target: undefined, counts };
@@ -174,17 +169,23 @@ function compileRule(rule: Rule, known: ExpressionColumn[], targets: Target[], t
   return { rule, onError, expression, target: { index, field, encode: encoderFor(clickhouse) }, counts };
 }
 
+/** True for a text around templates, or without any: as a condition it would say nothing. */
+export function isPlainText(source: string, expression: Expression): boolean {
+  return expression.kind === 'text' && !source.includes('{%');
+}
+
 /** Columns that rules fill can hold NULL, but for arrays: ClickHouse has no NULL for those. */
-function nullable(type: string, rule: Rule): string {
+function nullable(type: string, rule: RuleInput): string {
   const parsed = located(rule, () => parseClickhouseType(type));
   if (parsed.nullable || parsed.type.name === 'Array') return type;
   const inner = /^LowCardinality\((.*)\)$/.exec(type)?.[1];
   return inner === undefined ? `Nullable(${type})` : `LowCardinality(Nullable(${inner}))`;
 }
 
-function checkRule(rule: Rule, known: readonly ExpressionColumn[]): void {
+function checkRule(rule: RuleInput, known: readonly ExpressionColumn[]): void {
   if (rule.rule_type !== 'map' && rule.rule_type !== 'filter')
     throw wrong(rule, `rules of type ${rule.rule_type} do not work on single rows`, 'Use map or filter here.');
+  if (!rule.expression) throw wrong(rule, `a ${rule.rule_type} needs an expression`, 'Say what it computes.');
   if (rule.rule_type === 'map' && !rule.target_field)
     throw wrong(rule, 'a map needs a target_field', 'Name the column that it fills.');
   if (rule.rule_type === 'map' && rule.target_field!.startsWith('_'))
@@ -205,12 +206,12 @@ function checkRule(rule: Rule, known: readonly ExpressionColumn[]): void {
   }
 }
 
-function wrong(rule: Rule, reason: string, remedy: string): SluiceError {
+function wrong(rule: RuleInput, reason: string, remedy: string): SluiceError {
   return new SluiceError('configuration', `rule ${rule.rule_id}: ${reason}`, remedy);
 }
 
 /** Says of which rule an error is. */
-function located<T>(rule: Rule, action: () => T): T {
+function located<T>(rule: RuleInput, action: () => T): T {
   try {
     return action();
   } catch (error) {
@@ -220,9 +221,9 @@ function located<T>(rule: Rule, action: () => T): T {
   }
 }
 
-function compileOf(rule: Rule, known: readonly ExpressionColumn[]): Expression {
+function compileOf(rule: RuleInput, known: readonly ExpressionColumn[]): Expression {
   try {
-    return compileExpression(rule.expression, known);
+    return compileExpression(rule.expression!, known);
   } catch (error) {
     if (error instanceof ExpressionError) throw error.ofRule(rule.rule_id);
     throw error;

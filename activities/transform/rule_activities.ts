@@ -1,0 +1,39 @@
+/** Builds the activities of rules and checks for a worker. */
+import type { Client } from '@temporalio/client';
+import type { TableSchema } from '../../model/table.ts';
+import { CaptureContext, type CaptureSettings } from '../capture/context.ts';
+import { createOwnTables, loadKnownSchemas } from '../load/batches.ts';
+import type { ClickHouse } from '../load/clickhouse.ts';
+import type { RuleActivities } from './contract.ts';
+import { ofKind } from './jinja/static_type.ts';
+import { checkDeclared, type KnownTable } from './rule_check.ts';
+import { loadRules, storeRules } from './rule_store.ts';
+
+export function createRuleActivities(options: { settings: CaptureSettings; client: Client }): RuleActivities {
+  const context = new CaptureContext(options.settings, options.client);
+  const open = () => context.clickhouse('write');
+  return {
+    readDeclaredRules: async () => {
+      // It may be the first that is asked of ClickHouse at all.
+      await createOwnTables(open());
+      return await loadRules(open());
+    },
+    declareRules: async ({ set, by, change }) => {
+      const issues = checkDeclared(set, await knownTables(open()));
+      if (issues.length === 0) await storeRules(open(), set, { by, change });
+      return issues;
+    },
+  };
+}
+
+/** The tables of all copies, as rules see them. */
+export async function knownTables(clickhouse: ClickHouse): Promise<KnownTable[]> {
+  const schemas = await loadKnownSchemas(clickhouse);
+  return [...schemas].map(([asset, table]) => ({ asset, columns: readableColumns(table) }));
+}
+
+/** Excluded columns can be read by rules; of their types nothing is kept. */
+function readableColumns({ columns, leftOut = [] }: TableSchema): KnownTable['columns'] {
+  const excluded = leftOut.filter(({ why }) => why === 'excluded');
+  return [...columns, ...excluded.map(({ name }) => ({ name, type: ofKind('any') }))];
+}

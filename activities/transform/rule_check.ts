@@ -1,0 +1,140 @@
+/** Declared rules and checks against the tables that are known: what could not be compiled, and where it stands. */
+import { type CheckInput, isRowCheck } from '../../model/checks.ts';
+import { SluiceError } from '../../model/errors.ts';
+import { checksOf, type DeclaredRules, type RuleInput, rulesOf } from '../../model/rules.ts';
+import { ShapeError, type ShapeIssue } from '../../model/shape_error.ts';
+import { compileChecks } from '../check/row_checks.ts';
+import { type ExpressionColumn, ExpressionError, possibleColumns } from './expression.ts';
+import { ofKind } from './jinja/static_type.ts';
+import { compileRules } from './rules.ts';
+
+/** A table that rules and checks may be for. */
+export interface KnownTable {
+  asset: string;
+  /** As the source has them, with those that are not copied. */
+  columns: ExpressionColumn[];
+}
+
+/** As many mistakes as anybody reads at once. */
+const issuesLimit = 20;
+
+/**
+ * What is wrong with a set. Pointers begin at `/rules/{index}` or `/checks/{index}`. What is for no known table is compiled as far
+ * as that is possible.
+ */
+export function checkDeclared(
+  set: Pick<DeclaredRules, 'rules' | 'checks'>,
+  tables: readonly KnownTable[],
+): ShapeIssue[] {
+  const issues: ShapeIssue[] = [];
+  const met = new Set<RuleInput | CheckInput>();
+  for (const table of tables) {
+    checkTable(set, table, met, issues);
+    if (issues.length >= issuesLimit) return issues.slice(0, issuesLimit);
+  }
+  for (const [index, rule] of set.rules.entries()) if (!met.has(rule)) checkAlone(rule, index, issues);
+  for (const [index, check] of set.checks.entries()) {
+    if (met.has(check)) continue;
+    const text = check.parameters.expression;
+    const columns = text === undefined ? [{ name: check.field ?? '', type: ofKind('any') }] : freeColumns(text);
+    tryCheck(check, `/checks/${index}`, columns, '', issues);
+  }
+  return issues.slice(0, issuesLimit);
+}
+
+function checkTable(
+  { rules, checks }: Pick<DeclaredRules, 'rules' | 'checks'>,
+  { asset, columns }: KnownTable,
+  met: Set<RuleInput | CheckInput>,
+  issues: ShapeIssue[],
+): void {
+  const names = columns.map((column) => column.name);
+  const applied = rulesOf(rules, asset, names);
+  for (const rule of applied) met.add(rule);
+  let after: readonly ExpressionColumn[] = columns;
+  // One after another: an error then belongs to the last of them.
+  for (const [count, rule] of applied.entries()) {
+    try {
+      after = compileRules(applied.slice(0, count + 1), columns).columns;
+    } catch (error) {
+      issues.push(...issuesOf(error, `/rules/${rules.indexOf(rule)}`, '/expression', `for ${asset}: `));
+      return;
+    }
+  }
+  for (const check of checksOf(checks, asset)) {
+    met.add(check);
+    tryCheck(check, `/checks/${checks.indexOf(check as (typeof checks)[number])}`, after, `for ${asset}: `, issues);
+  }
+}
+
+/** A rule that is for no known table: its columns may be anything. */
+function checkAlone(rule: RuleInput, index: number, issues: ShapeIssue[]): void {
+  const fields = (rule.source_fields ?? []).map((name) => ({ name, type: ofKind('any') }));
+  const free = freeColumns(rule.expression ?? '').filter(({ name }) => !rule.source_fields?.includes(name));
+  try {
+    compileRules([rule], [...fields, ...free]);
+  } catch (error) {
+    issues.push(...issuesOf(error, `/rules/${index}`, '/expression', ''));
+  }
+}
+
+function tryCheck(
+  check: CheckInput,
+  at: string,
+  columns: readonly ExpressionColumn[],
+  where: string,
+  issues: ShapeIssue[],
+): void {
+  try {
+    if (isRowCheck(check)) compileChecks([check], columns);
+    else expectFields(check, columns);
+  } catch (error) {
+    issues.push(...issuesOf(error, at, '/parameters/expression', where));
+  }
+}
+
+/** Fields that a check of the whole copy names must be there. */
+function expectFields({ rule_id, field, parameters }: CheckInput, columns: readonly ExpressionColumn[]): void {
+  for (const name of [field, ...(parameters.fields ?? [])]) {
+    if (name === undefined || columns.some((column) => column.name === name)) continue;
+    const known = columns.map((column) => column.name).slice(0, 100);
+    throw new SluiceError(
+      'configuration',
+      `check ${rule_id}: ${name} is no column`,
+      `Its columns are ${known.join(', ')}.`,
+    );
+  }
+}
+
+/** A mistake as issues below `at`; those of expressions stand at `expression`, with line and column. */
+function issuesOf(error: unknown, at: string, expression: string, where: string): ShapeIssue[] {
+  if (error instanceof ExpressionError) {
+    const { problem, line, column } = error;
+    return [
+      { pointer: `${at}${expression}`, detail: `${where}line ${line}, column ${column}: ${problem}`, line, column },
+    ];
+  }
+  if (error instanceof ShapeError)
+    return error.issues.map((issue) => ({
+      ...issue,
+      pointer: `${at}${issue.pointer}`,
+      detail: `${where}${issue.detail}`,
+    }));
+  if (!(error instanceof SluiceError)) throw error;
+  return [{ pointer: `${at}${partNamed(error.message)}`, detail: `${where}${error.message}. ${error.remedy}` }];
+}
+
+/** The part of a rule or check that a message is about. */
+function partNamed(message: string): string {
+  if (/source_fields names/.test(message)) return '/source_fields';
+  if (/field names/.test(message)) return '/field';
+  if (/rules cannot fill|cannot hold NULL/.test(message)) return '/target_type';
+  if (/rules of type/.test(message)) return '/rule_type';
+  return '';
+}
+
+/** Every name in an expression as a column of any type; that of a check may be without braces. */
+function freeColumns(expression: string): ExpressionColumn[] {
+  const template = /\{[{%]/.test(expression) ? expression : `{{ ${expression} }}`;
+  return possibleColumns(template).map((name) => ({ name, type: ofKind('any') }));
+}
