@@ -1,9 +1,11 @@
 /** All activities of a worker. */
 import type { Client } from '@temporalio/client';
 import { createCaptureActivities } from './capture/activities.ts';
+import { CaptureContext } from './capture/context.ts';
 import type { CaptureActivities } from './capture/contract.ts';
 import { createExtractActivities, type ExtractSettings } from './extract/activities.ts';
 import type { ExtractActivities } from './extract/contract.ts';
+import { notingLineage } from './lineage/noted.ts';
 import { createSchemaActivities } from './schemas/activities.ts';
 import type { SchemaActivities } from './schemas/contract.ts';
 import type { RuleActivities } from './transform/contract.ts';
@@ -16,7 +18,7 @@ export function createActivities(options: {
 }): CaptureActivities & ExtractActivities & SchemaActivities & RuleActivities & { close(): void } {
   const capture = createCaptureActivities(options);
   const { verifyDeployment, ...extract } = createExtractActivities(options);
-  return {
+  const activities: ReturnType<typeof createActivities> = {
     ...extract,
     ...createSchemaActivities(options),
     ...createRuleActivities(options),
@@ -24,4 +26,5 @@ export function createActivities(options: {
     // Sources and deployments share one namespace, and one way to be compared.
     verifySource: async (input) => (await verifyDeployment(input.source)) ?? (await capture.verifySource(input)),
   };
+  return notingLineage(activities, new CaptureContext(options.settings, options.client));
 }

@@ -31,8 +31,15 @@ interface Known {
 export const registerSchema = defineUpdate<RegisterAnswer, [RegisterRequest]>(catalogMessages.registerSchema);
 export const setCompatibility = defineUpdate<SubjectState, [CompatibilityRequest]>(catalogMessages.setCompatibility);
 export const subjects = defineQuery<Record<string, SubjectState>>(catalogMessages.subjects);
+/** What copies of a source are made from was stored, by an activity of this flow. */
+interface TablesDefined {
+  source: string;
+  /** Absent in messages of earlier versions. */
+  workflow?: { workflow_id: string; run_id: string };
+}
+
 /** Sent by activities when they have stored what a copy is made from. */
-export const tablesDefined = defineSignal<[{ source: string }]>(catalogMessages.tablesDefined);
+export const tablesDefined = defineSignal<[TablesDefined]>(catalogMessages.tablesDefined);
 
 const registerExample =
   'Right is e.g. {"subject": "orders", "schema": {"fields": [{"name": "id", "type": "long"}]}, "compatibility": "BACKWARD"}.';
@@ -97,7 +104,7 @@ export class CatalogSchemas {
   }
 
   /** A signal cannot be refused: what is wrong is left out. Signals that wait are one. */
-  async #registerTables(input: { source: string }): Promise<void> {
+  async #registerTables(input: TablesDefined): Promise<void> {
     const source = isObject(input) && typeof input.source === 'string' && idPattern.test(input.source) && input.source;
     if (!source || this.#waiting.has(source)) return;
     this.#waiting.add(source);
@@ -107,7 +114,9 @@ export class CatalogSchemas {
       const options = { ...tablesOptions, summary: `schemas of ${source}` };
       const id = known.lastId + 1;
       known.lastId += gap;
-      const answer = await schemaActivities.registerTables.executeWithOptions(options, [{ source, id }]);
+      const { workflow } = input;
+      const about = { source, id, ...(workflow && { workflow }) };
+      const answer = await schemaActivities.registerTables.executeWithOptions(options, [about]);
       known.lastId = Math.max(id - 1, answer.last_id);
       for (const [subject, entry] of Object.entries(answer.subjects)) track(known, subject, entry);
     }).catch(() => this.#waiting.delete(source));

@@ -1,4 +1,5 @@
 /** What the activities of capturing share: settings, connections to ClickHouse by role, and secrets opened late. */
+import { Context } from '@temporalio/activity';
 import type { Client, ScheduleClient } from '@temporalio/client';
 import { CancelledFailure } from '@temporalio/common';
 import { asSluiceError, type Place, SluiceError } from '../../model/errors.ts';
@@ -79,7 +80,10 @@ export class CaptureContext {
    */
   async tablesDefined(source: string): Promise<void> {
     try {
-      await this.#client.workflow.getHandle(catalogWorkflowId).signal(catalogMessages.tablesDefined, { source });
+      const { workflowId, runId } = Context.current().info.workflowExecution ?? {};
+      const workflow = { workflow_id: workflowId ?? '', run_id: runId ?? '' };
+      const catalog = this.#client.workflow.getHandle(catalogWorkflowId);
+      await catalog.signal(catalogMessages.tablesDefined, { source, workflow });
     } catch {
       // The registry is behind for a while; capturing goes on.
     }

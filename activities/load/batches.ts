@@ -6,6 +6,7 @@ import type { Reject } from '../capture/stream.ts';
 import { createRules } from '../transform/rule_store.ts';
 import type { ClickHouse } from './clickhouse.ts';
 import { createCutViews } from './cuts.ts';
+import { createLineageTables } from './lineage_index.ts';
 import { createSubjects } from './subjects.ts';
 import { durable } from './tables.ts';
 import { isoTime } from './time_text.ts';
@@ -49,6 +50,7 @@ export async function createOwnTables(clickhouse: ClickHouse): Promise<void> {
     );
   await createSubjects(clickhouse);
   await createRules(clickhouse);
+  await createLineageTables(clickhouse);
   await createCutViews(clickhouse);
 }
 

@@ -22,7 +22,12 @@ export interface SchemaActivities {
 
   /**
    * Registers the schemas of a source's copies whose latest versions are others, under the ids of their assets. What a source is
-   * now is a fact: no mode refuses it. Ids are taken from `id` on; answers the subjects that have a new version.
+   * now is a fact: no mode refuses it. Ids are taken from `id` on; answers the subjects that have a new version, and digests of
+   * the lineage that is another one than before. `workflow`: whose activity has stored it.
    */
-  registerTables(input: { source: string; id: number }): Promise<RegistrySummary>;
+  registerTables(input: {
+    source: string;
+    id: number;
+    workflow?: { workflow_id: string; run_id: string };
+  }): Promise<RegistrySummary & { definitions?: Record<string, string> }>;
 }

@@ -1,0 +1,55 @@
+/** What flows where because of one definition: of a source table and its copy, or of a deployment. */
+import { createHash } from 'node:crypto';
+import { copyAssetId } from '../../model/asset.ts';
+import type { ColumnPair, LineageGraph } from '../../model/lineage.ts';
+import type { TableSchema } from '../../model/table.ts';
+import { csvColumns } from '../extract/asset_row.ts';
+
+/** Assets and edges of a table as it is copied now. `owner`: its source, or the deployment that fills it. */
+export function graphOf(owner: string, table: TableSchema): LineageGraph {
+  return isFilledByDeployment(owner, table) ? deploymentGraph(owner, table) : tableGraph(table);
+}
+
+/** Short and the same for the same graph. */
+export function digestOf(graph: LineageGraph): string {
+  return createHash('sha256').update(JSON.stringify(graph)).digest('hex').slice(0, 16);
+}
+
+function isFilledByDeployment(owner: string, { asset_id, schema }: TableSchema): boolean {
+  return schema === '' && asset_id === owner;
+}
+
+function tableGraph({ asset_id: table, columns }: TableSchema): LineageGraph {
+  const names = columns.map((column) => column.name);
+  const copy = copyAssetId(table);
+  return {
+    nodes: [
+      { asset_id: table, type: 'source_table', columns: names },
+      { asset_id: copy, type: 'copy', columns: names },
+    ],
+    edges: [{ from: table, to: copy, via: 'capture', columns: same(names) }],
+  };
+}
+
+/** The API's answer becomes files, and these the copy. A file's `deleted` is a tombstone in the copy, its version the row's. */
+function deploymentGraph(deployment: string, { columns }: TableSchema): LineageGraph {
+  const [api, csv, copy] = [`api_${deployment}`, `csv_${deployment}`, copyAssetId(deployment)];
+  const names = columns.map((column) => column.name);
+  const pulled = csvColumns.filter((name) => !name.startsWith('_'));
+  const flags = pulled.filter((name) => !names.includes(name)).map((from) => ({ from, to: '*' }));
+  return {
+    nodes: [
+      { asset_id: api, type: 'api', columns: [...pulled] },
+      { asset_id: csv, type: 'csv', columns: [...csvColumns] },
+      { asset_id: copy, type: 'copy', columns: names },
+    ],
+    edges: [
+      { from: api, to: csv, via: 'extract', columns: same(pulled) },
+      { from: csv, to: copy, via: 'load', columns: [...same(names), ...flags] },
+    ],
+  };
+}
+
+function same(names: readonly string[]): ColumnPair[] {
+  return names.map((name) => ({ from: name, to: name }));
+}
