@@ -1,6 +1,8 @@
 /** `sluice audit`: batch records, and whether they are whole. */
 import type { Command } from 'commander';
 import type { AuditResult } from '../activities/lineage/audit.ts';
+import type { ActionsAnswer } from '../api/control/action_shapes.ts';
+import { listActions } from '../api/control/actions.ts';
 import { checkAudit, listAudit } from '../api/control/audit.ts';
 import type { AuditAnswer } from '../api/control/shapes.ts';
 import { parseDuration } from '../model/duration.ts';
@@ -13,6 +15,7 @@ interface AuditOptions {
   since?: string;
   limit?: string;
   check?: boolean;
+  actions?: boolean;
 }
 
 export function addAudit(program: Command, done: (status: number) => void): void {
@@ -29,10 +32,11 @@ export function addAudit(program: Command, done: (status: number) => void): void
       '--check',
       'prove that records are whole: nothing changed, missing, unaccounted for or acknowledged too early',
     )
+    .option('--actions', 'what people did instead: who, when, what, with which outcome')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  $ npx sluice audit --source postgres_main --since 10m\n  $ npx sluice audit --check',
+      '\nExamples:\n  $ npx sluice audit --source postgres_main --since 10m\n  $ npx sluice audit --actions --since 1d\n  $ npx sluice audit --check',
     )
     .action(async (options: AuditOptions, command: Command) => {
       const since = readSince(options.since);
@@ -43,7 +47,15 @@ export function addAudit(program: Command, done: (status: number) => void): void
         else print(checkText(results));
         return done(results.every((result) => result.faults.length === 0) ? 0 : 1);
       }
-      const wanted = { source, asset: options.asset, from: since, limit: readLimit(options.limit) };
+      const limit = readLimit(options.limit);
+      if (options.actions) {
+        const which = { target: source, from: since, limit };
+        const answer = await withControl((control) => listActions(control, which));
+        if (wantsJson(command)) printJson(answer);
+        else print(actionsText(answer));
+        return done(0);
+      }
+      const wanted = { source, asset: options.asset, from: since, limit };
       const answer = await withControl((control) => listAudit(control, wanted));
       if (wantsJson(command)) printJson(answer);
       else print(listText(answer));
@@ -79,6 +91,19 @@ function listText(answer: AuditAnswer): string {
   });
   const more = answer.next_cursor === null ? '' : '\n(older ones are not shown: --limit)';
   return `${table(['recorded (UTC)', 'batch', 'kind', 'up to', 'effects', 'written', 'rejected'], rows)}${more}`;
+}
+
+function actionsText(answer: ActionsAnswer): string {
+  const rows = answer.items
+    .toReversed()
+    .map(({ at, via, who, action, target, input, outcome, reason, milliseconds }) => {
+      const time = at.slice(0, 19).replace('T', ' ');
+      const given = Object.keys(input).length > 0 ? JSON.stringify(input).slice(0, 80) : '';
+      const came = outcome === 'failed' ? `failed: ${reason.slice(0, 100)}` : outcome;
+      return [time, via, who, action, target, given, milliseconds, came];
+    });
+  const more = answer.next_cursor === null ? '' : '\n(older ones are not shown: --limit)';
+  return `${table(['asked (UTC)', 'via', 'who', 'what', 'of', 'with', 'ms', 'outcome'], rows)}${more}`;
 }
 
 const shownFaults = 100;

@@ -18,7 +18,7 @@ async function main(): Promise<void> {
   const settings = readSettings();
   const log = createLog('api', settings.logLevel);
   const config = settings.configFolder ? readConfig(settings.configFolder) : emptyConfig;
-  const control = openControl(settings);
+  const control = openControl(settings, { via: 'rest', who: settings.apiToken ? 'token' : 'loopback' });
   const server = await buildServer(control, log);
   const end = new AbortController();
   whenUnwanted((why) => {
@@ -30,7 +30,7 @@ async function main(): Promise<void> {
   const address = server.server.address();
   const port = typeof address === 'object' && address ? address.port : settings.apiPort;
   process.stdout.write(`${JSON.stringify({ ready: true, port })}\n`);
-  await bringUp(control, config.sources, log, end.signal);
+  await bringUp({ ...control, caller: { via: 'configuration', who: 'cdc.yaml' } }, config.sources, log, end.signal);
 }
 
 main().catch((error: NodeJS.ErrnoException) => {

@@ -1,4 +1,5 @@
 /** The way to Temporal: a client with deadlines, and its errors in Sluice's words. */
+import os from 'node:os';
 import {
   Client,
   Connection,
@@ -43,7 +44,7 @@ export async function connectTemporal(settings: TemporalSettings): Promise<Clien
   const { temporalAddress: address, temporalNamespace: namespace } = settings;
   try {
     const connection = await Connection.connect({ address, connectTimeout: deadlines.connect, interceptors: retries });
-    return new Client({ connection, namespace });
+    return new Client({ connection, namespace, identity: `sluice-worker:${process.pid}@${os.hostname()}` });
   } catch (error) {
     throw unreachable(`Temporal does not answer at ${address}`, error);
   }

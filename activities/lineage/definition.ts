@@ -2,12 +2,15 @@
 import { createHash } from 'node:crypto';
 import { copyAssetId } from '../../model/asset.ts';
 import type { ColumnPair, LineageGraph } from '../../model/lineage.ts';
+import type { RuleInput } from '../../model/rules.ts';
 import type { TableSchema } from '../../model/table.ts';
 import { csvColumns } from '../extract/asset_row.ts';
+import { ofKind } from '../transform/jinja/static_type.ts';
+import { ruleEdges } from './rule_edges.ts';
 
 /** Assets and edges of a table as it is copied now. `owner`: its source, or the deployment that fills it. */
-export function graphOf(owner: string, table: TableSchema): LineageGraph {
-  return isFilledByDeployment(owner, table) ? deploymentGraph(owner, table) : tableGraph(table);
+export function graphOf(owner: string, table: TableSchema, rules: readonly RuleInput[] = []): LineageGraph {
+  return isFilledByDeployment(owner, table) ? deploymentGraph(owner, table) : tableGraph(table, rules);
 }
 
 /** Short and the same for the same graph. */
@@ -19,15 +22,24 @@ function isFilledByDeployment(owner: string, { asset_id, schema }: TableSchema):
   return schema === '' && asset_id === owner;
 }
 
-function tableGraph({ asset_id: table, columns }: TableSchema): LineageGraph {
-  const names = columns.map((column) => column.name);
+/** A column that a rule fills comes from what the rule reads, and not from the column of its name. */
+function tableGraph(
+  { asset_id: table, columns, leftOut = [] }: TableSchema,
+  rules: readonly RuleInput[],
+): LineageGraph {
   const copy = copyAssetId(table);
+  // Excluded columns can be read by rules, and are stored nowhere.
+  const excluded = leftOut.filter(({ why }) => why === 'excluded').map(({ name }) => ({ name, type: ofKind('any') }));
+  const { edges, targets } = ruleEdges(table, [...columns, ...excluded], rules);
+  const names = columns.map((column) => column.name);
+  const captured = same(names.filter((name) => !targets.includes(name)));
+  const readable = [...names, ...excluded.map(({ name }) => name)];
   return {
     nodes: [
-      { asset_id: table, type: 'source_table', columns: names },
-      { asset_id: copy, type: 'copy', columns: names },
+      { asset_id: table, type: 'source_table', columns: readable },
+      { asset_id: copy, type: 'copy', columns: [...new Set([...names, ...targets])] },
     ],
-    edges: [{ from: table, to: copy, via: 'capture', columns: same(names) }],
+    edges: [{ from: table, to: copy, via: 'capture', columns: captured }, ...edges],
   };
 }
 

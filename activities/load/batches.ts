@@ -4,6 +4,7 @@ import { type BatchRecord, streamKinds } from '../../model/batch.ts';
 import type { TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
 import { createRules } from '../transform/rule_store.ts';
+import { createActions } from './actions.ts';
 import type { ClickHouse } from './clickhouse.ts';
 import { createCutViews } from './cuts.ts';
 import { createLineageTables } from './lineage_index.ts';
@@ -51,6 +52,7 @@ export async function createOwnTables(clickhouse: ClickHouse): Promise<void> {
   await createSubjects(clickhouse);
   await createRules(clickhouse);
   await createLineageTables(clickhouse);
+  await createActions(clickhouse);
   await createCutViews(clickhouse);
 }
 

@@ -6,22 +6,28 @@ import { Client, Connection } from '@temporalio/client';
 import { ClickHouse } from '../../activities/load/clickhouse.ts';
 import { readSettings, type Settings } from '../../workers/settings.ts';
 import { retries } from '../../workers/temporal_client.ts';
+import { type Caller, identityOf, thisUser } from './caller.ts';
 
 export interface Control extends AsyncDisposable {
   settings: Settings;
   temporal: Client;
   /** Reads only: Sluice's own tables, and the statements of people, each with its own limits. */
   clickhouse: ClickHouse;
+  /** Who asks for what is asked for: recorded with it. */
+  caller: Caller;
 }
 
 /** Makes the clients. Connects at first use, so it works while the other side is still away. */
-export function openControl(settings: Settings = readSettings()): Control {
+export function openControl(
+  settings: Settings = readSettings(),
+  caller: Caller = { via: 'cli', who: thisUser() },
+): Control {
   const connection = Connection.lazy({
     address: settings.temporalAddress,
     connectTimeout: 2_000,
     interceptors: retries,
   });
-  const temporal = new Client({ connection, namespace: settings.temporalNamespace });
+  const temporal = new Client({ connection, namespace: settings.temporalNamespace, identity: identityOf(caller) });
   const clickhouse = new ClickHouse({
     url: settings.clickhouseUrl,
     database: settings.clickhouseDatabase,
@@ -31,6 +37,7 @@ export function openControl(settings: Settings = readSettings()): Control {
     settings,
     temporal,
     clickhouse,
+    caller,
     async [Symbol.asyncDispose]() {
       await Promise.allSettled([connection.close(), clickhouse.close()]);
     },

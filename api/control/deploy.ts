@@ -6,6 +6,7 @@ import { captureWorkflowId } from '../../model/messages.ts';
 import type { DeploymentFile } from '../../workers/deployment_files.ts';
 import { createLog } from '../../workers/log.ts';
 import { registerSearchAttributes } from '../../workers/namespace.ts';
+import { acted } from './actions.ts';
 import type { Control } from './control.ts';
 import { differencesOf, isOurs, markOf, stateOf, wantedSchedule, wantedState } from './deployment_schedule.ts';
 import type { Difference } from './deployment_shapes.ts';
@@ -58,9 +59,12 @@ export async function deploy(
   if (!options.dryRun && changing.length > 0) {
     await prepare(control);
     for (const { change, apply } of changing) {
-      await apply?.().catch((error: unknown) => {
-        change.error = describeError(asSluiceError(error));
-      });
+      const what = { action: change.action === 'delete' ? 'delete' : 'deploy', target: change.name };
+      await acted(control, { ...what, input: { change: change.action } }, async () => await apply?.()).catch(
+        (error: unknown) => {
+          change.error = describeError(asSluiceError(error));
+        },
+      );
     }
     await untilListed(
       control,

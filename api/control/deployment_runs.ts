@@ -10,6 +10,7 @@ import {
 import { SluiceError } from '../../model/errors.ts';
 import { formatInstant, parseInstant } from '../../model/instant.ts';
 import { flowNames } from '../../model/messages.ts';
+import { acted } from './actions.ts';
 import { type Control, workflowUrl } from './control.ts';
 import { attributesOf, definitionOf, inputOf, memoOf, summaryOf } from './deployment_schedule.ts';
 import type { BackfillBody, DeploymentAnswer, StartedAnswer } from './deployment_shapes.ts';
@@ -25,11 +26,16 @@ const pollAge = 65_000;
  * Starts one run now, beside the schedule. `overrides` replace parameters key by key. Errors: `not_found`, `no_worker`
  * at once, `configuration` for wrong parameters.
  */
-export async function runDeployment(
+export function runDeployment(
   control: Control,
   name: string,
   overrides: Record<string, unknown> = {},
 ): Promise<StartedAnswer> {
+  const input = Object.keys(overrides).length > 0 ? { parameters: Object.keys(overrides) } : {};
+  return acted(control, { action: 'run', target: name, input }, () => run(control, name, overrides));
+}
+
+async function run(control: Control, name: string, overrides: Record<string, unknown>): Promise<StartedAnswer> {
   const deployment = definitionOf(await ownSchedule(control, name));
   await requireWorkerOf(control, deployment);
   const parameters = readParameters(deployment, { ...deployment.parameters, ...overrides });
@@ -48,7 +54,11 @@ export async function runDeployment(
  * Lets the schedule make a run now, under its own overlap policy: it may wait for the one that runs. Errors:
  * `not_found`, `no_worker` at once.
  */
-export async function triggerDeployment(control: Control, name: string): Promise<DeploymentAnswer> {
+export function triggerDeployment(control: Control, name: string): Promise<DeploymentAnswer> {
+  return acted(control, { action: 'trigger', target: name }, () => trigger(control, name));
+}
+
+async function trigger(control: Control, name: string): Promise<DeploymentAnswer> {
   const schedule = await ownSchedule(control, name);
   await requireWorkerOf(control, definitionOf(schedule));
   await call(control, name, (handle) => handle.trigger(schedule.policies.overlap));
@@ -59,7 +69,11 @@ export async function triggerDeployment(control: Control, name: string): Promise
  * Runs all intervals of [from, to) again, in order; the kept position stays. The same stretch is not run twice at once.
  * Errors: `not_found`, `no_worker`, `configuration`.
  */
-export async function backfillDeployment(control: Control, name: string, body: BackfillBody): Promise<StartedAnswer> {
+export function backfillDeployment(control: Control, name: string, body: BackfillBody): Promise<StartedAnswer> {
+  return acted(control, { action: 'backfill', target: name, input: { ...body } }, () => backfill(control, name, body));
+}
+
+async function backfill(control: Control, name: string, body: BackfillBody): Promise<StartedAnswer> {
   const deployment = definitionOf(await ownSchedule(control, name));
   if (!deployableFlow(deployment.flow)?.intervals) {
     const reason = `runs of ${name} (${deployment.flow}) stand for no intervals`;
@@ -82,7 +96,12 @@ export async function backfillDeployment(control: Control, name: string, body: B
  * Copies tables of a source again, and ends when they stream. Errors: `not_found` (also for a table), `no_worker`,
  * `conflict` when the source does not run.
  */
-export async function backfillSource(control: Control, source: string, tables: string[]): Promise<StartedAnswer> {
+export function backfillSource(control: Control, source: string, tables: string[]): Promise<StartedAnswer> {
+  const what = { action: 'backfill', target: source, input: { tables } };
+  return acted(control, what, () => copyAgain(control, source, tables));
+}
+
+async function copyAgain(control: Control, source: string, tables: string[]): Promise<StartedAnswer> {
   const { status, tables: known } = await getSource(control, source);
   const names = known.map((table) => table.table);
   const missing = tables.find((name) => !names.includes(name.replace(/^public\./, '')));

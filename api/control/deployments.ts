@@ -6,6 +6,7 @@ import { keptPosition } from '../../activities/extract/records.ts';
 import { searchAttributes } from '../../flows/searchAttributes.ts';
 import { type Deployment, deployableFlow } from '../../model/deployment.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
+import { acted } from './actions.ts';
 import { type Control, scheduleUrl, workflowUrl } from './control.ts';
 import { countRows } from './counts.ts';
 import { definitionOf, driftOf, isOurs, notes, stateOf } from './deployment_schedule.ts';
@@ -43,14 +44,23 @@ async function ownSchedules(control: Control): Promise<ScheduleDescription[]> {
 }
 
 /** Pauses; a person's note stays through pipeline/start. Errors: `not_found`. */
-export async function pauseDeployment(control: Control, name: string, note?: string): Promise<DeploymentAnswer> {
+export function pauseDeployment(control: Control, name: string, note?: string): Promise<DeploymentAnswer> {
+  const what = { action: 'pause', target: name, input: note === undefined ? {} : { note } };
+  return acted(control, what, () => pause(control, name, note));
+}
+
+async function pause(control: Control, name: string, note?: string): Promise<DeploymentAnswer> {
   const schedule = await ownSchedule(control, name);
   if (!isManual(schedule)) await call(control, name, (handle) => handle.pause(note ?? notes.person));
   return await getDeployment(control, name);
 }
 
 /** Resumes, whoever has paused. Errors: `not_found`, `conflict` when it has no schedule. */
-export async function resumeDeployment(control: Control, name: string): Promise<DeploymentAnswer> {
+export function resumeDeployment(control: Control, name: string): Promise<DeploymentAnswer> {
+  return acted(control, { action: 'resume', target: name }, () => resume(control, name));
+}
+
+async function resume(control: Control, name: string): Promise<DeploymentAnswer> {
   const schedule = await ownSchedule(control, name);
   if (isManual(schedule)) {
     const remedy = `Give it a schedule in its file and deploy, or run it: npx sluice run ${name}`;
@@ -62,8 +72,10 @@ export async function resumeDeployment(control: Control, name: string): Promise<
 
 /** Deletes the schedule; runs go on, and the copy stays. Errors: `not_found`. */
 export async function deleteDeployment(control: Control, name: string): Promise<void> {
-  await ownSchedule(control, name);
-  await call(control, name, (handle) => handle.delete());
+  await acted(control, { action: 'delete', target: name }, async () => {
+    await ownSchedule(control, name);
+    await call(control, name, (handle) => handle.delete());
+  });
 }
 
 /** Names of deployments that run by schedule. */

@@ -1,5 +1,6 @@
 /** All sources and deployments at once. */
 import { asSluiceError, describeError } from '../../model/errors.ts';
+import { acted } from './actions.ts';
 import type { Control } from './control.ts';
 import type { DeploymentAnswer } from './deployment_shapes.ts';
 import {
@@ -45,18 +46,20 @@ export function isFailingDeployment(deployment: DeploymentGlance): boolean {
 
 /** Starts what is connected, stopped or failed, and deployments; what people have paused stays paused. */
 export async function startPipeline(control: Control): Promise<PipelineOrder> {
-  return await orderAll(control, 'start', ['connected', 'stopped', 'failed']);
+  const states = ['connected', 'stopped', 'failed'] as const;
+  return await acted(control, { action: 'start', target: 'pipeline' }, () => orderAll(control, 'start', states));
 }
 
 /** Stops all; slots and positions are kept. */
 export async function stopPipeline(control: Control): Promise<PipelineOrder> {
-  return await orderAll(control, 'stop', ['connected', 'snapshotting', 'streaming', 'paused', 'failed']);
+  const states = ['connected', 'snapshotting', 'streaming', 'paused', 'failed'] as const;
+  return await acted(control, { action: 'stop', target: 'pipeline' }, () => orderAll(control, 'stop', states));
 }
 
 async function orderAll(
   control: Control,
   order: SourceOrder & ('start' | 'stop'),
-  states: SourceAnswer['status'][],
+  states: readonly SourceAnswer['status'][],
 ): Promise<PipelineOrder> {
   const sources = (await listSources(control)).filter((source) => states.includes(source.status)).map(({ id }) => id);
   const deployments = order === 'start' ? await stoppedDeployments(control) : await activeDeployments(control);

@@ -7,6 +7,7 @@ import { migrateRows } from '../../model/migration.ts';
 import { type CompatibilityMode, defaultMode, readSchema, subjectProblem } from '../../model/schema.ts';
 import { ShapeError } from '../../model/shape_error.ts';
 import type { CompatibilityRequest, RegisterAnswer, RegisterRequest, SubjectState } from '../../model/subject.ts';
+import { acted } from './actions.ts';
 import type { Control } from './control.ts';
 import { noTableYet } from './figures.ts';
 import { IncompatibleError } from './incompatible.ts';
@@ -44,14 +45,17 @@ export async function registerSchema(
   expectSubject(subject);
   const schema = readSchema(input, '/schema');
   const request: RegisterRequest = { subject, schema, ...(compatibility && { compatibility }) };
-  const { outcome, reasons, ...answer } = await updateOrStart<RegisterAnswer>(
-    control,
-    catalog,
-    catalogMessages.registerSchema,
-    request,
-  );
-  if (outcome === 'incompatible') throw new IncompatibleError(subject, schema, answer.compatibility, reasons);
-  return { created: outcome === 'created', answer };
+  const mode = compatibility === undefined ? {} : { compatibility };
+  return await acted(control, { action: catalogMessages.registerSchema, target: subject, input: mode }, async () => {
+    const { outcome, reasons, ...answer } = await updateOrStart<RegisterAnswer>(
+      control,
+      catalog,
+      catalogMessages.registerSchema,
+      request,
+    );
+    if (outcome === 'incompatible') throw new IncompatibleError(subject, schema, answer.compatibility, reasons);
+    return { created: outcome === 'created', answer };
+  });
 }
 
 /** Whether a schema goes with a subject's versions, or with another schema. Nothing is stored. Errors: `not_found`. */
@@ -103,7 +107,10 @@ export async function setCompatibility(
 ): Promise<CompatibilityAnswer> {
   const request: CompatibilityRequest = { subject, compatibility };
   await findSubject(control, subject);
-  const set = await updateOrStart<SubjectState>(control, catalog, catalogMessages.setCompatibility, request);
+  const what = { action: catalogMessages.setCompatibility, target: subject, input: { compatibility } };
+  const set = await acted(control, what, () =>
+    updateOrStart<SubjectState>(control, catalog, catalogMessages.setCompatibility, request),
+  );
   return { subject, compatibility: set.compatibility };
 }
 

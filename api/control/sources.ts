@@ -11,6 +11,7 @@ import {
 } from '../../model/messages.ts';
 import type { CapturedTable, CaptureStatus, ConnectRequest, Finding } from '../../model/source.ts';
 import { tableName } from '../../model/table.ts';
+import { acted } from './actions.ts';
 import { copyAlarms, type VerifyFigures, verifyFigures } from './alarms.ts';
 import { type Control, workflowUrl } from './control.ts';
 import { countRows } from './counts.ts';
@@ -33,7 +34,12 @@ export interface Connected {
  * leaves this process. Errors: FindingsError, `conflict` (the id has another configuration, or is a deployment’s),
  * `configuration`, `no_worker`.
  */
-export async function connectSource(control: Control, body: ConnectBody): Promise<Connected> {
+export function connectSource(control: Control, body: ConnectBody): Promise<Connected> {
+  const { connection_string: _, ...input } = body;
+  return acted(control, { action: 'connect', target: body.id, input }, () => connect(control, body));
+}
+
+async function connect(control: Control, body: ConnectBody): Promise<Connected> {
   const request = sealed(control, body);
   await requireWorker(control);
   await refuseDeployment(control, body.id);
@@ -209,12 +215,17 @@ export type SourceOrder =
   | 'removeTables';
 
 /** Carries an order to a source and answers how it is then. A source whose flow is lost is made again by `start`. */
-export async function orderSource(
+export function orderSource(
   control: Control,
   id: string,
   order: SourceOrder,
   tables?: string[],
 ): Promise<SourceAnswer> {
+  const what = { action: order, target: id, input: tables ? { tables } : {} };
+  return acted(control, what, () => carryOrder(control, id, order, tables));
+}
+
+async function carryOrder(control: Control, id: string, order: SourceOrder, tables?: string[]): Promise<SourceAnswer> {
   const request = await registeredSource(control, id);
   const message = captureMessages[order];
   const argument = tables ? { tables } : ['start', 'resync', 'approveSchema'].includes(order) ? {} : undefined;
@@ -237,11 +248,17 @@ async function reviveFlow(control: Control, request: ConnectRequest): Promise<vo
  * Removes a source: its slot and publication, and with `dropCopies` its tables in ClickHouse. Errors: `not_found`,
  * `conflict` when the source is out of reach and `force` is not set.
  */
-export async function deleteSource(
-  control: Control,
-  id: string,
-  options: { dropCopies: boolean; force: boolean },
-): Promise<void> {
+export function deleteSource(control: Control, id: string, options: Removal): Promise<void> {
+  const input = { drop_copies: options.dropCopies, force: options.force };
+  return acted(control, { action: 'remove', target: id, input }, () => removeSource(control, id, options));
+}
+
+interface Removal {
+  dropCopies: boolean;
+  force: boolean;
+}
+
+async function removeSource(control: Control, id: string, options: Removal): Promise<void> {
   await registeredSource(control, id);
   try {
     const argument = { drop_copies: options.dropCopies, force: options.force };

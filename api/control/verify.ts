@@ -6,6 +6,7 @@ import {
 } from '../../activities/check/verify_store.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { flowNames, type VerifyRequest, verifyWorkflowId } from '../../model/messages.ts';
+import { acted } from './actions.ts';
 import { type Control, workflowUrl } from './control.ts';
 import { noTableYet } from './figures.ts';
 import { findSchedule } from './schedules.ts';
@@ -28,7 +29,13 @@ export async function startVerification(
   return { source, status: 'running', identical: null, tables: [], workflow };
 }
 
-async function startRun(control: Control, source: string, { table, repair }: VerifyWish): Promise<string> {
+function startRun(control: Control, source: string, what: VerifyWish): Promise<string> {
+  return acted(control, { action: 'verify', target: source, input: { ...what } }, () =>
+    startFlowOf(control, source, what),
+  );
+}
+
+async function startFlowOf(control: Control, source: string, { table, repair }: VerifyWish): Promise<string> {
   const tables = await tablesOf(control, source);
   const known = tables.some(
     ({ asset_id, table: name }) =>

@@ -1,6 +1,8 @@
 /** The audit trail. */
 import type { FastifyInstance } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
+import { actionsAnswer, actionsQuery } from '../control/action_shapes.ts';
+import { listActions } from '../control/actions.ts';
 import { listAudit } from '../control/audit.ts';
 import type { Control } from '../control/control.ts';
 import { auditAnswer, auditQuery, problemAnswer } from '../control/shapes.ts';
@@ -17,5 +19,18 @@ export function addAuditRoutes(app: FastifyInstance, control: Control): void {
       },
     },
     async (request) => await listAudit(control, request.query),
+  );
+  app.withTypeProvider<ZodTypeProvider>().get(
+    '/api/v1/audit/actions',
+    {
+      schema: {
+        tags: ['lineage'],
+        summary:
+          'What people did, the newest first: by REST, CLI, Temporal’s UI and CLI; who, when, what, with which outcome',
+        querystring: actionsQuery,
+        response: { 200: actionsAnswer, 422: problemAnswer, 503: problemAnswer },
+      },
+    },
+    async (request) => await listActions(control, request.query),
   );
 }

@@ -1,0 +1,72 @@
+/** What rules add to lineage: which columns of a table decide on which of its copy. */
+import { copyAssetId } from '../../model/asset.ts';
+import { allColumns, type ColumnPair, type LineageEdge } from '../../model/lineage.ts';
+import type { RuleInput } from '../../model/rules.ts';
+import { compileExpression, type ExpressionColumn } from '../transform/expression.ts';
+import { ofKind } from '../transform/jinja/static_type.ts';
+
+/** What the rules of a table make of it. */
+export interface RuleEdges {
+  edges: LineageEdge[];
+  /** Columns of the copy that a rule fills. */
+  targets: string[];
+}
+
+/**
+ * The edges of a table's rules, each under the rule's id. `columns`: all that rules may read, also those that are stored nowhere.
+ * What a rule reads of an earlier one counts as read from the columns that this one reads.
+ */
+export function ruleEdges(table: string, columns: readonly ExpressionColumn[], rules: readonly RuleInput[]): RuleEdges {
+  const copy = copyAssetId(table);
+  const known = [...columns];
+  /** By name, the columns of the table that its value comes from. */
+  const origins = new Map(columns.map(({ name }) => [name, new Set([name])]));
+  const targets: string[] = [];
+  const edges: LineageEdge[] = [];
+  for (const rule of rules) {
+    const read = readBy(rule, known);
+    const from = [...new Set(read.flatMap((name) => [...(origins.get(name) ?? [])]))].sort();
+    const filled = filledBy(rule);
+    const to = rule.rule_type === 'filter' ? [allColumns] : filled;
+    edges.push({ from: table, to: copy, via: rule.rule_id, columns: pairs(from, to) });
+    edges.push(...joinEdges(rule, copy));
+    for (const name of filled) {
+      origins.set(name, new Set(from));
+      known.push({ name, type: ofKind('any') });
+      targets.push(name);
+    }
+  }
+  return { edges, targets: [...new Set(targets)] };
+}
+
+function pairs(from: string[], to: string[]): ColumnPair[] {
+  return from.flatMap((one) => to.map((other) => ({ from: one, to: other })));
+}
+
+/** Names that a rule reads; the newest column of a name counts. */
+function readBy(rule: RuleInput, known: readonly ExpressionColumn[]): string[] {
+  if (rule.rule_type === 'join') return Object.keys(rule.parameters?.on ?? {});
+  const newest = [...new Map(known.map((column) => [column.name, column])).values()];
+  if (rule.expression === undefined) return rule.source_fields ?? [];
+  try {
+    return compileExpression(rule.expression, newest).uses;
+  } catch {
+    // It names what is not there any more: what it declares is the best that is known.
+    return rule.source_fields ?? [];
+  }
+}
+
+function filledBy({ rule_type: type, target_field: target, parameters }: RuleInput): string[] {
+  if (type === 'filter') return [];
+  if (type === 'join') return parameters?.fields ?? [];
+  return target === undefined ? [] : [target];
+}
+
+/** The other asset's row is looked up by its key, and some of its fields are taken. */
+function joinEdges({ rule_type: type, rule_id: via, parameters }: RuleInput, copy: string): LineageEdge[] {
+  if (type !== 'join' || parameters?.asset === undefined) return [];
+  const fields = parameters.fields ?? [];
+  const taken = fields.map((name) => ({ from: name, to: name }));
+  const keys = pairs(Object.values(parameters.on ?? {}), fields);
+  return [{ from: copyAssetId(parameters.asset), to: copy, via, columns: [...taken, ...keys] }];
+}
