@@ -118,6 +118,13 @@ it('tells who did what, by which way, and what came of it; nothing twice, nothin
 }, 90_000);
 
 it('goes on while ClickHouse is away, and records it when that is back', async () => {
+  // It takes connections, and answers nothing.
+  stack.parts.clickhouse.signal('SIGSTOP');
+  const begun = Date.now();
+  await post('schema/register', { subject: 'x', schema: { fields: [{ name: 'id', type: 'nothing' }] } });
+  expect(await post('deployments/nowhere/pause')).toBe(404);
+  expect(Date.now() - begun).toBeLessThan(10_000);
+  stack.parts.clickhouse.signal('SIGCONT');
   await stack.parts.clickhouse.stop();
   const away = await post('sources/shop/stop');
   await stack.parts.clickhouse.restart();

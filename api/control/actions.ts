@@ -1,5 +1,6 @@
 /** Control actions: each is recorded with who asked for it and what came of it. */
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Action, type ActionPlace, readActions, writeActions } from '../../activities/load/actions.ts';
 import { createOwnTables } from '../../activities/load/batches.ts';
 import { redact } from '../../activities/secrets.ts';
@@ -42,24 +43,28 @@ export async function acted<Answer>(
   }
 }
 
+/** Nobody waits longer for a record than this (ms). */
+const recordPatience = 2_000;
+
 async function keep(control: Control, action: Action): Promise<void> {
   const backlog = [...(backlogs.get(control.caller) ?? []), action].slice(-mostKept);
   backlogs.set(control.caller, backlog);
-  try {
-    await ownTables(control, async (clickhouse) => {
-      try {
-        await writeActions(clickhouse, backlog);
-      } catch (error) {
-        if (!noTableYet(error)) throw error;
-        await createOwnTables(clickhouse);
-        await writeActions(clickhouse, backlog);
-      }
-    });
-    const later = (backlogs.get(control.caller) ?? []).filter((one) => !backlog.includes(one));
-    backlogs.set(control.caller, later);
-  } catch {
-    // Kept, see above.
-  }
+  const written = writeBacklog(control, backlog).catch(() => {});
+  await Promise.race([written, sleep(recordPatience, undefined, { ref: false })]);
+}
+
+async function writeBacklog(control: Control, backlog: Action[]): Promise<void> {
+  await ownTables(control, async (clickhouse) => {
+    try {
+      await writeActions(clickhouse, backlog);
+    } catch (error) {
+      if (!noTableYet(error)) throw error;
+      await createOwnTables(clickhouse);
+      await writeActions(clickhouse, backlog);
+    }
+  });
+  const later = (backlogs.get(control.caller) ?? []).filter((one) => !backlog.includes(one));
+  backlogs.set(control.caller, later);
 }
 
 /**
