@@ -1,6 +1,7 @@
 /** `sluice query`, `sluice verify` and `sluice sql`. */
 import type { Command } from 'commander';
 import { withConnection } from '../activities/capture/postgresql/connection.ts';
+import type { DifferingKey } from '../activities/check/verify.ts';
 import { getCut } from '../api/control/cuts.ts';
 import { runQuery } from '../api/control/query.ts';
 import {
@@ -157,13 +158,15 @@ function mendedText(one: VerifyAnswer['tables'][number]): string[] {
   return [
     ...(repaired ? [`${one.asset_id}: ${repaired} repaired`] : []),
     ...(unrepaired ? [`! ${one.asset_id}: not all could be repaired: ${unrepaired}`] : []),
-    ...(resynced ? [`! ${one.asset_id}: too many rows differ, so it is copied anew`] : []),
+    ...(resynced ? [`! ${one.asset_id}: its rows cannot be repaired one by one, so it is copied anew`] : []),
   ];
 }
 
 function keyText(entry: unknown): string {
-  const { problem, key, repaired } = (entry ?? {}) as { problem?: string; key?: unknown; repaired?: boolean };
-  return problem ? `${problem} ${JSON.stringify(key)}${repaired ? ' (repaired)' : ''}` : JSON.stringify(entry);
+  const { problem, key, repaired, source_rows, copy_rows } = (entry ?? {}) as Partial<DifferingKey>;
+  // Rows without a key are counted.
+  const counts = source_rows === undefined ? '' : ` (${source_rows} in the source, ${copy_rows} in the copy)`;
+  return problem ? `${problem} ${JSON.stringify(key)}${counts}${repaired ? ' (repaired)' : ''}` : JSON.stringify(entry);
 }
 
 async function runOnDemo(source: string, statement: string) {

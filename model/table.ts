@@ -104,6 +104,14 @@ export function keyColumns(table: Pick<TableSchema, 'columns' | 'keyOrder'>): Co
   return keyOrder ? columns.sort((a, b) => keyOrder.indexOf(a.attnum) - keyOrder.indexOf(b.attnum)) : columns;
 }
 
+/**
+ * True for a table without a key, which has REPLICA IDENTITY FULL: its rows are told apart by nothing but their values, and
+ * equal ones are counted.
+ */
+export function isMultiset(table: Pick<TableSchema, 'columns'>): boolean {
+  return !table.columns.some((column) => column.key);
+}
+
 /** `schema.table`, without the schema when it is `public`: how people write and read a table's name. */
 export function tableName(table: { schema: string; table: string }): string {
   return table.schema === 'public' ? table.table : `${table.schema}.${table.table}`;

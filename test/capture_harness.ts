@@ -246,7 +246,10 @@ export class CaptureHarness {
       `SELECT name, type FROM system.columns WHERE database = {database:String} AND table = {table:String} ORDER BY position`,
       { params: { database: clickhouse.database, table: asset } },
     );
-    const columns = described.filter((column) => !['_version', '_deleted', '_committed_at'].includes(column.name));
+    // A copy without a key holds what happened; its rows are what its view shows.
+    const counted = described.some((column) => column.name === '_sign');
+    const own = ['_version', '_deleted', '_committed_at', ...(counted ? ['_origin', '_sign', '_row'] : [])];
+    const columns = described.filter((column) => !own.includes(column.name));
     const quoted = columns.map((column) => `"${column.name.replaceAll('"', '""')}"`);
     const name = [this.#schema, table].map((part) => `"${part.replaceAll('"', '""')}"`).join('.');
     const kind = await client.query<{ relkind: string }>('SELECT relkind FROM pg_class WHERE oid = $1::regclass', [
@@ -261,7 +264,7 @@ export class CaptureHarness {
       JSON.stringify(row.map((value, i) => fromSource(value, columns[i]!.type, fields[i]!.dataTypeID))),
     );
     const copied = await clickhouse.table(
-      `SELECT ${columns.map((column) => hexed(column)).join(', ')} FROM ${clickhouse.name(asset)} FINAL`,
+      `SELECT ${columns.map((column) => hexed(column)).join(', ')} FROM ${counted ? clickhouse.name(`${asset}_current`) : `${clickhouse.name(asset)} FINAL`}`,
     );
     const copy = copied.rows.map((row) => JSON.stringify(row.map((value, i) => fromCopy(value, columns[i]!.type))));
     return { source: source.sort(), copy: copy.sort() };
@@ -303,7 +306,7 @@ function fromSource(value: string | null, type: string, oid: number): string | n
   if (/String/.test(type)) return Buffer.from(value).toString('hex').toUpperCase();
   if (type.includes('Bool')) return value === 't' ? 'true' : 'false';
   if (type.includes('Decimal')) return trimZeros(value);
-  if (type.includes('Float')) return String(Number(value));
+  if (type.includes('Float')) return value === '-0' ? value : String(Number(value));
   if (type.includes('DateTime64')) return trimZeros(value.replace(/\+00$/, ''));
   return value;
 }
@@ -313,7 +316,8 @@ function fromCopy(value: unknown, type: string): string | null {
   const text = String(value);
   if (type.includes('Array')) return arrayAsSource(text);
   if (type.includes('Decimal')) return trimZeros(text);
-  if (type.includes('Float')) return String(Number(text.replace('inf', 'Infinity').replace('nan', 'NaN')));
+  if (type.includes('Float'))
+    return text === '-0' ? text : String(Number(text.replace('inf', 'Infinity').replace('nan', 'NaN')));
   if (type.includes('DateTime64')) return trimZeros(text);
   return text;
 }

@@ -3,7 +3,7 @@ import { type TableSchema, tableName } from '../../model/table.ts';
 import type { Block } from '../load/block.ts';
 import { insertBytes, type RowsInsert } from '../load/rows_insert.ts';
 import { lostRows, type Sink } from '../load/sink.ts';
-import { ownColumns } from '../load/tables.ts';
+import { ownColumnsOf } from '../load/tables.ts';
 import type { ChunkTarget } from './source.ts';
 import type { Reject } from './stream.ts';
 
@@ -27,7 +27,7 @@ export class ChunkWriter implements ChunkTarget {
   ) {
     this.#sink = sink;
     this.#table = table;
-    this.#columns = [...columns, ...ownColumns];
+    this.#columns = [...columns, ...ownColumnsOf(table)];
     this.#batch = ids.batch;
     this.#insertId = ids.insert;
   }

@@ -238,7 +238,7 @@ export class CaptureLoop {
         // A repair holds a TRUNCATE up until it is done; one that died may still be writing rows of before.
         await sink.endInserts(repairInserts(source, table.asset_id));
         const committed = timeOf(batch.committedFirst)!.replace('T', ' ').replace('Z', '');
-        await sink.sweepBelow(table, version, committed, `${id}/${table.asset_id}`);
+        await sink.sweepBelow(table, version, committed, `${id}/${table.asset_id}`, batch.xid);
         await sink.discardRejects(table.asset_id, version);
       }
       if (rejects.length > 0) await sink.reject(table.asset_id, rejects, id);

@@ -5,9 +5,10 @@ import { Context } from '@temporalio/activity';
 import { type BatchRecord, noEffects } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
 import type { ConnectRequest } from '../../model/source.ts';
-import { isBeside, type TableSchema } from '../../model/table.ts';
+import { isBeside, isMultiset, type TableSchema } from '../../model/table.ts';
 import { chunksDigest, lastRecord, loadSchemas, readRecords, sealRecord, writeRecord } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
+import { newReading } from '../load/multiset.ts';
 import { repairInserts } from '../load/sink.ts';
 import { timeText } from '../load/time_text.ts';
 import { ChunkWriter } from './chunk_writer.ts';
@@ -102,10 +103,12 @@ export async function copyChunk(
     const planned = await chunkOf(clickhouse, request.id, table, chunk);
     // The same for every attempt, and for no other chunk: a row tells by it which chunk it came with.
     const readAt = Number(planned.planned_at) + chunk;
-    const { rows, bytes, rejected } = await source.copyChunk(context.connected(request), {
+    const origin = isMultiset(schema) ? newReading() : undefined;
+    const { rows, bytes, rejected, view } = await source.copyChunk(context.connected(request), {
       table: schema,
       chunk: planned,
       readAt,
+      origin,
       startPosition: table.start_position,
       epoch: record.epoch,
       signal: activity.cancellationSignal,
@@ -118,6 +121,15 @@ export async function copyChunk(
           insert: (number) => `${id}/${activity.info.attempt}/${number}`,
         }),
     });
+    if (origin !== undefined && view) {
+      const version = source.snapshotVersion(record.epoch, view.position);
+      await sink.completeReading(
+        schema,
+        { origin, version, unseen: view.unseen },
+        timeText(readAt),
+        `${id}/complete/${origin}`,
+      );
+    }
     const effects = {
       ...noEffects(),
       inserts: rows + rejected,
@@ -261,9 +273,10 @@ export async function finishSnapshot(
     // What an earlier copy had and the source does not any more. One that was made beside it never had it.
     if (!isBeside(schema)) await sink.sweepBelow(schema, start, now, `${id}/sweep`);
     await sink.discardRejects(table.asset_id, start);
-    // Chunks may have been written after a TRUNCATE that the stream brought meanwhile.
+    // Chunks may have been written after a TRUNCATE that the stream brought meanwhile; a multiset counts from that on anyway.
     const truncate = await lastTruncate(clickhouse, request.id, table.asset_id);
-    if (truncate > BigInt(start)) await sink.sweepBelow(schema, String(truncate), now, `${id}/sweep`);
+    if (truncate > BigInt(start) && !isMultiset(schema))
+      await sink.sweepBelow(schema, String(truncate), now, `${id}/sweep`);
     const complete = await source.completePosition(context.connected(request));
     const chunks = await recordedChunks(clickhouse, request.id, id, table);
     const rows = chunks.reduce((sum, record) => sum + (record.assets[table.asset_id]?.written ?? 0), 0);

@@ -36,10 +36,28 @@ export interface ChunkTask {
   epoch: number;
   /** What rows bear as the time of their commit, in microseconds since 1970: by it a row's chunk is found again. */
   readAt: number;
+  /** Of a table without a key: what tells the rows of this reading from those of others. */
+  origin?: string;
   signal: AbortSignal;
   /** Opens where the rows go; their fields come in the order of these columns of the table, then Sluice's own. */
   target: (columns: string[]) => ChunkTarget;
   progress: (rows: number) => void;
+}
+
+/** What was read of a chunk. */
+export interface ChunkRead {
+  rows: number;
+  bytes: number;
+  rejected: number;
+  /** Of a table without a key: which of the transactions that the stream brings the rows do not show. */
+  view?: ReadView;
+}
+
+export interface ReadView {
+  /** Transactions that were committed at this position, or later, are not shown. */
+  position: string;
+  /** Nor are these: those that were open, and the first that had not begun. All others before that one are. */
+  unseen: string[];
 }
 
 /** Where the rows of a chunk go. */
@@ -143,7 +161,7 @@ export interface Source {
     signal: AbortSignal,
     progress: (text: string) => void,
   ): Promise<{ chunks: Chunk[]; estimatedRows: number }>;
-  copyChunk(connected: Connected, task: ChunkTask): Promise<{ rows: number; bytes: number; rejected: number }>;
+  copyChunk(connected: Connected, task: ChunkTask): Promise<ChunkRead>;
   /** A position that the stream must pass for all that was read until now to be complete; the source will pass it. */
   completePosition(connected: Connected): Promise<string>;
 

@@ -76,6 +76,8 @@ export interface ChangeBatch {
   tables: TableChanges[];
   /** For `truncate`: version per asset id, decimal text. */
   truncated: Record<string, string>;
+  /** For `truncate`: its transaction, where the source has such numbers. */
+  xid?: number;
   /** Of kind `schema`, which has no changes. */
   alteration?: Alteration;
   /** performance.now() when its first change arrived and when it was cut. */

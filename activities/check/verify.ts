@@ -8,10 +8,11 @@
  */
 import type pg from 'pg';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
-import { keyColumns, type TableSchema, tableName } from '../../model/table.ts';
+import { isMultiset, type TableSchema, tableName } from '../../model/table.ts';
 import type { VerifySum } from '../capture/contract.ts';
 import { connect, withConnection } from '../capture/postgresql/connection.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
+import { CountComparison } from './verify_counts.ts';
 import type { Key } from './verify_keys.ts';
 import { NotCaughtUp, Pace } from './verify_pace.ts';
 import { PartComparison } from './verify_parts.ts';
@@ -25,8 +26,11 @@ export type Problem = 'missing' | 'extra' | 'different' | 'moving' | 'rejected';
 
 export interface DifferingKey {
   problem: Problem;
-  /** By column. */
-  key: Record<string, string | number | boolean>;
+  /** By column; of a table without a key all values, long ones cut. */
+  key: Record<string, string | number | boolean | null>;
+  /** Of a table without a key: how many rows there are that are so. */
+  source_rows?: number;
+  copy_rows?: number;
   /** Of a `different` row: the columns whose values differ. */
   columns?: string[];
   /** True when it was read again from the source, and is as there now. */
@@ -114,7 +118,6 @@ export interface VerifyOptions {
 export async function verifyTable(options: VerifyOptions): Promise<TableVerification> {
   const started = performance.now();
   const { connectionString, table, signal } = options;
-  if (keyColumns(table).length === 0) throw hasNoKey(table);
   const found = options.found ?? nothingFound(table.asset_id);
   const progress = { checked: 0, chunks: 0 };
   const client = await connect({ connectionString, applicationName });
@@ -123,7 +126,7 @@ export async function verifyTable(options: VerifyOptions): Promise<TableVerifica
   signal?.addEventListener('abort', cancel);
   try {
     signal?.throwIfAborted();
-    await compare(client, options, found, (checked) => {
+    await (isMultiset(table) ? compareCounts : compare)(client, options, found, (checked) => {
       progress.checked = checked;
       progress.chunks += 1;
       options.onProgress?.(progress);
@@ -174,6 +177,27 @@ async function compare(
   found.identical = missing + extra + different + moving - repaired === 0 && !found.at_least;
 }
 
+/** A table without a key: its rows are counted. Nothing is repaired but by a copy that is made anew. */
+async function compareCounts(
+  client: pg.Client,
+  options: VerifyOptions,
+  found: TableVerification,
+  onPart: (checked: number) => void,
+): Promise<void> {
+  const { clickhouse, table, signal } = options;
+  const facts = await sourceFacts(client, table);
+  if (!facts) throw tableIsGone(table);
+  const source = sourceSide(client, table);
+  const copy = copySide(clickhouse, table, signal);
+  const pace = new Pace(client, options);
+  const rows = new CountComparison({ source, copy, pace, table, signal, found });
+  const rest = options.share !== undefined && options.share < 1 ? new Rest(options.share, signal) : undefined;
+  const settle = async () => {};
+  await new PartComparison({ source, copy, pace, found, rows, facts, options, onPart, settle, rest }).run();
+  await rows.showValues();
+  found.identical = found.missing + found.extra + found.moving === 0 && !found.at_least;
+}
+
 /** Rows that are repaired at once. */
 const keysPerRepair = 500;
 
@@ -221,15 +245,6 @@ function tableIsGone(table: TableSchema): SluiceError {
     'table_missing',
     `the table ${tableName(table)} is not in the source`,
     'Remove it from the source’s tables, or make it again.',
-    { table: tableName(table) },
-  );
-}
-
-function hasNoKey(table: TableSchema): SluiceError {
-  return new SluiceError(
-    'table_unusable',
-    `the table ${tableName(table)} has no key: its rows cannot be told apart`,
-    'Give it a primary key, or a unique index as replica identity.',
     { table: tableName(table) },
   );
 }

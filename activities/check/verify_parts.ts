@@ -33,7 +33,7 @@ interface Needs {
   source: Side;
   copy: Side;
   pace: Pace;
-  rows: RowComparison;
+  rows: Pick<RowComparison, 'compare' | 'enough'>;
   facts: Facts;
   options: VerifyOptions;
   /** Counts of rows go here. */

@@ -1,6 +1,6 @@
 /** The two sides of a comparison: the same questions, asked of PostgreSQL and of ClickHouse. */
 import type pg from 'pg';
-import { type Column, keyColumns, type TableSchema } from '../../model/table.ts';
+import { type Column, isMultiset, keyColumns, type TableSchema } from '../../model/table.ts';
 import { quoteName as quoteSourceName, quoteTable, sourceError } from '../capture/postgresql/connection.ts';
 import { rowsOf } from '../capture/postgresql/partitions.ts';
 import { type ClickHouse, quoteName as quoteCopyName } from '../load/clickhouse.ts';
@@ -39,6 +39,13 @@ export interface SeenRow {
   mark: string;
 }
 
+/** Rows that are alike. */
+export interface SeenCount {
+  rows: number;
+  /** Changes when one of them is written again, even with the same values; '' where that is not known. */
+  mark: string;
+}
+
 /** Rows by the `keyId` of their key. */
 export type SeenRows = Map<string, SeenRow>;
 
@@ -60,6 +67,10 @@ interface Dialect {
   /** 28 bits of the MD5 of the key. */
   hash: string;
   mark: string;
+  /** Of rows that are alike, an aggregate; see SeenCount. */
+  marks: string;
+  /** A value as people read it. */
+  shown(column: Column): string;
   /** Types as text, since drivers read numbers each in their own way. */
   text(x: string): string;
   /** How a list of tuples stands behind IN. */
@@ -135,6 +146,44 @@ export class Side {
       }
     }
     return found;
+  }
+
+  /** How many rows a part has of each kind, by their digest. */
+  async counts(part: Part): Promise<Map<string, SeenCount>> {
+    return await this.#counts(this.#where(part));
+  }
+
+  /** How many rows there are with these digests; those without a row are left out. */
+  async countsOf(digests: string[]): Promise<Map<string, SeenCount>> {
+    return digests.length === 0 ? new Map() : await this.#counts(this.#isOneOf(digests));
+  }
+
+  async #counts(where: string): Promise<Map<string, SeenCount>> {
+    const { digest, columns, marks, text } = this.#dialect;
+    const own = digest(columns);
+    const rows = await this.#select(
+      `${own} AS _d, ${text('count(*)')} AS _n, ${marks} AS _m`,
+      `${where} GROUP BY ${own}`,
+    );
+    return new Map(rows.map((row) => [row._d!, { rows: Number(row._n), mark: row._m! }]));
+  }
+
+  /** The values of rows with these digests, by column, as texts. */
+  async texts(digests: string[]): Promise<Map<string, (string | null)[]>> {
+    if (digests.length === 0) return new Map();
+    const { digest, columns, shown } = this.#dialect;
+    const own = digest(columns);
+    const values = columns.map((column, index) => `min(${shown(column)}) AS _c${index}`);
+    const rows = await this.#select(
+      `${[`${own} AS _d`, ...values].join(', ')}`,
+      `${this.#isOneOf(digests)} GROUP BY ${own}`,
+    );
+    return new Map(rows.map((row) => [row._d!, columns.map((_, index) => row[`_c${index}`] ?? null)]));
+  }
+
+  #isOneOf(digests: string[]): string {
+    const { digest, columns } = this.#dialect;
+    return `${digest(columns)} IN (${digests.map((one) => `'${one}'`).join(', ')})`;
   }
 
   /** Asks for rows with these keys; others may come too. A key that cannot even be said as a value has no row there. */
@@ -234,7 +283,7 @@ function* cut(keys: Key[]): Generator<Key[]> {
 /** PostgreSQL's side. */
 export function sourceSide(client: pg.ClientBase, table: TableSchema): Side {
   const name = (column: Column): string => `_r.${quoteSourceName(column.name)}`;
-  const keys = keyColumns(table);
+  const keys = tellingColumns(table);
   const digest = (columns: Column[]): string => `md5(${sourceRecord(columns, name)})`;
   return new Side({
     run: async (sql) => {
@@ -254,6 +303,9 @@ export function sourceSide(client: pg.ClientBase, table: TableSchema): Side {
     number: `('x' || left(${digest(table.columns)}, 15))::bit(60)::bigint`,
     hash: `('x' || left(${digest(keys)}, 7))::bit(28)::int`,
     mark: '_r.xmin::text',
+    marks: `sum(hashtextextended(concat(_r.tableoid, _r.ctid, _r.xmin), 0)::numeric)::text`,
+    // concat() uses the type's output function; a composite of NULLs "IS NULL", and still is a value.
+    shown: (column) => `CASE WHEN ${name(column)} IS DISTINCT FROM NULL THEN concat(${name(column)}) END`,
     text: (x) => `coalesce((${x})::text, '0')`,
     // A list of tuples is planned as a chain of ORs, a list of VALUES as a join with the index.
     list: (tuples) => `VALUES ${tuples.join(', ')}`,
@@ -262,10 +314,15 @@ export function sourceSide(client: pg.ClientBase, table: TableSchema): Side {
   });
 }
 
-/** ClickHouse's side: the copy without its tombstones. */
+/** What tells rows apart: the key, or else all values. */
+function tellingColumns(table: TableSchema): Column[] {
+  return isMultiset(table) ? table.columns : keyColumns(table);
+}
+
+/** ClickHouse's side: the copy without its tombstones, or the rows that it comes to. */
 export function copySide(clickhouse: ClickHouse, table: TableSchema, signal: AbortSignal | undefined): Side {
   const name = (column: Column): string => `_r.${quoteCopyName(column.name)}`;
-  const keys = keyColumns(table);
+  const keys = tellingColumns(table);
   const digest = (columns: Column[]): string => `MD5(${copyRecord(columns, name)})`;
   /** The first bytes of an MD5, most significant first, as ClickHouse reads numbers: least significant first. */
   const head = (columns: Column[], bytes: number): string => `reverse(substring(${digest(columns)}, 1, ${bytes}))`;
@@ -276,7 +333,9 @@ export function copySide(clickhouse: ClickHouse, table: TableSchema, signal: Abo
         settings: { output_format_decimal_trailing_zeros: 0, date_time_output_format: 'simple' },
       });
     },
-    from: `${clickhouse.name(table.asset_id)} AS _r FINAL`,
+    from: isMultiset(table)
+      ? `${clickhouse.name(`${table.asset_id}_current`)} AS _r`
+      : `${clickhouse.name(table.asset_id)} AS _r FINAL`,
     keys,
     name,
     keyText: (column) => copyKeyText(column, name(column)),
@@ -286,6 +345,9 @@ export function copySide(clickhouse: ClickHouse, table: TableSchema, signal: Abo
     number: `toUInt128(bitShiftRight(reinterpretAsUInt64(${head(table.columns, 8)}), 4))`,
     hash: `bitShiftRight(reinterpretAsUInt32(${head(keys, 4)}), 4)`,
     mark: 'toString(_r._version)',
+    marks: `''`,
+    shown: (column) =>
+      column.encoding === 'bytea' ? `concat('\\\\x', lower(hex(${name(column)})))` : `toString(${name(column)})`,
     text: (x) => `toString(${x})`,
     list: (tuples) => tuples.join(', '),
     isBadValue: () => false,

@@ -6,7 +6,7 @@ import { asSluiceError, type ErrorReport, SluiceError } from '../../model/errors
 import type { VerifyRequest } from '../../model/messages.ts';
 import { behindPageHeader, parseLsn } from '../../model/position.ts';
 import type { CapturedTable, CaptureStatus } from '../../model/source.ts';
-import { isBeside, type TableSchema, tableName } from '../../model/table.ts';
+import { isBeside, isMultiset, type TableSchema, tableName } from '../../model/table.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
 import type { VerifySum } from '../capture/contract.ts';
 import { wasAltered } from '../capture/postgresql/connection.ts';
@@ -232,9 +232,10 @@ function repairer({ context, connected, verification, activity }: Run, table: Ca
   };
 }
 
-/** Too many rows differ for each to be read again: the copy is made anew. */
+/** Too many rows differ for each to be read again, or one cannot be, without a key: the copy is made anew. */
 async function mend(run: Run, { schema }: Wanted, found: TableVerification): Promise<TableVerification> {
-  if (!found.at_least || !run.request.repair) return found;
+  const anew = found.at_least || (isMultiset(schema) && found.missing + found.extra > 0);
+  if (!anew || !run.request.repair) return found;
   await run.context.resync(run.request.source, `${schema.schema}.${schema.table}`);
   return { ...found, resynced: true };
 }

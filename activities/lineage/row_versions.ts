@@ -5,7 +5,7 @@
 import type { BatchRecord } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { parseInstant } from '../../model/instant.ts';
-import { type Column, copyName, keyColumns, type TableSchema } from '../../model/table.ts';
+import { type Column, copyName, isMultiset, keyColumns, type TableSchema } from '../../model/table.ts';
 import type { Source, VersionPlace } from '../capture/source.ts';
 import { explainAssetVersion } from '../extract/asset_copy.ts';
 import { readRecords } from '../load/batches.ts';
@@ -34,9 +34,10 @@ const clockSlacks = [1, 300];
 
 /**
  * The versions of a row that its copy still holds, newest first. `key`: plain text for a key of one column, a JSON object
- * by column for any. Errors: `configuration` when it is no key of the table.
+ * by column for any. Errors: `configuration` when it is no key of the table, or the table has none.
  */
 export async function rowVersions(clickhouse: ClickHouse, table: TableSchema, key: string): Promise<RowVersion[]> {
+  if (isMultiset(table)) throw hasNoKey(table);
   const texts = readKey(table, key);
   const params: Record<string, string> = {};
   const conditions = keyColumns(table).map((column, i) => {
@@ -56,6 +57,11 @@ export async function rowVersions(clickhouse: ClickHouse, table: TableSchema, ke
     const names = keyColumns(table).map(({ name, type }) => `${name} (${type})`);
     throw new SluiceError('configuration', `${key} is no key of ${table.asset_id}`, `Its key is ${names.join(', ')}.`);
   }
+}
+
+function hasNoKey({ asset_id: asset }: TableSchema): SluiceError {
+  const remedy = `Give the table a primary key; or ask the copy for all changes: SELECT * FROM ${asset} WHERE … ORDER BY _version, with _sign for what came (1) and went (-1).`;
+  return new SluiceError('configuration', `the table of ${asset} has no key: none of its rows has a name`, remedy);
 }
 
 function readKey(table: TableSchema, key: string): string[] {

@@ -6,6 +6,7 @@ import type { Reject } from '../capture/stream.ts';
 import { createOwnTables, discardRejects, lastRecord, writeRecord, writeRejects } from './batches.ts';
 import type { Block } from './block.ts';
 import { type ClickHouse, queryIdOf } from './clickhouse.ts';
+import { completeReading, type Reading } from './multiset.ts';
 import { newestRows } from './newest_rows.ts';
 import type { RowsInsert } from './rows_insert.ts';
 import type { NewestRow, Sink } from './sink.ts';
@@ -100,8 +101,12 @@ export class ClickHouseSink implements Sink {
     return this.clickhouse.openInsert(copyName(table), columns, id);
   }
 
-  sweepBelow(table: TableSchema, version: string, committedAt: string, id: string): Promise<void> {
-    return sweepBelow(this.clickhouse, table, version, committedAt, id);
+  sweepBelow(table: TableSchema, version: string, committedAt: string, id: string, xid?: number): Promise<void> {
+    return sweepBelow(this.clickhouse, table, version, committedAt, id, xid);
+  }
+
+  completeReading(table: TableSchema, reading: Reading, committedAt: string, id: string): Promise<void> {
+    return completeReading(this.clickhouse, table, reading, { committedAt, queryId: id });
   }
 
   newestRows(table: TableSchema, keys: string[]): Promise<Map<string, NewestRow>> {

@@ -8,6 +8,7 @@ import { SluiceError } from '../../model/errors.ts';
 import type { TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
 import type { Block } from './block.ts';
+import type { Reading } from './multiset.ts';
 import type { RowsInsert } from './rows_insert.ts';
 
 /** A row of a copy as TSV fields (bytes as latin1), without Sluice's own columns. */
@@ -51,10 +52,15 @@ export interface Sink {
 
   /** Writes a block of rows; answers how many the sink confirms (at least as many as were sent, or rows are lost). */
   write(table: TableSchema, block: Block, id: string): Promise<number>;
-  /** Begins an insert of rows that come in pieces, the fields in the order of `columns`: each once, and `ownColumns`. */
+  /** Begins an insert of rows that come in pieces, the fields in the order of `columns`: each once, and `ownColumnsOf` it. */
   openInsert(table: TableSchema, columns: string[], id: string): RowsInsert;
-  /** A tombstone at `version` (decimal text) for every key whose newest row is older. `committedAt` as in blocks. */
-  sweepBelow(table: TableSchema, version: string, committedAt: string, id: string): Promise<void>;
+  /**
+   * A tombstone at `version` (decimal text) for every key whose newest row is older. `committedAt` as in blocks. A multiset
+   * shows nothing older from then on, unless its snapshot has seen the transaction `xid`.
+   */
+  sweepBelow(table: TableSchema, version: string, committedAt: string, id: string, xid?: number): Promise<void>;
+  /** Of a multiset: all rows of this reading are written, and are what its copy begins with. */
+  completeReading(table: TableSchema, reading: Reading, committedAt: string, id: string): Promise<void>;
   /**
    * The newest row of each key, tombstones counted. Keys are the key columns' TSV fields, tabs between them, bytes as
    * latin1. Nothing is answered while rows of the table are held back: the newest row may be older than one of those.

@@ -1,7 +1,16 @@
 /** The copy's table in ClickHouse, made from the source table's schema. */
 import { SluiceError } from '../../model/errors.ts';
-import { type Column, copyName, isBeside, keyColumns, sideCopyName, type TableSchema } from '../../model/table.ts';
+import {
+  type Column,
+  copyName,
+  isBeside,
+  isMultiset,
+  keyColumns,
+  sideCopyName,
+  type TableSchema,
+} from '../../model/table.ts';
 import { type ClickHouse, quoteName, quoteText } from './clickhouse.ts';
+import { multisetColumns, multisetRows, truncateMultiset } from './multiset.ts';
 import { unescapeField } from './tsv.ts';
 
 /** Columns of Sluice's own behind the source's. */
@@ -14,9 +23,14 @@ export const ownColumns = ['_version', '_deleted', '_committed_at'] as const;
 export const durable =
   'fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1';
 
+/** Those that a table's copy has, in the order in which blocks hold them. */
+export function ownColumnsOf(table: TableSchema): string[] {
+  return isMultiset(table) ? [...ownColumns, ...multisetColumns] : [...ownColumns];
+}
+
 /** Names of all columns of the copy, in the order in which blocks hold them. */
 export function copyColumns(table: TableSchema): string[] {
-  return [...table.columns.map((column) => column.name), ...ownColumns];
+  return [...table.columns.map((column) => column.name), ...ownColumnsOf(table)];
 }
 
 /** One column as ClickHouse declares it; rows from before it came show its initial value. */
@@ -33,10 +47,13 @@ function literal(field: string, type: string): string {
 function definition(clickhouse: ClickHouse, table: TableSchema): string {
   const columns = table.columns.map((column) => `  ${declare(column)}`);
   columns.push('  `_version` UInt128', '  `_deleted` UInt8', "  `_committed_at` DateTime64(6, 'UTC')");
+  if (isMultiset(table)) columns.push('  `_origin` UInt64', '  `_sign` Int8', '  `_row` UInt64');
   // A late row of the copy before must not come into this one: nothing in it would overtake that row.
   const { from } = table.copy ?? {};
   if (from !== undefined) columns.push(`  CONSTRAINT since_start CHECK _version >= toUInt128('${BigInt(from)}')`);
-  const key = keyColumns(table).map((column) => quoteName(column.name));
+  const key = isMultiset(table)
+    ? ['_version', '_origin', '_row', '_sign']
+    : keyColumns(table).map((column) => quoteName(column.name));
   return (
     `CREATE TABLE IF NOT EXISTS ${clickhouse.name(copyName(table))} (\n${columns.join(',\n')}\n)\n` +
     `ENGINE = ReplacingMergeTree(_version, _deleted)\nORDER BY (${key.join(', ')})\nSETTINGS ${durable}` +
@@ -69,6 +86,7 @@ export async function createCopy(clickhouse: ClickHouse, table: TableSchema): Pr
 }
 
 function view(clickhouse: ClickHouse, table: TableSchema): string {
+  if (isMultiset(table)) return `${clickhouse.name(`${table.asset_id}_current`)} AS ${multisetRows(clickhouse, table)}`;
   const names = table.columns.map((column) => quoteName(column.name)).join(', ');
   return `${clickhouse.name(`${table.asset_id}_current`)} AS SELECT ${names} FROM ${clickhouse.name(table.asset_id)} FINAL`;
 }
@@ -84,6 +102,8 @@ async function copyDifference(clickhouse: ClickHouse, table: TableSchema): Promi
       return `${column.name} is ${there.type} there, and ${column.clickhouse} is needed`;
     if (Boolean(Number(there.is_in_sorting_key)) !== column.key) return `the key is another (${column.name})`;
   }
+  const lacking = ownColumnsOf(table).find((name) => !types.has(name));
+  if (lacking) return `it has no column ${lacking}`;
   return undefined;
 }
 
@@ -219,7 +239,8 @@ export async function dropSideCopies(
 
 /**
  * Writes a tombstone with version `version` for every key whose row is older: what a TRUNCATE or the end of a snapshot
- * means. Never a DELETE: parts that arrive late would bring rows back. Returns when it is durable.
+ * means. Never a DELETE: parts that arrive late would bring rows back. Returns when it is durable. `xid`: transaction of
+ * the TRUNCATE.
  */
 export async function sweepBelow(
   clickhouse: ClickHouse,
@@ -227,7 +248,9 @@ export async function sweepBelow(
   version: string,
   committedAt: string,
   queryId: string,
+  xid = 0,
 ): Promise<void> {
+  if (isMultiset(table)) return truncateMultiset(clickhouse, table, { version, committedAt, queryId, xid });
   const key = keyColumns(table).map((column) => quoteName(column.name));
   const name = clickhouse.name(copyName(table));
   // Most often there is nothing below, and one column without FINAL shows it.

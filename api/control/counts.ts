@@ -30,7 +30,7 @@ async function refresh(control: Control, asset: string, count: Count): Promise<v
   try {
     const [row] = await rowsIfThere<{ rows: string }>(
       control,
-      `SELECT toString(count()) AS rows FROM ${control.clickhouse.name(asset)} FINAL`,
+      `SELECT toString(count()) AS rows FROM ${control.clickhouse.name(`${asset}_current`)}`,
     );
     count.rows = Number(row?.rows ?? 0);
   } catch {

@@ -54,8 +54,13 @@ function wholesale(table: OracleTable): string[][] {
     [`DROP TABLE ${name}`, ...table.create],
     [`ALTER TABLE ${name} RENAME TO ${away}`, ...renamedIndexes(table), ...table.create, `DROP TABLE ${away}`],
     [`ALTER TABLE ${name} REPLICA IDENTITY FULL`],
-    ...(table.name === 'indexed' ? [] : [[`ALTER TABLE ${name} REPLICA IDENTITY DEFAULT`]]),
+    ...(table.name === 'indexed' ? [] : [[`ALTER TABLE ${name} REPLICA IDENTITY DEFAULT`, ...identityAgain(table)]]),
   ];
+}
+
+/** Without a key and the whole old row, the source would refuse changes. */
+function identityAgain(table: OracleTable): string[] {
+  return table.key.length > 0 ? [] : [`ALTER TABLE ${quoted(table.name)} REPLICA IDENTITY FULL`];
 }
 
 /** Names of indexes are the schema's, and the new table wants them. */
@@ -95,7 +100,7 @@ async function nextStatement(client: pg.Client, table: OracleTable, random: Rand
 }
 
 function changeValues(name: string, { name: column, type }: Extra, table: OracleTable, random: Random): string {
-  const key = quoted(table.key[0]!);
+  const key = table.key[0] === undefined ? 'ctid' : quoted(table.key[0]);
   const condition = random.pick([
     `${key} = (SELECT ${key} FROM ${name} LIMIT 1 OFFSET ${random.between(0, 5)})`,
     `${key} IN (SELECT ${key} FROM ${name} LIMIT ${random.between(1, 30)})`,

@@ -58,14 +58,16 @@ export async function compareTable(
   );
   const columns = described.filter((column) => !column.name.startsWith('_'));
   const source = await readSource(client, table, columns);
+  const counted = table.key.length === 0;
   const copied = await clickhouse.table(
-    `SELECT ${columns.map(asText).join(', ')} FROM ${clickhouse.name(asset)} FINAL`,
+    `SELECT ${columns.map(asText).join(', ')} FROM ${counted ? clickhouse.name(`${asset}_current`) : `${clickhouse.name(asset)} FINAL`}`,
   );
   const keyAt = columns.flatMap((column, at) => (table.key.includes(column.name) ? [at] : []));
   const copy = copied.rows.map((row) => {
     const values = row.map((value, i) => fromCopy(value as string | null, columns[i]!.type));
     return { key: JSON.stringify(keyAt.map((at) => values[at])), text: JSON.stringify(values) };
   });
+  if (counted) return compareCounts(clickhouse, asset, table, { columns, source, copy: copy.map((row) => row.text) });
   const held = new Set(source.filter((row) => row.held).map((row) => row.key));
   const rejected = held.size > 0 ? await openRejects(clickhouse, asset, columns, keyAt) : new Set<string>();
   const inCopy = new Set(copy.filter((row) => !held.has(row.key)).map((row) => row.text));
@@ -77,6 +79,66 @@ export async function compareTable(
     forgotten: [...held].filter((key) => !rejected.has(key)),
     rows: source.length,
   };
+}
+
+/** Rows without a key: each must be in the copy as often as in the source, or among the rejects. */
+async function compareCounts(
+  clickhouse: ClickHouse,
+  asset: string,
+  table: OracleTable,
+  sides: { columns: { name: string; type: string }[]; source: SourceRow[]; copy: string[] },
+): Promise<Difference> {
+  const { columns, source, copy } = sides;
+  // Columns that came or went since stand in rejects as they were then.
+  const kept = columns.map(({ name }) => !name.startsWith('extra'));
+  const withoutExtras = ({ text }: SourceRow) =>
+    JSON.stringify((JSON.parse(text) as unknown[]).filter((_, i) => kept[i]));
+  const held = source.filter((row) => row.held).map(withoutExtras);
+  const rejected =
+    held.length > 0
+      ? await rejectedRows(
+          clickhouse,
+          asset,
+          columns.filter((_, i) => kept[i]),
+        )
+      : new Set<string>();
+  const wanted = source.filter((row) => !row.held).map((row) => row.text);
+  return {
+    table: table.name,
+    missing: withoutThese(wanted, copy),
+    extra: withoutThese(copy, wanted),
+    forgotten: held.filter((text) => !rejected.has(text)),
+    rows: source.length,
+  };
+}
+
+/** What is left of a list when each text of another one is taken away once. */
+function withoutThese(texts: string[], others: string[]): string[] {
+  const counts = new Map<string, number>();
+  for (const text of others) counts.set(text, (counts.get(text) ?? 0) + 1);
+  return texts.filter((text) => {
+    const count = counts.get(text) ?? 0;
+    counts.set(text, count - 1);
+    return count <= 0;
+  });
+}
+
+/** Rows that were held back, in these columns, written as the source's rows are. */
+async function rejectedRows(
+  clickhouse: ClickHouse,
+  asset: string,
+  columns: { name: string; type: string }[],
+): Promise<Set<string>> {
+  const rows = await clickhouse.rows<{ row: string }>(
+    `SELECT DISTINCT row FROM ${clickhouse.name('_rejects')} FINAL WHERE asset = {asset:String} AND state = 'open'`,
+    { params: { asset } },
+  );
+  return new Set(
+    rows.map(({ row }) => {
+      const values = JSON.parse(row) as Record<string, string | null>;
+      return JSON.stringify(columns.map(({ name, type }) => fromSource(values[name] ?? null, type, 0)));
+    }),
+  );
 }
 
 /** What is wrong with the columns of a copy: names that are missing, or are too many. */

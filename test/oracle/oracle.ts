@@ -234,6 +234,7 @@ class Oracle {
   /** Small tables would have one chunk: their stored plan is replaced by one with random cuts. */
   async #cut(ref: TableRef, chunks: number): Promise<number> {
     const table = this.#tables.find((known) => known.name === ref.table)!;
+    if (table.key.length === 0) return chunks;
     const key = table.key.map((column) => `"${column}"`).join(', ');
     for (let tries = 0; ; tries++) {
       try {

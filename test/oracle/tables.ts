@@ -5,6 +5,7 @@ export interface OracleTable {
   name: string;
   /** Statements that make it. */
   create: string[];
+  /** None: rows that are alike are counted. */
   key: string[];
   /** One random statement that changes it; it may fail (a key that is taken), which is part of the game. */
   change(random: Random): string;
@@ -379,4 +380,65 @@ const split: OracleTable = {
   },
 };
 
-export const oracleTables: OracleTable[] = [plain, nasty, uuids, large, moving, whole, indexed, odd, limits, split];
+/** One of several rows that are alike, or some. */
+function someOf(random: Random, table: string, condition: string): string {
+  return `ctid IN (SELECT ctid FROM ${table} WHERE ${condition} LIMIT ${random.chance(0.6) ? 1 : random.between(1, 9)})`;
+}
+
+/** Rows without a key: many are alike, and one of them is changed or goes. */
+const alike: OracleTable = {
+  name: 'alike',
+  create: [
+    'CREATE TABLE alike (a int, f float8, note text, big text)',
+    'ALTER TABLE alike REPLICA IDENTITY FULL',
+    ...external('alike', 'big'),
+  ],
+  key: [],
+  change(random) {
+    const a = () => random.pick(['NULL', '1', '2', '3']);
+    const some = () => someOf(random, 'alike', `a IS NOT DISTINCT FROM ${a()}`);
+    const big = () => random.pick(['NULL', "'x'", "repeat('y', 2500)", largeText(random)]);
+    const float = () => random.pick(['NULL', '0', "'NaN'", '1e300']);
+    return random.pick([
+      () =>
+        `INSERT INTO alike VALUES (${a()}, ${float()}, ${maybeNull(random, literal(nastyText(random, 2)))}, ${big()})`,
+      () =>
+        `INSERT INTO alike SELECT ${a()}, ${float()}, 'many', NULL FROM generate_series(1, ${random.between(1, 200)})`,
+      () => `UPDATE alike SET a = ${a()} WHERE ${some()}`,
+      () => `UPDATE alike SET f = ${float()}, note = ${literal(nastyText(random, 1))} WHERE ${some()}`,
+      () => `UPDATE alike SET big = ${big()} WHERE ${some()}`,
+      () => `DELETE FROM alike WHERE ${some()}`,
+      () => `DELETE FROM alike WHERE ${someOf(random, 'alike', "note = 'many'")}`,
+      () => (random.chance(0.1) ? 'TRUNCATE alike' : `DELETE FROM alike WHERE a = 3`),
+    ])();
+  },
+};
+
+/** The same, with values that the copy's types cannot hold. */
+const alikeLimits: OracleTable = {
+  name: 'alike_limits',
+  create: [
+    'CREATE TABLE alike_limits (n int, day date, amount numeric(8,2))',
+    'ALTER TABLE alike_limits REPLICA IDENTITY FULL',
+  ],
+  key: [],
+  unrepresentable: `day < '1900-01-01' OR day > '2299-12-31' OR amount = 'NaN'`,
+  change(random) {
+    const n = () => random.between(1, 3);
+    const day = () => random.pick(["'2024-02-29'", "'infinity'", "'0044-03-15 BC'", 'NULL']);
+    const amount = () => random.pick(['1.5', "'NaN'", 'NULL']);
+    const some = () => someOf(random, 'alike_limits', `n = ${n()}`);
+    return random.pick([
+      () =>
+        `INSERT INTO alike_limits SELECT ${n()}, ${day()}, ${amount()} FROM generate_series(1, ${random.between(1, 4)})`,
+      () => `UPDATE alike_limits SET day = ${day()} WHERE ${some()}`,
+      () => `UPDATE alike_limits SET amount = ${amount()}, n = ${n()} WHERE ${some()}`,
+      () => `DELETE FROM alike_limits WHERE ${some()}`,
+    ])();
+  },
+};
+
+export const oracleTables: OracleTable[] = [
+  ...[plain, nasty, uuids, large, moving, whole, indexed, odd, limits, split],
+  ...[alike, alikeLimits],
+];

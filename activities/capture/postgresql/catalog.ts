@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { tableAssetId } from '../../../model/asset.ts';
 import { isGlob } from '../../../model/source.ts';
-import { type Column, type LeftOut, type TableSchema, tableName } from '../../../model/table.ts';
+import { type Column, isMultiset, type LeftOut, type TableSchema, tableName } from '../../../model/table.ts';
 import { faultOf, initialOf, type Leaf, leavesSql, partitionOf } from './partitions.ts';
 import { mapColumn, type TypeFacts } from './type_mapping.ts';
 
@@ -64,7 +64,7 @@ export async function readTables(
     found.map((relation) => relation.oid),
     options,
   );
-  return details.filter(hasUsableKey).map(schemaOf);
+  return details.filter(isCapturable).map(schemaOf);
 }
 
 /** The table with this OID, usable or not, or undefined when it is gone. */
@@ -200,14 +200,14 @@ function matchesGlob(pattern: string, name: string): boolean {
   return at === pattern.length;
 }
 
-/** True when changes of the table carry a key that tells its rows apart at any moment. */
-export function hasUsableKey(table: TableDetails): boolean {
+/** True when changes of the table say which of its rows they mean, at any moment: by a key, or by all their values. */
+export function isCapturable(table: TableDetails): boolean {
   return (
     isOrdinary(table) &&
     table.replicaIdentity !== 'nothing' &&
     !table.keyDeferrable &&
     table.unsentKeyColumns.length === 0 &&
-    table.columns.some((column) => column.key) &&
+    (!isMultiset(table) || (table.replicaIdentity === 'full' && table.columns.length > 0)) &&
     leafFault(table) === undefined
   );
 }
@@ -341,13 +341,17 @@ export async function readDetails(
 function describeTable(source: string, rows: ColumnRow[], types: Types, options: ReadOptions): TableDetails {
   const first = rows[0]!;
   const { schema, table } = first;
-  const index = (first.key ?? '')
+  const all = rows.filter((row) => row.attnum !== null);
+  const generated = new Set(all.flatMap((row) => (row.generated === '' ? [] : [row.attnum])));
+  const indexed = (first.key ?? '')
     .split(' ')
     .filter(Boolean)
     .map(Number)
     .slice(0, first.key_count ?? 0);
+  // Under FULL a key that cannot be used is none: the whole old row is sent.
+  const unusable = first.immediate === false || indexed.some((attnum) => generated.has(attnum));
+  const index = first.identity === 'f' && unusable ? [] : indexed;
   const keys = new Set(index);
-  const all = rows.filter((row) => row.attnum !== null);
   const excluded = new Set(byTableName(options.excludeColumns, schema, table));
   const isKey = (row: ColumnRow) => keys.has(row.attnum!);
   const sent = all.filter((row) => row.generated === '' && (isKey(row) || !excluded.has(row.name)));
@@ -364,7 +368,7 @@ function describeTable(source: string, rows: ColumnRow[], types: Types, options:
     kind: first.kind,
     persistence: first.persistence,
     replicaIdentity: identity,
-    keyDeferrable: first.immediate === false,
+    keyDeferrable: index.length > 0 && first.immediate === false,
     unsentKeyColumns: all.filter((row) => isKey(row) && row.generated !== '').map((row) => row.name),
     columnNames: all.map((row) => row.name),
     leftOut: leftOut.map(({ attnum, name, generated }) => {

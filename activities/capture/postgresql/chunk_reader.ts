@@ -4,7 +4,7 @@
  */
 import type pg from 'pg';
 import { parseLsn } from '../../../model/position.ts';
-import type { Column, TableSchema } from '../../../model/table.ts';
+import { type Column, isMultiset, type TableSchema } from '../../../model/table.ts';
 import { snapshotVersion } from '../../../model/version.ts';
 import { Block, copyWords } from '../../load/block.ts';
 import { timeText } from '../../load/time_text.ts';
@@ -14,6 +14,7 @@ import { quoteName } from './connection.ts';
 import { durablePosition } from './durable.ts';
 import { RowEncoder, rowBound } from './encode.ts';
 import { ofKnownLeaves, rowsOf } from './partitions.ts';
+import { contentKey } from './row_writer.ts';
 import { frameType, RawSession } from './wire.ts';
 
 const tab = 0x09;
@@ -80,6 +81,9 @@ export class ChunkReader {
   /** What stands behind every row: absent columns, version, not deleted, and when it was read. */
   readonly #trailer: DataView;
   readonly #trailerLength: number;
+  /** Rows without a key are numbered instead. */
+  readonly #numbered: boolean;
+  #number = 0;
   #session: RawSession | undefined;
   /** The memory that was received into last. */
   #received: DataView = new DataView(new ArrayBuffer(0));
@@ -114,7 +118,13 @@ export class ChunkReader {
     this.#version = String(snapshotVersion(task.epoch, parseLsn(task.startPosition)));
     const trailer = new Block(this.#absent.length * 3 + 128);
     for (const column of this.#absent) this.#encoder.absent(trailer, column);
-    trailer.length += trailer.bytes.write(`${this.#version}\t0\t${timeText(task.readAt)}\n`, trailer.length, 'latin1');
+    this.#numbered = isMultiset(task.table);
+    const end = this.#numbered ? `\t${task.origin}\t1\t` : '\n';
+    trailer.length += trailer.bytes.write(
+      `${this.#version}\t0\t${timeText(task.readAt)}${end}`,
+      trailer.length,
+      'latin1',
+    );
     this.#trailer = trailer.view;
     this.#trailerLength = trailer.length;
   }
@@ -238,6 +248,7 @@ export class ChunkReader {
     // The line's end, where its last field was copied as it stands.
     block.bytes[block.length - 1] = tab;
     block.length = copyWords(block.view, block.length, this.#trailer, 0, this.#trailerLength);
+    if (this.#numbered) block.length += block.bytes.write(`${++this.#number}\n`, block.length, 'latin1');
     block.rows++;
   }
 
@@ -284,7 +295,7 @@ export class ChunkReader {
     }
     this.#rejected++;
     this.#rejects.push({
-      key: JSON.stringify(key),
+      key: this.#numbered ? contentKey(row) : JSON.stringify(key),
       version: this.#version,
       column,
       reason,

@@ -2,7 +2,7 @@
  * From PostgreSQL's text of a value to ClickHouse's TSV, byte by byte. ClickHouse wraps, truncates and clamps in
  * silence, so whatever it could alter is refused here, with a reason.
  */
-import { type Column, type Encoding, keyColumns, type TableSchema } from '../../../model/table.ts';
+import type { Column, Encoding, TableSchema } from '../../../model/table.ts';
 import type { Block } from '../../load/block.ts';
 import { encodeArray } from './array_text.ts';
 
@@ -123,7 +123,6 @@ export class RowEncoder {
     this.#isKey = Uint8Array.from(table.columns, (column) => (column.key ? 1 : 0));
     this.#isArray = Uint8Array.from(table.columns, (column) => (column.clickhouse.startsWith('Array(') ? 1 : 0));
     this.hasArrays = this.#isArray.includes(1);
-    if (keyColumns(table).length === 0) throw new Error(`${table.asset_id} has no key`);
   }
 
   /** Why the last `value` or `missing` answered -1. */

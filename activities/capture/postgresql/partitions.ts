@@ -108,6 +108,12 @@ export function faultOf(leaves: Leaf[] | undefined, key: string[]): LeafFault | 
         reason: `its partition ${leaf.table} is unlogged: its changes are not in the log`,
         remedy: `Run ALTER TABLE ${name} SET LOGGED;`,
       };
+    if (leaf.identity !== 'f' && key.length === 0)
+      return {
+        code: 'partition_identity',
+        reason: `the table has no key, and its partition ${leaf.table} has not REPLICA IDENTITY FULL`,
+        remedy: `Run ALTER TABLE ${name} REPLICA IDENTITY FULL;`,
+      };
     if (leaf.identity !== 'f' && [...leaf.key].sort().join('\t') !== [...key].sort().join('\t'))
       return {
         code: 'partition_identity',

@@ -1,5 +1,5 @@
 /** Messages of pgoutput (protocol version 1, text values), as PostgreSQL documents them under "Logical Replication Message Formats". */
-import type { Column, TableSchema } from '../../../model/table.ts';
+import { type Column, isMultiset, type TableSchema } from '../../../model/table.ts';
 
 export const message = {
   begin: 0x42, // B
@@ -68,6 +68,8 @@ export interface Match {
  * the copy was altered, and may announce the table as it was then. Undefined when the table is another one.
  */
 export function matchRelation(relation: RelationMessage, table: TableSchema, again: boolean): Match | undefined {
+  // Without a key, nothing but the whole old row says which one is meant.
+  if (isMultiset(table) && relation.identity !== 'full') return undefined;
   const exact = relation.oid === table.oid ? matchExactly(relation, table) : matchPartition(relation, table);
   return exact ?? (again ? matchFormer(relation, table) : undefined);
 }

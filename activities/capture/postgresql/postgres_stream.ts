@@ -129,7 +129,13 @@ export class PostgresStream implements ChangeStream {
     this.#lastStart = [...this.#starts.values()].reduce((last, start) => (start > last ? start : last), 0n);
     this.#from = options.position;
     this.#safe = this.#acknowledged = this.#received = this.#walEnd = parseLsn(options.position);
-    this.#transaction = { version: new VersionWriter(), base: 0n, xid: 0, committedAt: Buffer.alloc(0) };
+    this.#transaction = {
+      version: new VersionWriter(),
+      base: 0n,
+      xid: 0,
+      origin: Buffer.alloc(0),
+      committedAt: Buffer.alloc(0),
+    };
   }
 
   /** Opens the stream at the recorded position. Errors: as `connect`, `slot_lost`, `slot_in_use`. */
@@ -284,7 +290,11 @@ export class PostgresStream implements ChangeStream {
   #cut(
     kind: 'rows' | 'truncate' | 'schema',
     inner: string,
-    { truncated = {}, alteration }: { truncated?: Record<string, string>; alteration?: Alteration } = {},
+    {
+      truncated = {},
+      alteration,
+      xid,
+    }: { truncated?: Record<string, string>; alteration?: Alteration; xid?: number } = {},
   ): void {
     const to = formatLsn(this.#safe);
     this.#lastCut = performance.now();
@@ -300,6 +310,7 @@ export class PostgresStream implements ChangeStream {
       changes: this.#changes,
       tables,
       truncated,
+      ...(xid !== undefined && { xid }),
       ...(alteration && { alteration }),
       openedAt: this.#openedAt,
       cutAt: performance.now(),
@@ -503,6 +514,7 @@ export class PostgresStream implements ChangeStream {
     this.#transaction.base = base;
     this.#transaction.version.setBase(base);
     this.#transaction.committedAt = Buffer.from(timeText(this.#commitTime));
+    this.#transaction.origin = Buffer.from(`\t${this.#transaction.xid}\t`);
   }
 
   #counted(writer: RowWriter, before: number): void {
@@ -655,7 +667,7 @@ export class PostgresStream implements ChangeStream {
     this.#changes = 1;
     this.#openedAt = this.#lastData;
     this.#committedFirst = this.#committedLast = this.#commitTime;
-    this.#cut('truncate', this.#innerPosition(), { truncated });
+    this.#cut('truncate', this.#innerPosition(), { truncated, xid: this.#transaction.xid });
     this.#pauseIfFull();
     return true;
   }

@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import type { CaptureConfig, Finding } from '../../../model/source.ts';
 import type { TableSchema } from '../../../model/table.ts';
-import { hasUsableKey, schemaOf } from './catalog.ts';
+import { isCapturable, schemaOf } from './catalog.ts';
 import { readFacts } from './preflight_facts.ts';
 import * as publication from './publication_checks.ts';
 import * as server from './server_checks.ts';
@@ -43,6 +43,7 @@ const checks: server.Check[] = [
   server.idleSlot,
   server.durable,
   tables.inheritance,
+  tables.countedRows,
   tables.floatKey,
   tables.valueRanges,
 ];
@@ -63,7 +64,7 @@ export async function preflight(
   const facts = await readFacts(client, source, config, beside);
   const found = checks.flatMap((check) => check(facts));
   const blocked = new Set(found.filter((finding) => finding.blocking).map((finding) => finding.table));
-  const usable = facts.tables.filter((table) => hasUsableKey(table) && !blocked.has(`${table.schema}.${table.table}`));
+  const usable = facts.tables.filter((table) => isCapturable(table) && !blocked.has(`${table.schema}.${table.table}`));
   return { findings: limit(found), tables: usable.map(schemaOf) };
 }
 

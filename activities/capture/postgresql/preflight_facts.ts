@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import type { CaptureConfig } from '../../../model/source.ts';
 import {
-  hasUsableKey,
+  isCapturable,
   listRelations,
   matchPatterns,
   type Relation,
@@ -138,8 +138,8 @@ export async function readFacts(
     beside,
     unmatched,
     implicit,
-    tables: examined.filter((table) => !implicit || hasUsableKey(table)),
-    leftOut: examined.filter((table) => implicit && !hasUsableKey(table)),
+    tables: examined.filter((table) => !implicit || isCapturable(table)),
+    leftOut: examined.filter((table) => implicit && !isCapturable(table)),
   };
 }
 

@@ -1,6 +1,6 @@
 /** Whether the publication can be made, or carries all that is asked for as it is. */
 import type { Finding } from '../../../model/source.ts';
-import { byTableName, hasUsableKey } from './catalog.ts';
+import { byTableName, isCapturable } from './catalog.ts';
 import { quoteName, quoteTable } from './connection.ts';
 import type { ExaminedTable, Facts } from './preflight_facts.ts';
 import type { Check } from './server_checks.ts';
@@ -31,7 +31,7 @@ function createStatement({ options }: Facts, tables: ExaminedTable[]): string {
 
 export const mayPublish: Check = (facts) => {
   const { server, publication } = facts;
-  const tables = facts.tables.filter(hasUsableKey);
+  const tables = facts.tables.filter(isCapturable);
   if (publication || tables.length === 0) return [];
   const foreign = tables.filter((table) => !table.access.owned);
   if (server.may_create && foreign.length === 0) return [];
@@ -55,7 +55,7 @@ export const publicationCovers: Check = ({ publication, options, server, tables 
   if (!publication) return [];
   const isThere = ({ schema, table, oid, leaves }: ExaminedTable) =>
     leaves ? publication.all_tables || publication.members.has(oid) : publication.tables.has(`${schema}.${table}`);
-  const missing = tables.filter((table) => hasUsableKey(table) && !isThere(table));
+  const missing = tables.filter((table) => isCapturable(table) && !isThere(table));
   const mayAdd = publication.owned && !publication.all_tables && missing.every((table) => table.access.owned);
   if (missing.length === 0 || mayAdd) return [];
   const name = quoteName(options.publication);

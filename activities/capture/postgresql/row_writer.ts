@@ -1,6 +1,7 @@
 /** Writes the changes of one table as rows of its copy: new rows, tombstones, holes and rejects. */
+import { createHash } from 'node:crypto';
 import { noEffects } from '../../../model/batch.ts';
-import type { TableSchema } from '../../../model/table.ts';
+import { isMultiset, type TableSchema } from '../../../model/table.ts';
 import { Block, type VersionWriter } from '../../load/block.ts';
 import type { Hole, TableChanges } from '../stream.ts';
 import { copyBytes, RowEncoder, rowBound } from './encode.ts';
@@ -12,18 +13,19 @@ export interface Transaction {
   /** Version of the transaction with its low 48 bits zero. */
   base: bigint;
   xid: number;
+  /** What stands behind the commit time of every row of a multiset, but for its sign: the transaction's id. */
+  origin: Buffer;
   /** Commit time as TSV. */
   committedAt: Buffer;
 }
-
-/** Columns that stand behind the source's own in every copy, in this order. */
-export const trailer = ['_version', '_deleted', '_committed_at'] as const;
 
 export class RowWriter {
   readonly table: TableSchema;
   /** Column of the copy by column of the relation; -1 is left out. */
   readonly #columns: Int32Array;
   readonly #encoder: RowEncoder;
+  /** Rows without a key have signs instead of tombstones; see ../../load/multiset.ts. */
+  readonly #signed: boolean;
   readonly #fresh = new Tuple();
   readonly #old = new Tuple();
   #block = new Block(4096);
@@ -35,6 +37,7 @@ export class RowWriter {
     this.table = table;
     this.#columns = columns;
     this.#encoder = new RowEncoder(table);
+    this.#signed = isMultiset(table);
     this.changes = this.#empty();
   }
 
@@ -85,7 +88,10 @@ export class RowWriter {
     if (oldAt < 0) return this.#row(bytes, end - newAt, transaction, offset, false, -1);
     this.#old.read(bytes, oldAt);
     let replaced = -1;
-    if (this.#keyChanged(bytes)) {
+    if (this.#signed) {
+      effects.effects++;
+      this.#takeAway(bytes, newAt - oldAt, transaction, offset);
+    } else if (this.#keyChanged(bytes)) {
       // The key is another: a tombstone for the old one. It is written even when the new row is rejected.
       effects.effects++;
       if (this.#tombstone(bytes, newAt - oldAt, this.#old, transaction, offset)) replaced = this.#block.rows - 1;
@@ -99,6 +105,7 @@ export class RowWriter {
     const end = this.#old.read(bytes, at);
     this.changes.effects.deletes++;
     this.changes.effects.effects++;
+    if (this.#signed) return this.#takeAway(bytes, end - at, transaction, offset);
     if (!this.#tombstone(bytes, end - at, this.#old, transaction, offset)) this.changes.effects.rejected++;
   }
 
@@ -133,11 +140,12 @@ export class RowWriter {
         if (start === -1 && !encoder.isKey(column) && !this.#oldIsWhole()) start = -2;
       }
       if (start === -2) {
+        if (this.#signed) throw new Error(`an old row of ${this.table.asset_id} lacks a value`);
         holes ??= [];
         holes.push({ row: block.rows, column, offset: block.length });
         block.bytes[block.length++] = 0x09;
       } else if (start === -1 ? !encoder.missing(block, column) : !encoder.value(block, column, bytes, start, end)) {
-        return this.#reject(bytes, transaction, offset);
+        return this.#reject(bytes, this.#fresh, transaction, offset);
       }
     }
     this.#finish(transaction, offset, 0x30);
@@ -150,6 +158,24 @@ export class RowWriter {
   /** A key tuple of a REPLICA IDENTITY other than FULL has text for key columns only. */
   #oldIsWhole(): boolean {
     return this.table.identity === 'full';
+  }
+
+  /** Of a multiset: the old row, which is one less. Where the copy cannot hold its values, it never had them. */
+  #takeAway(bytes: Buffer, size: number, transaction: Transaction, offset: number): void {
+    const block = this.#block;
+    const encoder = this.#encoder;
+    const { starts, ends, count } = this.#old;
+    block.reserve(rowBound(size, count));
+    block.beginRow();
+    for (let i = 0; i < count; i++) {
+      const column = this.#columns[i]!;
+      if (column < 0) continue;
+      if (starts[i] === -2) throw new Error(`an old row of ${this.table.asset_id} lacks a value`);
+      const held =
+        starts[i] === -1 ? encoder.missing(block, column) : encoder.value(block, column, bytes, starts[i]!, ends[i]!);
+      if (!held) return this.#reject(bytes, this.#old, transaction, offset);
+    }
+    this.#finish(transaction, offset, 0x30, '-1');
   }
 
   #tombstone(bytes: Buffer, size: number, old: Tuple, transaction: Transaction, offset: number): boolean {
@@ -171,7 +197,7 @@ export class RowWriter {
     return true;
   }
 
-  #finish(transaction: Transaction, offset: number, deleted: number): void {
+  #finish(transaction: Transaction, offset: number, deleted: number, sign = '1'): void {
     const block = this.#block;
     const target = block.bytes;
     let at = transaction.version.write(target, block.length, offset);
@@ -179,26 +205,30 @@ export class RowWriter {
     target[at++] = deleted;
     target[at++] = 0x09;
     at = copyBytes(target, at, transaction.committedAt, 0, transaction.committedAt.length);
+    if (this.#signed) {
+      at = copyBytes(target, at, transaction.origin, 0, transaction.origin.length);
+      at += target.write(`${sign}\t0`, at, 'latin1');
+    }
     block.length = at + 1;
     block.endRow();
   }
 
-  #reject(bytes: Buffer, transaction: Transaction, offset: number): void {
+  #reject(bytes: Buffer, { starts, ends, count }: Tuple, transaction: Transaction, offset: number): void {
     const { column, reason } = this.#encoder.refused;
     this.#block.dropRow();
     this.changes.effects.rejected++;
     const row: Record<string, string | null> = Object.create(null);
     const key: Record<string, string | null> = Object.create(null);
-    for (let i = 0; i < this.#fresh.count; i++) {
+    for (let i = 0; i < count; i++) {
       const index = this.#columns[i]!;
-      const start = this.#fresh.starts[i]!;
+      const start = starts[i]!;
       if (index < 0 || start === -2) continue;
       const definition = this.table.columns[index]!;
-      row[definition.name] = start === -1 ? null : bytes.toString('utf8', start, this.#fresh.ends[i]!);
+      row[definition.name] = start === -1 ? null : bytes.toString('utf8', start, ends[i]!);
       if (definition.key) key[definition.name] = row[definition.name]!;
     }
     this.changes.rejects.push({
-      key: JSON.stringify(key),
+      key: this.#signed ? contentKey(row) : JSON.stringify(key),
       version: String(transaction.base + BigInt(offset)),
       column,
       reason,
@@ -206,4 +236,10 @@ export class RowWriter {
       committed_at: transaction.committedAt.toString('latin1'),
     });
   }
+}
+
+/** What a row without a key is called among rejects: equal rows are called the same. */
+export function contentKey(row: Record<string, string | null>): string {
+  const values = Object.entries(row).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify({ md5: createHash('md5').update(JSON.stringify(values)).digest('hex') });
 }

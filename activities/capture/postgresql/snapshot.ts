@@ -3,8 +3,8 @@
  * by any worker. Every row carries the version of the table's start position, so whatever the stream brings wins.
  */
 import type pg from 'pg';
-import { keyColumns, type TableSchema } from '../../../model/table.ts';
-import type { Chunk, ChunkTask } from '../source.ts';
+import { isMultiset, keyColumns, type TableSchema } from '../../../model/table.ts';
+import type { Chunk, ChunkRead, ChunkTask, ReadView } from '../source.ts';
 import { ChunkReader } from './chunk_reader.ts';
 import { type ConnectOptions, quoteName, quoteText, wasAltered, withConnection } from './connection.ts';
 import { rowsOf } from './partitions.ts';
@@ -26,7 +26,7 @@ function parseBounds({ lower, upper }: Chunk): Bounds {
 
 /**
  * Walks the key's index and cuts it every `chunkRows` rows. Rows that come later fall into a chunk all the same: the
- * first and the last are open. Errors: `table_changed`.
+ * first and the last are open. A table without a key is one chunk. Errors: `table_changed`.
  */
 export async function planChunks(
   client: pg.Client,
@@ -35,6 +35,7 @@ export async function planChunks(
   planned: (chunks: number) => void,
 ): Promise<Chunk[]> {
   const table = await presentTable(client, known, publication);
+  if (isMultiset(table)) return [{ lower: '', upper: '' }];
   const chunks: Chunk[] = [];
   const text = (bound: string[] | null) => (bound === null ? '' : JSON.stringify(bound));
   let lower: string[] | null = null;
@@ -85,8 +86,27 @@ export async function copyChunkRows(
   session: ConnectOptions,
   publication: string,
   { chunk, ...task }: ChunkTask,
-): Promise<{ rows: number; bytes: number; rejected: number }> {
-  return copyRows(session, publication, { ...task, rows: async ({ present }) => range(present, parseBounds(chunk)) });
+): Promise<ChunkRead> {
+  let view: ReadView | undefined;
+  const rows = async ({ client, present }: Reading) => {
+    if (isMultiset(present)) view = await readView(client);
+    return range(present, parseBounds(chunk));
+  };
+  const read = await copyRows(session, publication, { ...task, rows });
+  return { ...read, ...(view && { view }) };
+}
+
+/**
+ * What the reading transaction sees. The position is taken behind its snapshot: what that shows stands in the log before
+ * it. That the log has a commit before others can see it is no matter: such a transaction is an open one.
+ */
+async function readView(client: pg.Client): Promise<ReadView> {
+  const { rows } = await client.query<{ position: string; unseen: string[] }>(
+    `SELECT pg_catalog.pg_current_wal_insert_lsn()::text AS position,
+       ARRAY(SELECT x::text FROM pg_catalog.pg_snapshot_xip(s) x) || pg_catalog.pg_snapshot_xmax(s)::text AS unseen
+     FROM pg_catalog.pg_current_snapshot() s`,
+  );
+  return rows[0]!;
 }
 
 /** What a reading transaction has to hand when the rows to be read are chosen. */

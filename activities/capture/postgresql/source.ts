@@ -9,6 +9,7 @@ import type { TableName, TableRef } from '../contract.ts';
 import type { FoundTables } from '../new_tables.ts';
 import type {
   Chunk,
+  ChunkRead,
   ChunkTask,
   Connected,
   Look,
@@ -20,7 +21,7 @@ import type {
 } from '../source.ts';
 import type { ChangeStream } from '../stream.ts';
 import { waitForOpenTransactions } from './barrier.ts';
-import { hasUsableKey, type ReadOptions, readTables, seeTables } from './catalog.ts';
+import { isCapturable, type ReadOptions, readTables, seeTables } from './catalog.ts';
 import { type ConnectOptions, withConnection } from './connection.ts';
 import { durablePosition } from './durable.ts';
 import { logState } from './log_state.ts';
@@ -89,7 +90,7 @@ export class PostgresSource implements Source {
         position,
         usable: (asset) => {
           const table = named.get(asset);
-          return table !== undefined && hasUsableKey(table);
+          return table !== undefined && isCapturable(table);
         },
         compare: (known) => {
           const seen = see(known);
@@ -209,7 +210,7 @@ export class PostgresSource implements Source {
     });
   }
 
-  copyChunk(connected: Connected, task: ChunkTask): Promise<{ rows: number; bytes: number; rejected: number }> {
+  copyChunk(connected: Connected, task: ChunkTask): Promise<ChunkRead> {
     return copyChunkRows(session(connected, 'snapshot'), names(connected).publication, task);
   }
 

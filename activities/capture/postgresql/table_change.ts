@@ -3,11 +3,12 @@
  * stream announces definitions as of their time, by name; the catalog shows those of now, which may be ahead. What both
  * together do not explain without a doubt, and what changes values without sending rows, needs a copy made anew.
  */
-import type { Column, FormerColumn, LeftOut, Partition, TableSchema } from '../../../model/table.ts';
-import { tableName } from '../../../model/table.ts';
+import type { Column, Encoding, FormerColumn, LeftOut, Partition, TableSchema } from '../../../model/table.ts';
+import { isMultiset, tableName } from '../../../model/table.ts';
 import { Block } from '../../load/block.ts';
 import type { TableChange } from '../source.ts';
-import { hasUsableKey, leafFault, type Seen, type TableDetails } from './catalog.ts';
+import { isCapturable, leafFault, type Seen, type TableDetails } from './catalog.ts';
+import { quoteTable } from './connection.ts';
 import { RowEncoder, rowBound } from './encode.ts';
 import { compareLeaves } from './partitions.ts';
 import type { RelationMessage } from './pgoutput.ts';
@@ -27,7 +28,7 @@ export function compareTable(known: TableSchema, seen: Seen, options: CompareOpt
   if (!now) return missing(known, seen, options.source);
   if (now.oid !== known.oid)
     return { do: 'resync', reason: 'another table bears its name: it was dropped and made again, or swapped' };
-  if (!hasUsableKey(now)) return missing(known, seen, options.source);
+  if (!isCapturable(now)) return missing(known, seen, options.source);
   try {
     return new Comparison(known, now, options).run();
   } catch (error) {
@@ -47,8 +48,8 @@ function missing(known: TableSchema, { named, movedTo }: Seen, source: string): 
     ? [fault.reason, `${fault.remedy} Then it is copied by itself.`]
     : named
       ? [
-          'it has no usable key any more',
-          `Give it a primary key or a replica identity, and it is copied by itself. Until then PostgreSQL may refuse its UPDATE and DELETE, since it is in a publication; to take it out of that: sluice sources remove-tables ${source} ${name}`,
+          'UPDATE and DELETE do not say any more which of its rows they mean',
+          `Give it a primary key, or run ALTER TABLE ${quoteTable(known)} REPLICA IDENTITY FULL; and it is copied by itself. Until then PostgreSQL may refuse its UPDATE and DELETE, since it is in a publication; to take it out of that: sluice sources remove-tables ${source} ${name}`,
         ]
       : [movedTo === undefined ? 'it is gone' : `it is called ${movedTo} now`, follow];
   return { do: 'stop', report: { kind: 'table_missing', reason: `the table ${name} is missing: ${reason}`, remedy } };
@@ -62,6 +63,9 @@ class Verdict extends Error {
     this.change = change;
   }
 }
+
+/** Encodings that refuse no value. */
+const holdsAll: Encoding[] = ['plain', 'text', 'bytea'];
 
 const resync = (reason: string) => new Verdict({ do: 'resync', reason });
 
@@ -255,6 +259,9 @@ class Comparison {
     }
     for (const column of known.values()) {
       if (column.key) throw resync(`its key is another (${column.name} is gone)`);
+      // A row that was held back for this value is one that could be copied now.
+      if (isMultiset(this.#known) && !holdsAll.includes(column.encoding))
+        throw resync(`column ${column.name} was dropped, and rows may have been held back for it`);
       this.#what.push(`column ${column.name} was dropped`);
     }
     return columns;
@@ -322,7 +329,7 @@ class Comparison {
 
   /** A name that the copy had for something else: a late row of before would put its value there. */
   #checkName({ attnum, name }: Place): void {
-    if (reservedNames.includes(name)) {
+    if (reservedNames(this.#known).includes(name)) {
       const reason = `the table ${tableName(this.#known)} has a column ${name} now, a name that the copy needs itself`;
       const remedy = 'Rename the column, or name it in exclude_columns; then re-sync the table.';
       throw new Verdict({ do: 'stop', report: { kind: 'table_unusable', reason, remedy } });

@@ -1,10 +1,11 @@
 /** What must be so for each table, and what people should know about the ones that can be captured. */
 
 import { type Finding, isGlob } from '../../../model/source.ts';
-import { keyColumns, tableName } from '../../../model/table.ts';
+import { isMultiset, keyColumns, type TableSchema, tableName } from '../../../model/table.ts';
+import { multisetColumns } from '../../load/multiset.ts';
 import {
   byTableName,
-  hasUsableKey,
+  isCapturable,
   isOrdinary,
   leafFault,
   matchPatterns,
@@ -129,11 +130,17 @@ function keyRemedy(table: ExaminedTable): string {
     : `Run ALTER TABLE ${name} REPLICA IDENTITY USING INDEX ${quoteName(candidate)};`;
 }
 
+/** The same, for a table that can also be copied as it is once the log has its whole old rows. */
+function identityRemedy(table: ExaminedTable): string {
+  if (table.access.candidate !== null) return keyRemedy(table);
+  return `Run ALTER TABLE ${quoteTable(table)} REPLICA IDENTITY FULL; and its rows are copied and counted. Or, which costs the log less: ${keyRemedy(table)}`;
+}
+
 /** What putting such a table into a publication, by whatever means, would do to those who write to it. */
 const wouldFail = 'in a publication, every UPDATE and DELETE of it would fail';
 
 const lacksKey: TableCheck = (table, { implicit }) => {
-  if (!isOrdinary(table) || hasUsableKey(table)) return undefined;
+  if (!isOrdinary(table) || isCapturable(table)) return undefined;
   const name = quoteTable(table);
   const leftOut = implicit ? ' (it is left out)' : '';
   const finding = (code: string, detail: string, remedy: string) => ({
@@ -162,7 +169,8 @@ const lacksKey: TableCheck = (table, { implicit }) => {
         ? `Drop the constraint and add it again without DEFERRABLE, or make a second unique index and run ALTER TABLE ${name} REPLICA IDENTITY USING INDEX …;`
         : keyRemedy(table),
     );
-  const fault = table.columns.some((column) => column.key) ? leafFault(table) : undefined;
+  const isWhole = table.replicaIdentity === 'full';
+  const fault = !isMultiset(table) || isWhole ? leafFault(table) : undefined;
   if (fault) return finding(fault.code, `${table.table} cannot be captured: ${fault.reason}`, fault.remedy);
   if (table.replicaIdentity === 'index')
     return finding(
@@ -172,15 +180,26 @@ const lacksKey: TableCheck = (table, { implicit }) => {
         ? keyRemedy(table)
         : `${keyRemedy(table)} Or REPLICA IDENTITY DEFAULT, if that is the primary key.`,
     );
-  if (table.replicaIdentity === 'full')
+  if (isWhole)
     return finding(
-      'no_key',
-      `${table.table} has REPLICA IDENTITY FULL and no primary key: rows that are alike cannot be told apart`,
-      keyRemedy(table),
+      'no_columns',
+      `${table.table} has no columns that could be copied`,
+      'Take it out; or name fewer columns in exclude_columns.',
     );
   const detail = `${table.table} has no primary key: its rows cannot be told apart, and ${wouldFail}`;
-  return finding('no_key', detail, keyRemedy(table));
+  return finding('no_key', detail, identityRemedy(table));
 };
+
+/** What people should know who read the copy. */
+export const countedRows = each((table) =>
+  isMultiset(table) && isCapturable(table)
+    ? remark(
+        'counted_rows',
+        `${table.table} has no primary key: its copy holds every change of a row, and rows that are alike are counted`,
+        `Read ${table.asset_id}_current, which shows the rows as the table has them. A primary key would make copy and log smaller.`,
+      )
+    : undefined,
+);
 
 export const usableKey: Check = (facts) => each(lacksKey)({ ...facts, tables: [...facts.tables, ...facts.leftOut] });
 
@@ -220,10 +239,16 @@ export const inheritance = each((table) =>
 );
 
 /** Columns of every copy, and names that ClickHouse keeps for itself in tables of this engine. */
-export const reservedNames = ['_version', '_deleted', '_committed_at', '_row_exists', '_block_number', '_block_offset'];
+const ownNames = ['_version', '_deleted', '_committed_at', '_row_exists', '_block_number', '_block_offset'];
+
+/** Names that no column of the table may have. */
+export function reservedNames(table: Pick<TableSchema, 'columns'>): string[] {
+  return isMultiset(table) ? [...ownNames, ...multisetColumns] : ownNames;
+}
 
 export const columnNames = each((table, { config }) => {
-  const taken = config.mode === 'copy' ? reservedNames : [...reservedNames, '_op'];
+  const reserved = reservedNames(table);
+  const taken = config.mode === 'copy' ? reserved : [...reserved, '_op'];
   const clash = table.columns.filter((column) => taken.includes(column.name)).map((column) => column.name);
   if (clash.length === 0) return undefined;
   return blocking(
