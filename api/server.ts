@@ -9,6 +9,7 @@ import { guard, requireTokenOutside } from './guards.ts';
 import { handleError, requestProblem, sendProblem } from './problems.ts';
 import { addAuditRoutes } from './routes/audit.ts';
 import { addDeploymentRoutes } from './routes/deployments.ts';
+import { addEventRoutes } from './routes/events.ts';
 import { addLineageRoutes } from './routes/lineage.ts';
 import { addOperationRoutes } from './routes/operation.ts';
 import { addPipelineRoutes } from './routes/pipeline.ts';
@@ -52,6 +53,7 @@ export async function buildServer(control: Control, logger?: FastifyBaseLogger):
   addQueryRoutes(app, control);
   addAuditRoutes(app, control);
   addLineageRoutes(app, control);
+  addEventRoutes(app, control);
   addSchemaRoutes(app, control);
   addConsole(app, control);
   return app;

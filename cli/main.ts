@@ -14,6 +14,7 @@ import { addRuns } from './runs.ts';
 import { addSchemas } from './schemas.ts';
 import { addSources } from './sources.ts';
 import { addStatus } from './status.ts';
+import { addTail } from './tail.ts';
 
 const examples = `
 Examples:
@@ -47,6 +48,7 @@ export function buildProgram(done: (status: number) => void): Command {
   addSchemas(program, done);
   addAudit(program, done);
   addLineage(program, done);
+  addTail(program, done);
   addDoctor(program, done);
   for (const command of allCommands(program)) command.exitOverride().showHelpAfterError('(see --help)');
   return program;
