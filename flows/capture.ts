@@ -221,7 +221,7 @@ export class Capture {
     } else if (step === 'lease' && report.kind === 'conflict') {
       // This flow was set back: what its source has come to since, it must ask anew.
       this.state.prepared = false;
-    } else if (table && report.kind.startsWith('table_')) {
+    } else if (table && (report.kind.startsWith('table_') || report.kind === 'rule_failed')) {
       this.#failTable(table, trouble);
     } else {
       this.state.last_error = report;
@@ -233,6 +233,8 @@ export class Capture {
   #troubleWith(table: FlowTable, trouble: Trouble): void {
     const { config, id } = this.state.request;
     const { report } = trouble;
+    // Whoever changes rules wants them: however often, and whatever the source may change.
+    if (report.kind === 'rules_changed') return this.#copyAnew(table, report.reason);
     if (report.kind !== 'table_changed') return this.#failTable(table, trouble);
     const heals = healsItself(config);
     if (heals && this.#heal(table, report.reason)) return;
@@ -249,6 +251,19 @@ export class Capture {
     if (!healTable(table, notice, Date.now())) return false;
     this.reconfigure();
     return true;
+  }
+
+  #copyAnew(table: FlowTable, notice: string): void {
+    this.snapshots.stop(table.asset_id);
+    resetTable(table, table.generation + 1);
+    table.notice = notice.slice(0, 600);
+    this.reconfigure();
+  }
+
+  /** Tables that their rules have stopped may go on under others; a lease sees by itself whether its tables do. */
+  tryRulesAgain(): void {
+    for (const table of this.state.tables)
+      if (table.started && table.error?.kind === 'rule_failed') this.#copyAnew(table, 'other rules are in force');
   }
 
   /** A poisoned table stops alone; the next lease leaves it out. */

@@ -5,6 +5,7 @@ import type { CaptureStatus, ConnectRequest } from '../model/source.ts';
 import { tableName } from '../model/table.ts';
 import type { Capture } from './capture.ts';
 import { type FlowState, type FlowTable, findTable, newTable, statusOf, waitingTables } from './captureState.ts';
+import { rulesChanged } from './catalogRules.ts';
 import { askPreflight, blocked, type Connection } from './connect.ts';
 import { expectNoInput, readConnectRequest, readRemoval, readTables, stateLimit } from './input.ts';
 import { readFailure, refuse } from './refuse.ts';
@@ -37,6 +38,9 @@ export function listen(capture: Capture, connection: Connection): void {
   setHandler(status, () => statusOf(state), { description: 'State of the source, its tables and its last lease.' });
   setHandler(snapshotProgress, (progress) => capture.snapshots.heard(progress), {
     description: 'How far a snapshot is; sent by its flow.',
+  });
+  setHandler(rulesChanged, () => capture.tryRulesAgain(), {
+    description: 'Other rules are in force: tables that theirs have stopped are tried again. Sent by the catalog.',
   });
   // In the order in which Temporal UI shows them: what people need most comes first.
   listenToRunning(capture, connection);

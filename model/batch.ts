@@ -2,7 +2,7 @@
 
 import type { ErrorReport } from './errors.ts';
 
-/** What one batch did to one asset. `effects` read = written + compacted + superseded + rejected. */
+/** What one batch did to one asset. `effects` read = written + compacted + superseded + rejected + filtered. */
 export interface AssetEffects {
   inserts: number;
   updates: number;
@@ -17,9 +17,25 @@ export interface AssetEffects {
   /** Effects that the copy had already overtaken. */
   superseded: number;
   rejected: number;
+  /**
+   * Rows of a snapshot that a filter did not let through; absent when there are none. Streamed ones leave a tombstone, and are
+   * written.
+   */
+  filtered?: number;
   /** Bytes of TSV sent. */
   bytes: number;
 }
+
+/** What a rule or check did to the rows that came to it. */
+export interface RuleCounts {
+  in: number;
+  /** Rows that went on: of a filter those that it let through, of a check those that passed. */
+  out: number;
+  errors: number;
+}
+
+/** By asset, what each of its rules and checks did. */
+export type AppliedRules = Record<string, Record<string, RuleCounts>>;
 
 /**
  * `begin` opens a lease (its fence) · `rows` changes · `truncate` one truncate, alone · `schema` another definition of
@@ -79,8 +95,10 @@ export interface BatchRecord {
   altered?: Record<string, string[]>;
   /** Tables that failed in this batch: their later changes are not copied until they are re-synced. */
   failed: Record<string, ErrorReport>;
-  /** Version of the rule set that was applied. */
+  /** Version of the rules that were applied: the highest of its tables. 0 = none. */
   rules: number;
+  /** What they did; absent when no table has any. */
+  applied?: AppliedRules;
   /** Milliseconds: first change received to cut, resolving missing values, insert. */
   durations: { fill: number; resolve: number; write: number };
   workflow_id: string;
@@ -126,5 +144,18 @@ export function noEffects(): AssetEffects {
 
 /** Adds `more` to `sum` in place. */
 export function addEffects(sum: AssetEffects, more: AssetEffects): void {
-  for (const name of Object.keys(sum) as (keyof AssetEffects)[]) sum[name] += more[name];
+  const { filtered, ...counted } = more;
+  for (const name of Object.keys(counted) as (keyof typeof counted)[]) sum[name] += counted[name];
+  if (filtered) sum.filtered = (sum.filtered ?? 0) + filtered;
+}
+
+/** Adds what rules did to `sum` in place. */
+export function addCounts(sum: Record<string, RuleCounts>, more: Iterable<[string, RuleCounts]>): void {
+  for (const [rule, counts] of more) {
+    sum[rule] ??= { in: 0, out: 0, errors: 0 };
+    const before = sum[rule];
+    before.in += counts.in;
+    before.out += counts.out;
+    before.errors += counts.errors;
+  }
 }

@@ -45,7 +45,11 @@ export const errorTable = {
   table_missing: { transient: false, meaning: 'the table is not in the source' },
   table_changed: { transient: false, meaning: 'the table is not the one that the copy was made from' },
   table_unusable: { transient: false, meaning: 'the table cannot be copied as it is' },
-  rule_failed: { transient: false, meaning: 'a rule with on_error stop failed for a row: its table stops' },
+  rule_failed: {
+    transient: false,
+    meaning: 'a rule or check does not go with its table, or says stop for a row: the table stops',
+  },
+  rules_changed: { transient: false, meaning: 'other rules are in force than those that the copy was made with' },
   sink_refused: { transient: false, meaning: 'ClickHouse refused the statement or the rows' },
   rows_refused: {
     transient: false,

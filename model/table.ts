@@ -1,4 +1,5 @@
 /** What Sluice knows of a source table: enough to read it, to make its copy, and to notice that it has changed. */
+import type { DeclaredRules } from './rules.ts';
 
 /**
  * How a value's text from PostgreSQL becomes ClickHouse's TSV:
@@ -30,6 +31,15 @@ export interface Column {
   labels?: string[];
   /** Of a column that the copy got later: what rows from before have in it, as a TSV field (bytes as latin1); absent = NULL. */
   initial?: string;
+}
+
+/** A column of the copy that rules fill. */
+export interface Target {
+  name: string;
+  /** Type of the column in the copy. */
+  clickhouse: string;
+  /** It takes the place of a column of the table. */
+  replaces: boolean;
 }
 
 /** A column that is not copied, and why: by configuration, because the source computes it, or by policy. */
@@ -77,6 +87,33 @@ export interface TableSchema {
    * and the lowest version that its rows may have. One object for all schemas of a copy, so that all move at once.
    */
   copy?: { name: string; from: string };
+  /** Rules and checks that its rows pass on their way into this copy. Absent = none. */
+  rules?: DeclaredRules;
+  /** What the rules fill. */
+  targets?: Target[];
+}
+
+/** What a copy has of a column, as ClickHouse declares it. */
+export type CopyColumn = Pick<Column, 'name' | 'clickhouse' | 'key' | 'initial'> & { attnum?: number };
+
+/** Columns of the copy: those of the table, some of them filled by rules instead, and behind them what only rules fill. */
+export function copiedColumns(table: Pick<TableSchema, 'columns' | 'targets'>): CopyColumn[] {
+  const { columns, targets = [] } = table;
+  if (targets.length === 0) return columns;
+  const filled = new Map(targets.map((target) => [target.name, target]));
+  const there = columns.map((column) => {
+    const target = filled.get(column.name);
+    return target ? { name: target.name, clickhouse: target.clickhouse, key: false, attnum: column.attnum } : column;
+  });
+  const names = new Set(columns.map((column) => column.name));
+  const more = targets.filter((target) => !names.has(target.name));
+  return [...there, ...more.map(({ name, clickhouse }) => ({ name, clickhouse, key: false }))];
+}
+
+/** The table with those columns alone whose values stand in its copy as they are in the source. */
+export function withCopiedValues<Table extends Pick<TableSchema, 'columns' | 'targets'>>(table: Table): Table {
+  const filled = new Set(table.targets?.map((target) => target.name));
+  return filled.size === 0 ? table : { ...table, columns: table.columns.filter((column) => !filled.has(column.name)) };
 }
 
 /** The table in ClickHouse that rows go into. */

@@ -7,6 +7,8 @@ import { schemaPolicy } from '../../model/source.ts';
 import { sideCopyName, type TableSchema, tableName } from '../../model/table.ts';
 import { loadSchemas, savedGenerations, saveSchema } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
+import { loadRules } from '../transform/rule_store.ts';
+import { withRules } from '../transform/table_rules.ts';
 import type { TableRef } from './contract.ts';
 import type { Connected, Source } from './source.ts';
 
@@ -33,11 +35,12 @@ export async function beginTables(tables: TableRef[], options: BeginOptions): Pr
   const { id } = connected.request;
   const generations = await savedGenerations(sink.clickhouse, id);
   const kept = await loadSchemas(sink.clickhouse, id);
+  const rules = await loadRules(sink.clickhouse);
   const begun: TableRef[] = [];
   for (const [table, schema, start] of await settle(tables, options)) {
     const asset = table.asset_id;
     const generation = Math.max(table.generation, (generations.get(asset) ?? 0) + 1);
-    const next = table.automatic ? withoutNew(schema, kept.get(asset), connected) : schema;
+    const next = withRules(table.automatic ? withoutNew(schema, kept.get(asset), connected) : schema, rules);
     if (generation > 1) {
       // What was copied before stays to be read until the new copy is complete.
       const beside = await sink.hasCopy(asset);

@@ -1,9 +1,11 @@
 /** Rows that were read from a table, on their way into its copy: few large inserts, each checked by what it confirms. */
-import { type TableSchema, tableName } from '../../model/table.ts';
+import type { RuleCounts } from '../../model/batch.ts';
+import { type Column, type TableSchema, tableName } from '../../model/table.ts';
 import type { Block } from '../load/block.ts';
 import { insertBytes, type RowsInsert } from '../load/rows_insert.ts';
 import { lostRows, type Sink } from '../load/sink.ts';
 import { ownColumnsOf } from '../load/tables.ts';
+import { type Filtered, type Staged, TableStage } from '../transform/stage.ts';
 import type { ChunkTarget } from './source.ts';
 import type { Reject } from './stream.ts';
 
@@ -13,26 +15,52 @@ export class ChunkWriter implements ChunkTarget {
   readonly #columns: string[];
   readonly #batch: string;
   readonly #insertId: (number: number) => string;
+  readonly #stage: TableStage | undefined;
+  readonly #filtered: Filtered;
+  /** Rows that rules and checks have left out so far. */
+  readonly staged: Staged = { filtered: 0, rejected: 0 };
   #insert: RowsInsert | undefined;
   #inserts = 0;
   #rows = 0;
   #bytes = 0;
 
-  /** @param ids of the record that will tell of the rows, and of each insert. */
+  /**
+   * @param columns of the table, in the order in which rows come.
+   * @param ids of the record that will tell of the rows, and of each insert.
+   * @param filtered what becomes of rows that a filter does not let through. Throws SluiceError `rule_failed`.
+   */
   constructor(
     sink: Sink,
     table: TableSchema,
     columns: string[],
     ids: { batch: string; insert: (number: number) => string },
+    filtered: Filtered = 'nothing',
   ) {
     this.#sink = sink;
     this.#table = table;
-    this.#columns = [...columns, ...ownColumnsOf(table)];
+    this.#stage =
+      table.rules &&
+      new TableStage(
+        table,
+        columns.map((name) => columnOf(table, name)),
+      );
+    this.#columns = [...(this.#stage?.names ?? columns), ...ownColumnsOf(table)];
     this.#batch = ids.batch;
     this.#insertId = ids.insert;
+    this.#filtered = filtered;
+  }
+
+  /** What rules and checks did. */
+  takeCounts(): Map<string, RuleCounts> {
+    return this.#stage?.takeCounts() ?? new Map();
   }
 
   async write(block: Block, rejects: Reject[]): Promise<void> {
+    if (this.#stage) {
+      const { filtered, rejected } = this.#stage.apply(block, rejects, this.#filtered);
+      this.staged.filtered += filtered;
+      this.staged.rejected += rejected;
+    }
     if (rejects.length > 0) await this.#sink.reject(this.#table.asset_id, rejects, this.#batch);
     if (block.rows === 0) return;
     this.#insert ??= this.#sink.openInsert(this.#table, this.#columns, this.#insertId(this.#inserts++));
@@ -56,4 +84,8 @@ export class ChunkWriter implements ChunkTarget {
     this.#insert?.cancel(cause);
     this.#insert = undefined;
   }
+}
+
+function columnOf(table: TableSchema, name: string): Column {
+  return table.columns.find((column) => column.name === name)!;
 }

@@ -7,6 +7,7 @@ import type { ConnectRequest, LeaseProgress, LeaseSummary } from '../../model/so
 import { copyName, isBeside } from '../../model/table.ts';
 import { headAt, readRecords } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
+import { Stages } from '../transform/stages.ts';
 import { activityError, type CaptureContext } from './context.ts';
 import type { KnownTables, TableRef } from './contract.ts';
 import { CaptureLoop } from './loop.ts';
@@ -115,6 +116,7 @@ export class Leases {
     const source = await openSource(request.type);
     const connected = this.#context.connected(request);
     const lease = input.lease * attemptsLimit + activity.info.attempt;
+    await sink.createOwnTables();
     expectNewest(input, await sink.lastRecord(request.id));
     await sink.endInserts(`${request.id}/`, lease);
     const { absent = [] } = input;
@@ -148,6 +150,7 @@ export class Leases {
       duration: input.seconds * 1000,
       failed,
       schemas: keeper,
+      stages: new Stages((asset) => keeper.table(asset)),
       newTables: input.known && new NewTables(source, connected, input.known, [...tables, ...(input.absent ?? [])]),
     });
     loop.returned.push(...found.returned);

@@ -4,6 +4,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import {
+  type AppliedRules,
   type AssetEffects,
   addEffects,
   type BatchGlance,
@@ -18,6 +19,7 @@ import type { LeaseProgress, LeaseSummary } from '../../model/source.ts';
 import { tableName } from '../../model/table.ts';
 import { sealRecord } from '../load/batches.ts';
 import { lostRows, repairInserts, type Sink } from '../load/sink.ts';
+import type { Stages } from '../transform/stages.ts';
 import type { FoundTables, NewTables } from './new_tables.ts';
 import type { SchemaKeeper } from './schema_keeper.ts';
 import type { Alteration, ChangeBatch, ChangeStream, TableChanges } from './stream.ts';
@@ -51,6 +53,8 @@ export interface LoopOptions {
   failed: Record<string, ErrorReport>;
   /** What the copies are made from, and what becomes of them when tables are defined otherwise. */
   schemas: LoopSchemas;
+  /** Rules and checks of the tables. */
+  stages: Pick<Stages, 'apply'>;
   /** Looks for tables that the source's globs mean, where these are to be taken in. */
   newTables?: Pick<NewTables, 'look'>;
   /** For tests of crashes: called between the steps of a batch. */
@@ -170,7 +174,7 @@ export class CaptureLoop {
     const { stream, schemas, onStep } = this.#options;
     const { altered, failed } = await schemas.decide(alteration, () => this.#lookForSuccessor(0));
     await onStep?.('written', batch);
-    await this.#record('schema', batch, {}, failed, untimed, altered);
+    await this.#record('schema', batch, {}, failed, untimed, { altered });
     await onStep?.('recorded', batch);
     stream.acknowledge(batch.to);
   }
@@ -186,13 +190,14 @@ export class CaptureLoop {
     this.returned.push(...returned);
     if (Object.keys(altered).length + Object.keys(failed).length === 0) return;
     await fence();
-    await this.#record('schema', undefined, {}, failed, untimed, altered);
+    await this.#record('schema', undefined, {}, failed, untimed, { altered });
   }
 
   async #process(batch: ChangeBatch): Promise<void> {
     const { stream, schemas, onStep } = this.#options;
     const startedAt = performance.now();
     const failed = await this.#fill(batch);
+    const rules = this.#transform(batch, failed);
     const filledAt = performance.now();
     const id = this.#id(this.#seq);
     const assets: Record<string, AssetEffects> = {};
@@ -204,7 +209,7 @@ export class CaptureLoop {
       resolve: filledAt - startedAt,
       write: performance.now() - filledAt,
     };
-    await this.#record(batch.kind, batch, assets, failed, durations);
+    await this.#record(batch.kind, batch, assets, failed, durations, rules);
     await onStep?.('recorded', batch);
     stream.acknowledge(batch.to);
     await onStep?.('acknowledged', batch);
@@ -220,6 +225,18 @@ export class CaptureLoop {
       failed[asset] = schemas.changed(asset, reason);
     batch.tables = batch.tables.filter((changes) => !(changes.table.asset_id in failed));
     return failed;
+  }
+
+  /** Rules and checks, over rows that have all their values. A table that they stop is left out. */
+  #transform(batch: ChangeBatch, failed: Record<string, ErrorReport>): { version: number; applied: AppliedRules } {
+    const { source, stages } = this.#options;
+    const { version, applied, failed: stopped } = stages.apply(batch.tables);
+    for (const { table } of batch.tables) {
+      const report = stopped[table.asset_id];
+      if (report) failed[table.asset_id] = resyncAfter(report, source, tableName(table));
+    }
+    batch.tables = batch.tables.filter(({ table }) => !(table.asset_id in stopped));
+    return { version, applied };
   }
 
   /** Writes one table's part. A refusal of its rows stops this table alone. */
@@ -261,8 +278,7 @@ export class CaptureLoop {
         const reason = `another lease has altered the copy ${table.asset_id}`;
         throw new SluiceError('slot_in_use', reason, 'It is tried again.', { source }, error);
       }
-      const remedy = `${error.remedy} Then: sluice sources resync ${source} ${tableName(table)}`;
-      failed[table.asset_id] = { ...error.report(), remedy };
+      failed[table.asset_id] = resyncAfter(error.report(), source, tableName(table));
     }
   }
 
@@ -272,7 +288,11 @@ export class CaptureLoop {
     assets: Record<string, AssetEffects>,
     failed: Record<string, ErrorReport>,
     durations: BatchRecord['durations'],
-    altered?: Record<string, string[]>,
+    {
+      altered,
+      version = 0,
+      applied,
+    }: { altered?: Record<string, string[]>; version?: number; applied?: AppliedRules } = {},
   ): Promise<void> {
     const { source, sink, lease, cluster, epoch, workflow } = this.#options;
     // An idle record only moves the position: it takes the place of the idle one before.
@@ -298,7 +318,8 @@ export class CaptureLoop {
       truncated: batch?.truncated ?? {},
       ...(altered && { altered }),
       failed,
-      rules: 0,
+      rules: version,
+      ...(version > 0 && { applied }),
       durations: round(durations),
       workflow_id: workflow.id,
       run_id: workflow.runId,
@@ -332,6 +353,10 @@ export class CaptureLoop {
   #id(seq: number): string {
     return `${this.#options.source}/${this.#options.lease}/${seq}`;
   }
+}
+
+function resyncAfter(report: ErrorReport, source: string, table: string): ErrorReport {
+  return { ...report, remedy: `${report.remedy} Then: sluice sources resync ${source} ${table}` };
 }
 
 const untimed = { fill: 0, resolve: 0, write: 0 };

@@ -8,10 +8,13 @@
  */
 import { performance } from 'node:perf_hooks';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
+import type { DeclaredRules } from '../../model/rules.ts';
 import { schemaPolicy, schemaRemedy } from '../../model/source.ts';
 import { isBeside, type TableSchema, tableName } from '../../model/table.ts';
 import { loadSaved, readRecords, saveSchema } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
+import { loadRules, rulesVersion } from '../transform/rule_store.ts';
+import { compareRules } from '../transform/table_rules.ts';
 import type { TableRef } from './contract.ts';
 import type { Connected, Look, Source, TableChange } from './source.ts';
 import type { Alteration, ChangeStream } from './stream.ts';
@@ -19,6 +22,8 @@ import type { Alteration, ChangeStream } from './stream.ts';
 /** Milliseconds between two looks at the catalog; fewer when the stream announced a table again without a difference. */
 const lookEvery = 10_000;
 const lookInDoubt = 5_000;
+/** Milliseconds between two looks for other rules: people wait for them. */
+const askRulesEvery = 2_000;
 /** Milliseconds between two looks for snapshots that are done. */
 const replaceEvery = 1_000;
 
@@ -46,6 +51,12 @@ export interface Observation extends Outcome {
   returned: string[];
 }
 
+/** A look at the catalog, with the rules that were in force then. */
+interface Seen {
+  look: Look;
+  rules: DeclaredRules;
+}
+
 export class SchemaKeeper {
   readonly #options: KeeperOptions;
   readonly #tables = new Map<string, TableSchema>();
@@ -53,10 +64,13 @@ export class SchemaKeeper {
   #looking = false;
   #lookedAt = performance.now();
   #doubt = false;
+  /** Version of the rules that were looked at last. */
+  #rules = 0;
+  #askedAt = performance.now();
   /** The newest look, until it is judged. */
-  #fresh: Look | undefined;
+  #fresh: Seen | undefined;
   /** The oldest look that the stream has not passed yet. */
-  #waiting: Look | undefined;
+  #waiting: Seen | undefined;
   /** Counts changes that were announced: what was seen before one says nothing of what is behind it. */
   #announced = 0;
   #replacedAt = 0;
@@ -79,15 +93,20 @@ export class SchemaKeeper {
         keeper.#generations.set(asset_id, known.generation);
       }
     }
-    const look = await keeper.#look();
-    keeper.#judge(look, found);
-    keeper.#waiting = look;
+    const seen = await keeper.#look();
+    keeper.#judge(seen, found);
+    keeper.#waiting = seen;
     return { keeper, found };
   }
 
   /** What the copies are made from; tables that failed are not among them. */
   get tables(): TableSchema[] {
     return [...this.#tables.values()];
+  }
+
+  /** What the copy of an asset is made from now. */
+  table(asset: string): TableSchema | undefined {
+    return this.#tables.get(asset);
   }
 
   /**
@@ -143,10 +162,10 @@ export class SchemaKeeper {
     const { source } = this.#options;
     if (this.#fresh) this.#judge(this.#fresh, found);
     this.#fresh = undefined;
-    const look = this.#waiting;
-    if (look && source.passed(position, look.position)) {
+    const seen = this.#waiting;
+    if (seen && source.passed(position, seen.look.position)) {
       this.#waiting = undefined;
-      await this.#follow(look, stream, found, fence);
+      await this.#follow(seen, stream, found, fence);
     }
     return isEmpty(found) ? undefined : found;
   }
@@ -198,6 +217,7 @@ export class SchemaKeeper {
   }
 
   #lookWhenDue(): void {
+    void this.#askForRules();
     const age = performance.now() - this.#lookedAt;
     if (this.#looking || age < (this.#doubt ? lookInDoubt : lookEvery)) return;
     this.#doubt = false;
@@ -205,10 +225,10 @@ export class SchemaKeeper {
     const announced = this.#announced;
     this.#look()
       .then(
-        (look) => {
+        (seen) => {
           if (announced !== this.#announced) return;
-          this.#fresh = look;
-          this.#waiting ??= look;
+          this.#fresh = seen;
+          this.#waiting ??= seen;
         },
         () => {}, // The stream itself will say what is wrong with the source.
       )
@@ -218,28 +238,65 @@ export class SchemaKeeper {
       });
   }
 
-  #look(): Promise<Look> {
-    const { source, connected, absent } = this.#options;
-    return source.look(connected, [...this.tables, ...absent]);
+  /** Has the next look come at once when other rules are in force. */
+  async #askForRules(): Promise<void> {
+    if (performance.now() - this.#askedAt < askRulesEvery) return;
+    this.#askedAt = performance.now();
+    const version = await rulesVersion(this.#options.sink.clickhouse).catch(() => this.#rules);
+    if (version !== this.#rules) this.#lookedAt = 0;
+  }
+
+  async #look(): Promise<Seen> {
+    const { source, connected, absent, sink } = this.#options;
+    const look = source.look(connected, [...this.tables, ...absent]);
+    const [seen, rules] = await Promise.all([look, loadRules(sink.clickhouse)]);
+    this.#rules = rules.version;
+    return { look: seen, rules };
   }
 
   /** What needs no waiting for the stream: tables that are gone, are back, or whose copies do not fit whatever comes. */
-  #judge(look: Look, found: Observation): void {
+  #judge({ look, rules }: Seen, found: Observation): void {
     for (const table of this.tables) {
       const change = look.compare(table);
       if (change.do === 'resync') this.#fail(table, this.#changed(tableName(table), change.reason), found);
-      if (change.do === 'stop') this.#fail(table, change.report, found);
+      else if (change.do === 'stop') this.#fail(table, change.report, found);
+      else {
+        const other = this.#otherRules(table, rules);
+        if (other.do === 'stop') this.#fail(table, other.report, found);
+      }
     }
     for (const { asset_id } of this.#options.absent) if (look.usable(asset_id)) found.returned.push(asset_id);
   }
 
-  async #follow(look: Look, stream: ChangeStream, found: Observation, fence: () => Promise<void>): Promise<void> {
+  async #follow(
+    { look, rules }: Seen,
+    stream: ChangeStream,
+    found: Observation,
+    fence: () => Promise<void>,
+  ): Promise<void> {
     for (const table of this.tables) {
       const change = look.compare(table);
-      if (change.do === 'nothing') continue;
-      await this.#carryOut(table, change, found, fence);
+      if (change.do !== 'nothing') await this.#carryOut(table, change, found, fence);
+      const known = this.#tables.get(table.asset_id);
+      const other = known && this.#otherRules(known, rules);
+      if (other?.do === 'stop') this.#fail(known!, other.report, found);
+      if (other?.do === 'alter') await this.#alter(other, found, fence);
       const next = this.#tables.get(table.asset_id);
-      if (next) stream.redefine(next);
+      if (next && next !== table) stream.redefine(next);
+    }
+  }
+
+  /** What follows from rules that are others than those of the copy. */
+  #otherRules(table: TableSchema, rules: DeclaredRules): Extract<TableChange, { do: 'nothing' | 'alter' | 'stop' }> {
+    try {
+      const change = compareRules(table, rules);
+      if (change.do !== 'resync') return change;
+      const reason = `the copy ${table.asset_id} is made anew: ${change.reason}`;
+      const remedy = 'Nothing is to be done: it is copied anew by itself.';
+      return { do: 'stop', report: { kind: 'rules_changed', reason, remedy } };
+    } catch (error) {
+      if (!(error instanceof SluiceError) || error.kind !== 'rule_failed') throw error;
+      return { do: 'stop', report: error.report() };
     }
   }
 
@@ -256,7 +313,26 @@ export class SchemaKeeper {
     const policy = schemaPolicy(this.#options.connected.request.config);
     const follows = policy === 'evolve' || policy === 'ignore' || change.what.length === 0;
     if (!follows) return this.#fail(known, this.#changed(name, inWords(change.what)), outcome);
-    const { next, what } = change;
+    // Rules may fill other columns now, or have lost one that they need.
+    const ruled = this.#sameRules(change.next);
+    if (ruled) return this.#fail(known, ruled, outcome);
+    await this.#alter(change, outcome, fence);
+  }
+
+  /** Why a table cannot go on under its rules when it is defined so; undefined when it can. */
+  #sameRules(next: TableSchema): ErrorReport | undefined {
+    if (!next.rules) return undefined;
+    const other = this.#otherRules(next, next.rules);
+    if (other.do === 'nothing') return undefined;
+    return other.do === 'stop' ? other.report : this.#changed(tableName(next), 'its rules fill other columns now');
+  }
+
+  /** Has a copy made from another definition from here on. */
+  async #alter(
+    { next, what }: { next: TableSchema; what: string[] },
+    outcome: Outcome,
+    fence: () => Promise<void>,
+  ): Promise<void> {
     await fence();
     await saveSchema(this.#options.sink.clickhouse, this.#id, next, this.#generations.get(next.asset_id)!);
     this.#options.defined();
@@ -266,7 +342,7 @@ export class SchemaKeeper {
     } catch (error) {
       if (!(error instanceof SluiceError) || error.transient) throw error;
       const reason = `${inWords(what)}, and its copy could not follow: ${error.message}`;
-      return this.#fail(known, this.#changed(name, reason), outcome);
+      return this.#fail(next, this.#changed(tableName(next), reason), outcome);
     }
     if (what.length > 0) outcome.altered[next.asset_id] = what;
   }
@@ -305,6 +381,7 @@ function wasAltered(table: TableSchema): boolean {
   return (
     table.alteredAt !== undefined ||
     table.former !== undefined ||
+    table.targets !== undefined ||
     table.columns.some((column) => column.initial !== undefined)
   );
 }

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { Context } from '@temporalio/activity';
-import { type BatchRecord, noEffects } from '../../model/batch.ts';
+import { type AppliedRules, type BatchRecord, noEffects } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
 import type { ConnectRequest } from '../../model/source.ts';
 import { isBeside, isMultiset, type TableSchema } from '../../model/table.ts';
@@ -104,7 +104,8 @@ export async function copyChunk(
     // The same for every attempt, and for no other chunk: a row tells by it which chunk it came with.
     const readAt = Number(planned.planned_at) + chunk;
     const origin = isMultiset(schema) ? newReading() : undefined;
-    const { rows, bytes, rejected, view } = await source.copyChunk(context.connected(request), {
+    let writer: ChunkWriter | undefined;
+    const copied = await source.copyChunk(context.connected(request), {
       table: schema,
       chunk: planned,
       readAt,
@@ -115,12 +116,13 @@ export async function copyChunk(
       progress: (read) => {
         rowsSoFar = read;
       },
-      target: (columns) =>
-        new ChunkWriter(sink, schema, columns, {
-          batch: id,
-          insert: (number) => `${id}/${activity.info.attempt}/${number}`,
-        }),
+      target: (columns) => {
+        const insert = (number: number) => `${id}/${activity.info.attempt}/${number}`;
+        writer = new ChunkWriter(sink, schema, columns, { batch: id, insert });
+        return writer;
+      },
     });
+    const { rows, bytes, view } = copied;
     if (origin !== undefined && view) {
       const version = source.snapshotVersion(record.epoch, view.position);
       await sink.completeReading(
@@ -130,14 +132,8 @@ export async function copyChunk(
         `${id}/complete/${origin}`,
       );
     }
-    const effects = {
-      ...noEffects(),
-      inserts: rows + rejected,
-      effects: rows + rejected,
-      written: rows,
-      rejected,
-      bytes,
-    };
+    const effects = chunkEffects(copied, writer);
+    const applied = schema.rules && { [table.asset_id]: Object.fromEntries(writer?.takeCounts() ?? []) };
     const durations = { fill: 0, resolve: 0, write: Math.round(performance.now() - startedAt) };
     // The snapshot's end seals the chunks' records: what a second attempt has recorded meanwhile must stay.
     const recorded = await recordedChunk(clickhouse, request.id, id, table);
@@ -146,7 +142,17 @@ export async function copyChunk(
       clickhouse,
       activity,
       { request, table },
-      { kind: 'chunk', id, chunk, to: table.start_position, inner: timeText(readAt), effects, durations },
+      {
+        kind: 'chunk',
+        id,
+        chunk,
+        to: table.start_position,
+        inner: timeText(readAt),
+        effects,
+        durations,
+        rules: schema.rules?.version ?? 0,
+        ...(applied && { applied }),
+      },
     );
     return { rows, bytes };
   } catch (error) {
@@ -155,6 +161,15 @@ export async function copyChunk(
   } finally {
     clearInterval(heartbeat);
   }
+}
+
+/** What a chunk did: all its rows were read, and some of them written. */
+function chunkEffects(copied: { rows: number; bytes: number; rejected: number }, writer: ChunkWriter | undefined) {
+  const { filtered, rejected: held } = writer?.staged ?? { filtered: 0, rejected: 0 };
+  const rejected = copied.rejected + held;
+  const read = copied.rows + rejected + filtered;
+  const effects = { ...noEffects(), inserts: read, effects: read, written: copied.rows, rejected, bytes: copied.bytes };
+  return filtered > 0 ? { ...effects, filtered } : effects;
 }
 
 /** True when rows were refused because the stream has altered the copy since this schema of it was read. */
@@ -220,6 +235,8 @@ async function recordSnapshot(
     previous?: string;
     effects: ReturnType<typeof noEffects>;
     durations: { fill: number; resolve: number; write: number };
+    rules?: number;
+    applied?: AppliedRules;
   },
 ): Promise<void> {
   const { lease, cluster, epoch } = await streamRecord(clickhouse, request.id);
@@ -242,7 +259,8 @@ async function recordSnapshot(
       assets: { [table.asset_id]: done.effects },
       truncated: {},
       failed: {},
-      rules: 0,
+      rules: done.rules ?? 0,
+      ...(done.applied && { applied: done.applied }),
       durations: done.durations,
       workflow_id: activity.info.workflowExecution?.workflowId ?? '',
       run_id: activity.info.workflowExecution?.runId ?? '',

@@ -33,6 +33,8 @@ export interface Reject {
   /** Key of the row: its text fields as JSON object. */
   key: string;
   version: string;
+  /** The rule or check that held it back; absent where the copy's type did. */
+  check?: string;
   column: string;
   reason: string;
   /** The row's texts as JSON object. */

@@ -172,6 +172,7 @@ export class Repair {
     const { publication } = this.#options();
     let refused: string | undefined;
     let tombstones = 0;
+    let writer: ChunkWriter | undefined;
     const read = await copyRows(session, publication, {
       table,
       startPosition: position,
@@ -192,10 +193,13 @@ export class Repair {
           keys.filter((key) => there.has(keyId(key))),
         );
       },
-      target: (columns) =>
-        new ChunkWriter(this.#sink, table, columns, { batch: id, insert: (number) => this.#queryId(`${number}`) }),
+      target: (columns) => {
+        const ids = { batch: id, insert: (number: number) => this.#queryId(`${number}`) };
+        writer = new ChunkWriter(this.#sink, table, columns, ids, 'tombstone');
+        return writer;
+      },
     });
-    return refused ?? { ...read, tombstones };
+    return refused ?? { ...read, rejected: read.rejected + (writer?.staged.rejected ?? 0), tombstones };
   }
 
   /**

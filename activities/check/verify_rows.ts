@@ -1,6 +1,6 @@
 /** Comparing row by row, while both sides move: what differs is looked at until it is certain why. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { keyColumns, type TableSchema } from '../../model/table.ts';
+import { keyColumns, type TableSchema, withCopiedValues } from '../../model/table.ts';
 import type { DifferingKey, Problem, TableVerification } from './verify.ts';
 import { type Key, showKey } from './verify_keys.ts';
 import type { Pace } from './verify_pace.ts';
@@ -115,7 +115,7 @@ export class RowComparison {
     const [here, there] = [await source.columnDigests(keys), await copy.columnDigests(keys)];
     for (const { key, shown } of this.#different) {
       const [mine, theirs] = [here.get(keyId(key)), there.get(keyId(key))];
-      const differing = table.columns.filter((_, index) => mine?.[index] !== theirs?.[index]);
+      const differing = withCopiedValues(table).columns.filter((_, index) => mine?.[index] !== theirs?.[index]);
       shown.columns = differing.map((column) => column.name);
     }
     this.#different = [];

@@ -1,9 +1,15 @@
 /** The two sides of a comparison: the same questions, asked of PostgreSQL and of ClickHouse. */
 import type pg from 'pg';
-import { type Column, isMultiset, keyColumns, type TableSchema } from '../../model/table.ts';
-import { quoteName as quoteSourceName, quoteTable, sourceError } from '../capture/postgresql/connection.ts';
+import { type Column, isMultiset, keyColumns, type TableSchema, withCopiedValues } from '../../model/table.ts';
+import {
+  quoteName as quoteSourceName,
+  quoteTable,
+  sourceError,
+  sourceTexts,
+} from '../capture/postgresql/connection.ts';
 import { rowsOf } from '../capture/postgresql/partitions.ts';
 import { type ClickHouse, quoteName as quoteCopyName } from '../load/clickhouse.ts';
+import { filterOf, type RowFilter } from './verify_filter.ts';
 import {
   copyKeyText,
   copyLiteral,
@@ -79,6 +85,8 @@ interface Dialect {
   isBadValue(error: unknown): boolean;
   /** Whether a comparison of tuples needs a condition on the first column beside it to use the index. */
   helpTuples: boolean;
+  /** Rows that count, where not all do. */
+  filter?: RowFilter;
 }
 
 /** Rows of a key are identified by this. */
@@ -89,6 +97,8 @@ export function keyId(key: Key): string {
 /** Keys of one look-up: enough to be quick, few enough for a statement's size. */
 const lookupKeys = 500;
 const lookupBytes = 60_000;
+/** Buckets whose rows are read together, where each row is looked at. */
+const bucketsAtOnce = 10;
 
 export class Side {
   readonly #dialect: Dialect;
@@ -98,20 +108,38 @@ export class Side {
   }
 
   async checksum(part: Part): Promise<Checksum> {
-    const { number, text } = this.#dialect;
+    const { number, text, filter } = this.#dialect;
+    if (filter) return sumOf((await this.rows(part)).values());
     const [row] = await this.#select(`${text('count(*)')} AS _n, ${text(`sum(${number})`)} AS _s`, this.#where(part));
     return readChecksum(row);
   }
 
   /** One pass over the table: the checksum of every bucket that is not empty. */
   async bucketChecksums(of: number): Promise<Map<number, Checksum>> {
-    const { number, text, hash } = this.#dialect;
+    const { number, text, hash, filter } = this.#dialect;
+    if (filter) return this.#filteredChecksums(of);
     const bucket = `${hash} % ${of}`;
     const rows = await this.#select(
       `${text(bucket)} AS _b, ${text('count(*)')} AS _n, ${text(`sum(${number})`)} AS _s`,
       `true GROUP BY ${bucket}`,
     );
     return new Map(rows.map((row) => [Number(row._b), readChecksum(row)]));
+  }
+
+  /** Some buckets at once, so that not all rows are in memory: each look reads the whole table. */
+  async #filteredChecksums(of: number): Promise<Map<number, Checksum>> {
+    const sums = new Map<number, Checksum>();
+    for (let first = 0; first < of; first += bucketsAtOnce) {
+      const buckets = Array.from({ length: Math.min(bucketsAtOnce, of - first) }, (_, place) => first + place);
+      const where = this.#where({ of, buckets });
+      const bucket = `${this.#dialect.text(`${this.#dialect.hash} % ${of}`)} AS _b`;
+      const rows = await this.#select(`${this.#keyTexts()}, ${this.#digestAndMark()}, ${bucket}`, where);
+      for (const number of buckets) {
+        const mine = rows.filter((row) => Number(row._b) === number);
+        if (mine.length > 0) sums.set(number, sumOf(this.#readRows(mine).values()));
+      }
+    }
+    return sums;
   }
 
   /** The rows of a part, by `keyId`. */
@@ -215,13 +243,14 @@ export class Side {
   }
 
   #digestAndMark(): string {
-    const { digest, columns, mark } = this.#dialect;
-    return `${digest(columns)} AS _d, ${mark} AS _m`;
+    const { digest, columns, mark, filter, name } = this.#dialect;
+    return `${digest(columns)} AS _d, ${mark} AS _m${filter?.select(name) ?? ''}`;
   }
 
   #readRows(rows: Answer[]): SeenRows {
+    const { filter } = this.#dialect;
     return new Map(
-      rows.map((row) => {
+      (filter ? rows.filter((row) => filter.passes(row)) : rows).map((row) => {
         const key = this.#readKey(row);
         return [keyId(key), { key, digest: row._d!, mark: row._m! }];
       }),
@@ -260,6 +289,17 @@ export class Side {
   }
 }
 
+/** The same sum as the databases make: of the first 60 bits of each digest. */
+function sumOf(rows: Iterable<SeenRow>): Checksum {
+  let count = 0;
+  let sum = 0n;
+  for (const { digest } of rows) {
+    count += 1;
+    sum += BigInt(`0x${digest.slice(0, 15)}`);
+  }
+  return { rows: count, sum: String(sum) };
+}
+
 function readChecksum(row: Answer | undefined): Checksum {
   return { rows: Number(row?._n ?? 0), sum: row?._s ?? '0' };
 }
@@ -288,7 +328,7 @@ export function sourceSide(client: pg.ClientBase, table: TableSchema): Side {
   return new Side({
     run: async (sql) => {
       try {
-        return (await client.query<Answer>(sql)).rows;
+        return (await client.query<Answer>({ text: sql, types: sourceTexts })).rows;
       } catch (error) {
         throw sourceError(error);
       }
@@ -299,8 +339,8 @@ export function sourceSide(client: pg.ClientBase, table: TableSchema): Side {
     keyText: (column) => sourceKeyText(column, name(column)),
     literal: sourceLiteral,
     digest,
-    columns: table.columns,
-    number: `('x' || left(${digest(table.columns)}, 15))::bit(60)::bigint`,
+    columns: withCopiedValues(table).columns,
+    number: `('x' || left(${digest(withCopiedValues(table).columns)}, 15))::bit(60)::bigint`,
     hash: `('x' || left(${digest(keys)}, 7))::bit(28)::int`,
     mark: '_r.xmin::text',
     marks: `sum(hashtextextended(concat(_r.tableoid, _r.ctid, _r.xmin), 0)::numeric)::text`,
@@ -311,6 +351,7 @@ export function sourceSide(client: pg.ClientBase, table: TableSchema): Side {
     list: (tuples) => `VALUES ${tuples.join(', ')}`,
     isBadValue: (error) => String(((error as Error).cause as { code?: unknown })?.code).startsWith('22'),
     helpTuples: false,
+    filter: filterOf(table),
   });
 }
 
@@ -341,8 +382,8 @@ export function copySide(clickhouse: ClickHouse, table: TableSchema, signal: Abo
     keyText: (column) => copyKeyText(column, name(column)),
     literal: copyLiteral,
     digest: (columns) => `lower(hex(${digest(columns)}))`,
-    columns: table.columns,
-    number: `toUInt128(bitShiftRight(reinterpretAsUInt64(${head(table.columns, 8)}), 4))`,
+    columns: withCopiedValues(table).columns,
+    number: `toUInt128(bitShiftRight(reinterpretAsUInt64(${head(withCopiedValues(table).columns, 8)}), 4))`,
     hash: `bitShiftRight(reinterpretAsUInt32(${head(keys, 4)}), 4)`,
     mark: 'toString(_r._version)',
     marks: `''`,

@@ -154,13 +154,13 @@ export class Proof {
     return this.#result;
   }
 
-  /** Effects read = written + compacted + superseded + rejected; a truncate is carried out by a sweep. */
+  /** Effects read = written + compacted + superseded + rejected + filtered; a truncate is carried out by a sweep. */
   #account(record: Recorded): void {
     for (const [asset, account] of Object.entries(record.assets)) {
-      const { effects, truncates, written, compacted, superseded, rejected } = account;
+      const { effects, truncates, written, compacted, superseded, rejected, filtered = 0 } = account;
       this.#result.effects += effects;
-      if (effects - truncates === written + compacted + superseded + rejected) continue;
-      const parts = `${written} written + ${compacted} compacted + ${superseded} superseded + ${rejected} rejected`;
+      if (effects - truncates === written + compacted + superseded + rejected + filtered) continue;
+      const parts = `${written} written + ${compacted} compacted + ${superseded} superseded + ${rejected} rejected + ${filtered} filtered`;
       this.#fault('conservation', record, `${asset}: ${effects - truncates} effects were read, and ${parts}`);
     }
   }

@@ -18,7 +18,7 @@ const tables: Record<string, string> = {
     source LowCardinality(String), lease UInt64, seq UInt64, id String, kind LowCardinality(String),
     position_from String, position_to String, inner String, cluster String, epoch UInt16,
     committed_first Nullable(DateTime64(6, 'UTC')), committed_last Nullable(DateTime64(6, 'UTC')),
-    changes UInt64, assets String, truncated String, altered String, failed String, rules UInt64,
+    changes UInt64, assets String, truncated String, altered String, failed String, rules UInt64, applied String,
     fill_ms Float64, resolve_ms Float64, write_ms Float64,
     workflow_id String, run_id String, attempt UInt32, previous_hash String, hash String,
     recorded_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
@@ -60,6 +60,7 @@ export async function createOwnTables(clickhouse: ClickHouse): Promise<void> {
 const laterColumns = [
   { table: '_batches', definition: 'altered String AFTER truncated' },
   { table: '_schemas', definition: 'since String AFTER generation' },
+  { table: '_batches', definition: 'applied String AFTER rules' },
 ];
 
 /** What a hash covers, in this order. */
@@ -74,6 +75,7 @@ export function recordHash(record: Omit<BatchRecord, 'hash'>): string {
   const content = Object.fromEntries<unknown>(sealed.map((field) => [field, record[field]]));
   // Most records have none, and those that were made before there were any.
   if (Object.keys(record.altered ?? {}).length > 0) content.altered = record.altered;
+  if (Object.keys(record.applied ?? {}).length > 0) content.applied = record.applied;
   return createHash('sha256').update(JSON.stringify(content)).digest('hex');
 }
 
@@ -91,7 +93,7 @@ export function chunksDigest(chunks: Pick<BatchRecord, 'hash'>[]): string {
 
 /** Writes a record; when this returns, the batch has happened. */
 export async function writeRecord(clickhouse: ClickHouse, record: BatchRecord): Promise<void> {
-  const { durations, assets, truncated, altered, failed, ...rest } = record;
+  const { durations, assets, truncated, altered, failed, applied, ...rest } = record;
   await clickhouse.insertObjects(
     '_batches',
     [
@@ -100,6 +102,7 @@ export async function writeRecord(clickhouse: ClickHouse, record: BatchRecord): 
         assets: JSON.stringify(assets),
         truncated: JSON.stringify(truncated),
         altered: altered ? JSON.stringify(altered) : '',
+        applied: applied ? JSON.stringify(applied) : '',
         failed: JSON.stringify(failed),
         fill_ms: durations.fill,
         resolve_ms: durations.resolve,
@@ -110,11 +113,12 @@ export async function writeRecord(clickhouse: ClickHouse, record: BatchRecord): 
   );
 }
 
-type Row = Omit<BatchRecord, 'durations' | 'assets' | 'truncated' | 'altered' | 'failed'> & {
+type Row = Omit<BatchRecord, 'durations' | 'assets' | 'truncated' | 'altered' | 'failed' | 'applied'> & {
   assets: string;
   truncated: string;
   altered: string;
   failed: string;
+  applied: string;
   fill_ms: number;
   resolve_ms: number;
   write_ms: number;
@@ -133,7 +137,7 @@ export async function readRecords(
     `SELECT * FROM ${clickhouse.name('_batches')} FINAL WHERE ${where} ORDER BY ${order} LIMIT ${limit}`,
     { params },
   );
-  return rows.map(({ fill_ms, resolve_ms, write_ms, assets, truncated, altered, failed, ...rest }) => ({
+  return rows.map(({ fill_ms, resolve_ms, write_ms, assets, truncated, altered, failed, applied, ...rest }) => ({
     ...rest,
     lease: Number(rest.lease),
     seq: Number(rest.seq),
@@ -147,6 +151,7 @@ export async function readRecords(
     assets: JSON.parse(assets),
     truncated: JSON.parse(truncated),
     ...(altered !== '' && { altered: JSON.parse(altered) }),
+    ...(applied !== '' && { applied: JSON.parse(applied) }),
     failed: JSON.parse(failed),
     durations: { fill: fill_ms, resolve: resolve_ms, write: write_ms },
   }));
@@ -211,8 +216,8 @@ export async function writeRejects(
 ): Promise<void> {
   await clickhouse.insertObjects(
     '_rejects',
-    rejects.map(({ key, version, column, reason, row, committed_at }) => {
-      return { asset, key, version, check: 'type', column, reason, row, state: 'open', batch, committed_at };
+    rejects.map(({ key, version, check = 'type', column, reason, row, committed_at }) => {
+      return { asset, key, version, check, column, reason, row, state: 'open', batch, committed_at };
     }),
     `${batch}/${asset}/rejects`,
   );

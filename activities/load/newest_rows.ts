@@ -1,5 +1,5 @@
 /** Looking up rows of a copy by key. */
-import { copyName, keyColumns, type TableSchema } from '../../model/table.ts';
+import { copyName, keyColumns, type TableSchema, withCopiedValues } from '../../model/table.ts';
 import { type ClickHouse, quoteName } from './clickhouse.ts';
 import type { NewestRow } from './sink.ts';
 import { keyOf, unescapeField } from './tsv.ts';
@@ -16,7 +16,9 @@ export async function newestRows(
   const found = new Map<string, NewestRow>();
   if (keys.length === 0 || (await hasOpenRejects(clickhouse, table))) return found;
   const key = keyColumns(table).map((column) => quoteName(column.name));
-  const columns = table.columns.map((column) => quoteName(column.name));
+  // A value that a rule has put in its place is not the source's.
+  const copied = new Set(withCopiedValues(table).columns);
+  const columns = table.columns.map((column) => (copied.has(column) ? quoteName(column.name) : "''"));
   for (let from = 0; from < keys.length; from += keysAtOnce) {
     const list = keys.slice(from, from + keysAtOnce).map((one) => keyLiteral(table, one));
     // Not FINAL: that would leave tombstones out.

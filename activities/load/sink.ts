@@ -11,7 +11,7 @@ import type { Block } from './block.ts';
 import type { Reading } from './multiset.ts';
 import type { RowsInsert } from './rows_insert.ts';
 
-/** A row of a copy as TSV fields (bytes as latin1), without Sluice's own columns. */
+/** A row of a copy as TSV fields (bytes as latin1), without Sluice's own columns; those that rules fill are empty. */
 export interface NewestRow {
   fields: string[];
   version: string;

@@ -1,7 +1,8 @@
 /** The copy's table in ClickHouse, made from the source table's schema. */
 import { SluiceError } from '../../model/errors.ts';
 import {
-  type Column,
+  type CopyColumn,
+  copiedColumns,
   copyName,
   isBeside,
   isMultiset,
@@ -30,11 +31,11 @@ export function ownColumnsOf(table: TableSchema): string[] {
 
 /** Names of all columns of the copy, in the order in which blocks hold them. */
 export function copyColumns(table: TableSchema): string[] {
-  return [...table.columns.map((column) => column.name), ...ownColumnsOf(table)];
+  return [...copiedColumns(table).map((column) => column.name), ...ownColumnsOf(table)];
 }
 
 /** One column as ClickHouse declares it; rows from before it came show its initial value. */
-function declare(column: Column): string {
+function declare(column: CopyColumn): string {
   const initial = column.initial === undefined ? '' : ` DEFAULT ${literal(column.initial, column.clickhouse)}`;
   return `${quoteName(column.name)} ${column.clickhouse}${initial}`;
 }
@@ -45,7 +46,7 @@ function literal(field: string, type: string): string {
 }
 
 function definition(clickhouse: ClickHouse, table: TableSchema): string {
-  const columns = table.columns.map((column) => `  ${declare(column)}`);
+  const columns = copiedColumns(table).map((column) => `  ${declare(column)}`);
   columns.push('  `_version` UInt128', '  `_deleted` UInt8', "  `_committed_at` DateTime64(6, 'UTC')");
   if (isMultiset(table)) columns.push('  `_origin` UInt64', '  `_sign` Int8', '  `_row` UInt64');
   // A late row of the copy before must not come into this one: nothing in it would overtake that row.
@@ -87,7 +88,9 @@ export async function createCopy(clickhouse: ClickHouse, table: TableSchema): Pr
 
 function view(clickhouse: ClickHouse, table: TableSchema): string {
   if (isMultiset(table)) return `${clickhouse.name(`${table.asset_id}_current`)} AS ${multisetRows(clickhouse, table)}`;
-  const names = table.columns.map((column) => quoteName(column.name)).join(', ');
+  const names = copiedColumns(table)
+    .map((column) => quoteName(column.name))
+    .join(', ');
   return `${clickhouse.name(`${table.asset_id}_current`)} AS SELECT ${names} FROM ${clickhouse.name(table.asset_id)} FINAL`;
 }
 
@@ -95,7 +98,7 @@ function view(clickhouse: ClickHouse, table: TableSchema): string {
 async function copyDifference(clickhouse: ClickHouse, table: TableSchema): Promise<string | undefined> {
   const found = await columnsOf(clickhouse, copyName(table));
   const types = new Map(found.map((column) => [column.name, column]));
-  for (const column of table.columns) {
+  for (const column of copiedColumns(table)) {
     const there = types.get(column.name);
     if (!there) return `it has no column ${column.name}`;
     if (squeeze(there.type) !== squeeze(column.clickhouse))
@@ -107,14 +110,14 @@ async function copyDifference(clickhouse: ClickHouse, table: TableSchema): Promi
   return undefined;
 }
 
-interface CopyColumn {
+interface FoundColumn {
   name: string;
   type: string;
   is_in_sorting_key: number;
 }
 
-function columnsOf(clickhouse: ClickHouse, table: string): Promise<CopyColumn[]> {
-  return clickhouse.rows<CopyColumn>(
+function columnsOf(clickhouse: ClickHouse, table: string): Promise<FoundColumn[]> {
+  return clickhouse.rows<FoundColumn>(
     'SELECT name, type, is_in_sorting_key FROM system.columns WHERE database = {database:String} AND table = {table:String} ORDER BY position',
     { params: { database: clickhouse.database, table } },
   );
@@ -136,11 +139,11 @@ export async function alterCopy(clickhouse: ClickHouse, table: TableSchema): Pro
   if (!isBeside(table)) await clickhouse.command(`CREATE OR REPLACE VIEW ${view(clickhouse, table)}`);
 }
 
-function alterations(table: TableSchema, found: CopyColumn[]): string[] {
+function alterations(table: TableSchema, found: FoundColumn[]): string[] {
   const types = new Map(found.map((column) => [column.name, column.type]));
   const former = table.former ?? [];
   const commands: string[] = [];
-  for (const column of table.columns) {
+  for (const column of copiedColumns(table)) {
     const before = former.find(
       ({ attnum, name }) => attnum === column.attnum && name !== column.name && types.has(name),
     );

@@ -1,6 +1,6 @@
 /** The schema of a copy, from what the copy is made from. */
 import { readSchema, type Schema } from '../../model/schema.ts';
-import type { Column, TableSchema } from '../../model/table.ts';
+import { type Column, copiedColumns, type TableSchema, withCopiedValues } from '../../model/table.ts';
 
 /** Types of ClickHouse without arguments. */
 const types: Record<string, string> = {
@@ -25,12 +25,16 @@ const types: Record<string, string> = {
  * drop NOT NULL without a word. Names from before a rename are aliases.
  */
 export function schemaOfTable(table: TableSchema): Schema {
-  const taken = new Set(table.columns.map((column) => column.name));
-  const fields = table.columns.map((column) => {
+  const columns = copiedColumns(table);
+  const definitions = new Map(withCopiedValues(table).columns.map((column) => [column.name, column]));
+  const taken = new Set(columns.map((column) => column.name));
+  const fields = columns.map((column) => {
     const former = (table.former ?? []).filter(({ attnum }) => attnum === column.attnum).map(({ name }) => name);
     const aliases = former.filter((name) => !taken.has(name) && taken.add(name));
     const nullable = /^(LowCardinality\()?Nullable\(/.test(column.clickhouse);
-    return { name: column.name, type: fieldType(column), nullable, aliases };
+    // What rules fill has ClickHouse's type alone.
+    const { type, encoding } = definitions.get(column.name) ?? { type: '', encoding: 'plain' };
+    return { name: column.name, type: fieldType({ type, encoding, clickhouse: column.clickhouse }), nullable, aliases };
   });
   return readSchema({ fields });
 }

@@ -22,6 +22,8 @@ export interface ExpressionColumn {
   name: string;
   /** Its type as PostgreSQL prints it, e.g. `numeric(12,2)`; or what is known of the results of an earlier rule. */
   type: string | StaticType;
+  /** Part of the table's key: rules can read it, and not fill it. */
+  key?: boolean;
 }
 
 /** Values of a row, one for each column that was given when the expression was compiled; those not used may be missing. */

@@ -51,3 +51,11 @@ export async function loadRules(clickhouse: ClickHouse, version?: number): Promi
   if (version === undefined) return noRules;
   throw new SluiceError('not_found', `there is no version ${version} of the rules`, 'See _rules in ClickHouse.');
 }
+
+/** The newest version; 0 when nothing was declared yet. */
+export async function rulesVersion(clickhouse: ClickHouse): Promise<number> {
+  const [row] = await clickhouse.rows<{ version: string }>(
+    `SELECT toString(max(version)) AS version FROM ${clickhouse.name('_rules')}`,
+  );
+  return Number(row?.version ?? 0);
+}

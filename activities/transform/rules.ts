@@ -2,24 +2,17 @@
  * The rules of one table, compiled: maps that fill columns and filters that let rows through, in their order, over rows
  * of decoded values. Pure: the same row gives the same result, whenever and wherever it runs.
  */
+import type { RuleCounts } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { nearest } from '../../model/nearest_word.ts';
 import type { RuleInput } from '../../model/rules.ts';
+import type { Target } from '../../model/table.ts';
 import { parseClickhouseType } from './clickhouse_types.ts';
 import { type Encoder, encoderFor } from './encode.ts';
 import { compileExpression, type Expression, type ExpressionColumn, ExpressionError } from './expression.ts';
 import { EvaluationError } from './jinja/limits.ts';
 import { isTrue } from './jinja/operators.ts';
 import type { Value } from './jinja/values.ts';
-
-/** A column that rules fill. */
-export interface Target {
-  name: string;
-  /** Type of the column in the copy. */
-  clickhouse: string;
-  /** It takes the place of a column of the table. */
-  replaces: boolean;
-}
 
 /** What became of a row. */
 export type Outcome = 'kept' | 'filtered' | 'rejected';
@@ -29,13 +22,6 @@ export interface Rejection {
   rule_id: string;
   field: string | undefined;
   reason: string;
-}
-
-/** What a rule did so far. */
-export interface RuleCounts {
-  in: number;
-  out: number;
-  errors: number;
 }
 
 interface CompiledRule {
@@ -161,6 +147,8 @@ function compileRule(
   if (onError === 'null' && clickhouse.startsWith('Array('))
     throw wrong(rule, `${clickhouse} cannot hold NULL, which on_error: null would write`, 'Use on_error: reject.');
   let index = known.findIndex((column) => column.name === name);
+  if (known[index]?.key)
+    throw wrong(rule, `${name} is part of the key, by which rows are found`, 'Fill a column of another name.');
   if (index < 0) index = known.length;
   known[index] = { name, type: expression.type };
   let field = targets.findIndex((target) => target.name === name);

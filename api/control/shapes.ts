@@ -234,13 +234,15 @@ const effects = z.object({
   updates: z.number(),
   deletes: z.number(),
   truncates: z.number(),
-  effects: z.number().describe('Read: = written + compacted + superseded + rejected + truncates'),
+  effects: z.number().describe('Read: = written + compacted + superseded + rejected + filtered + truncates'),
   written: z.number(),
   compacted: z.number(),
   superseded: z.number(),
   rejected: z.number(),
+  filtered: z.number().optional().describe('Rows of a snapshot that a filter did not let through'),
   bytes: z.number(),
 });
+const counts = z.object({ in: z.number(), out: z.number(), errors: z.number() });
 const batchRecord = z.looseObject({
   id: z.string(),
   source: z.string(),
@@ -253,6 +255,11 @@ const batchRecord = z.looseObject({
   committed_last: z.string().nullable(),
   changes: z.number(),
   assets: z.record(z.string(), effects),
+  rules: z.number().describe('Version of the rules that were applied; 0 = none'),
+  applied: z
+    .record(z.string(), z.record(z.string(), counts))
+    .optional()
+    .describe('By asset, what each of its rules and checks did'),
   previous_hash: z.string(),
   hash: z.string(),
   recorded_at: z.string(),

@@ -147,3 +147,6 @@ export function sourceError(error: unknown): SluiceError {
     error,
   );
 }
+
+/** Leaves values as the server's text. */
+export const sourceTexts = { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig;

@@ -5,7 +5,7 @@
  * 1. the same key earlier in this batch (after a change of key: the replaced row, if its value was sent, not looked up);
  * 2. the copy's row of the same key, tombstones counted. At or above this row's version: the row is overtaken and is
  *    dropped. A tombstone, open rejects, or no row: go on. After a change of key never from the copy: its row may be
- *    from the future of this transaction;
+ *    from the future of this transaction. Nor a value that rules have put another one in the place of;
  * 3. the source, by the new key, once this transaction is visible there. No row there: a later change exists, and a
  *    tombstone at this row's version stands in until it comes.
  *
@@ -13,13 +13,13 @@
  */
 import type pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
-import { keyColumns, type TableSchema } from '../../../model/table.ts';
+import { keyColumns, type TableSchema, withCopiedValues } from '../../../model/table.ts';
 import { Block } from '../../load/block.ts';
 import type { NewestRow, Sink } from '../../load/sink.ts';
 import { keyOf, unescapeField } from '../../load/tsv.ts';
 import type { StreamTask } from '../source.ts';
-import type { ChangeBatch, HollowRow, TableChanges } from '../stream.ts';
-import { connect, quoteName, sourceError, wasAltered } from './connection.ts';
+import type { ChangeBatch, Hole, HollowRow, TableChanges } from '../stream.ts';
+import { connect, quoteName, sourceError, sourceTexts, wasAltered } from './connection.ts';
 import { durablePosition } from './durable.ts';
 import { RowEncoder, rowBound } from './encode.ts';
 import { rowsOf } from './partitions.ts';
@@ -83,8 +83,10 @@ export class MissingValues {
       changes.rejects.length > 0 ? new Map<string, NewestRow>() : await this.#newestRows(changes.table, unique(sought));
     const plan = new Map<number, Origin>();
     const floor = BigInt(this.#floors[changes.table.asset_id] ?? 0);
+    const kept = new Set(withCopiedValues(changes.table).columns);
+    const isKept = (hole: Hole) => kept.has(changes.table.columns[hole.column]!);
     for (const row of changes.hollow)
-      plan.set(row.row, originOf(row, bases.get(row.row)!, { rows, copied, plan, floor }));
+      plan.set(row.row, originOf(row, bases.get(row.row)!, { rows, copied, plan, floor, isKept }));
     const asked = changes.hollow.filter((row) => plan.get(row.row) === 'source');
     const found = asked.length > 0 ? await this.#readSource(changes.table, rows, asked) : new Map<string, string[]>();
     const filled = new Map<number, Filled>();
@@ -139,9 +141,6 @@ function sourceText(field: string, encoding: string): string {
   return encoding === 'timestamptz' ? `${raw.toString('utf8')}+00` : raw.toString('utf8');
 }
 
-/** Leaves values as the server's text. */
-const rawText = { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig;
-
 /** `present`: the columns that the table has now, under their names of now. */
 async function readKeys(
   client: pg.Client,
@@ -159,7 +158,7 @@ async function readKeys(
     text: `SELECT ${present.columns.map((column) => quoteName(column.name)).join(', ')} FROM ${rowsOf(table)} WHERE (${names}) IN (${list.join(', ')})`,
     values: params,
     rowMode: 'array',
-    types: rawText,
+    types: sourceTexts,
   });
   const encoder = new RowEncoder(table);
   const places = table.columns.map(({ attnum }) => present.columns.findIndex((column) => column.attnum === attnum));
@@ -252,7 +251,15 @@ function originOf(
     copied,
     plan,
     floor,
-  }: { rows: TableRows; copied: Map<string, NewestRow>; plan: Map<number, Origin>; floor: bigint },
+    isKept,
+  }: {
+    rows: TableRows;
+    copied: Map<string, NewestRow>;
+    plan: Map<number, Origin>;
+    floor: bigint;
+    /** False for a value that the copy has not as it is in the source. */
+    isKept: (hole: Hole) => boolean;
+  },
 ): Origin {
   // An overtaken base says nothing of what the copy has for this row: look there.
   if (base >= 0 && plan.get(base) !== 'overtaken' && (row.replaced < 0 || wasSent(base, plan))) return base;
@@ -260,7 +267,7 @@ function originOf(
   if (!copy || copy.deleted) return copy && BigInt(copy.version) >= BigInt(row.version) ? 'overtaken' : 'source';
   if (BigInt(copy.version) >= BigInt(row.version)) return 'overtaken';
   // A row from before the table's start: changes may have been missed since.
-  return BigInt(copy.version) >= floor ? 'copy' : 'source';
+  return BigInt(copy.version) >= floor && row.holes.every(isKept) ? 'copy' : 'source';
 }
 
 /**

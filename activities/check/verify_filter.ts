@@ -1,0 +1,46 @@
+/**
+ * Which rows of a table its copy is meant to have, where rules filter: found by the same rules, over what the source shows. A
+ * database cannot say that by itself, so every row of such a table comes here.
+ */
+import type { TableSchema } from '../../model/table.ts';
+import { decoderFor } from '../transform/decode.ts';
+import { EvaluationError } from '../transform/jinja/limits.ts';
+import type { Value } from '../transform/jinja/values.ts';
+import { compileRules } from '../transform/rules.ts';
+
+export interface RowFilter {
+  /** What is selected beside the row, with these aliases. */
+  select(name: (column: TableSchema['columns'][number]) => string): string;
+  /** True when the copy is meant to have the row; values are the source's own texts. */
+  passes(row: Record<string, string | null>): boolean;
+}
+
+/** Undefined for a table whose copy has all rows. */
+export function filterOf(table: TableSchema): RowFilter | undefined {
+  const rules = table.rules?.rules ?? [];
+  if (!rules.some((rule) => rule.rule_type === 'filter')) return undefined;
+  // A rule that says stop has stopped the table by itself.
+  const compiled = compileRules(
+    rules.map((rule) => ({ ...rule, ...(rule.on_error === 'stop' && { on_error: 'reject' as const }) })),
+    table.columns,
+  );
+  const used = compiled.uses.map((index) => ({ index, decode: decoderFor(table.columns[index]!.type) }));
+  const values: Value[] = new Array<Value>(compiled.columns.length).fill(null);
+  return {
+    select: (name) => used.map(({ index }) => `, ${name(table.columns[index]!)} AS _f${index}`).join(''),
+    passes: (row) => {
+      try {
+        for (const { index, decode } of used) {
+          const text = row[`_f${index}`];
+          const bytes = text == null ? undefined : Buffer.from(text);
+          values[index] = bytes ? decode(bytes, 0, bytes.length) : null;
+        }
+      } catch (error) {
+        // It is held back, and told as such.
+        if (error instanceof EvaluationError) return true;
+        throw error;
+      }
+      return compiled.apply(values) !== 'filtered';
+    },
+  };
+}

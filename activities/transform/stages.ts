@@ -1,0 +1,57 @@
+/** The stages of all tables that a lease streams, each made when its first rows come. */
+import { type AppliedRules, addCounts } from '../../model/batch.ts';
+import { type ErrorReport, SluiceError } from '../../model/errors.ts';
+import type { TableSchema } from '../../model/table.ts';
+import type { TableChanges } from '../capture/stream.ts';
+import { TableStage } from './stage.ts';
+
+/** What rules and checks did to the rows of a batch. */
+export interface StagedBatch {
+  /** The highest version of rules among its tables; 0 = none has any. */
+  version: number;
+  applied: AppliedRules;
+  /** Tables that stop, since a rule or check says so. */
+  failed: Record<string, ErrorReport>;
+}
+
+export class Stages {
+  readonly #definition: (asset: string) => TableSchema | undefined;
+  /** By the form in which rows come: those of before an alteration have their own. */
+  readonly #stages = new WeakMap<TableSchema, { definition: TableSchema; stage: TableStage }>();
+
+  /** @param definition what a copy is made from now. */
+  constructor(definition: (asset: string) => TableSchema | undefined) {
+    this.#definition = definition;
+  }
+
+  /** Puts rows of a batch through the rules and checks of their tables, in place. */
+  apply(tables: TableChanges[]): StagedBatch {
+    const staged: StagedBatch = { version: 0, applied: {}, failed: {} };
+    for (const changes of tables) {
+      const { asset_id: asset, rules } = changes.table;
+      if (!rules || asset in staged.failed) continue;
+      try {
+        const stage = this.#stageOf(changes.table);
+        const { rejected } = stage.apply(changes.block, changes.rejects, 'tombstone');
+        changes.effects.rejected += rejected;
+        staged.version = Math.max(staged.version, rules.version);
+        staged.applied[asset] ??= {};
+        addCounts(staged.applied[asset], stage.takeCounts());
+      } catch (error) {
+        if (!(error instanceof SluiceError) || error.transient) throw error;
+        staged.failed[asset] = error.report();
+        delete staged.applied[asset];
+      }
+    }
+    return staged;
+  }
+
+  #stageOf(form: TableSchema): TableStage {
+    const definition = this.#definition(form.asset_id) ?? form;
+    const known = this.#stages.get(form);
+    if (known?.definition === definition) return known.stage;
+    const stage = new TableStage(definition, form.columns);
+    this.#stages.set(form, { definition, stage });
+    return stage;
+  }
+}

@@ -1,0 +1,95 @@
+/** Which rules and checks are for a table, and what they make of its copy. */
+import { isDeepStrictEqual } from 'node:util';
+import type { Check } from '../../model/checks.ts';
+import { SluiceError } from '../../model/errors.ts';
+import { checksOf, type DeclaredRules, type Rule, rulesOf } from '../../model/rules.ts';
+import { isMultiset, type TableSchema, type Target, tableName } from '../../model/table.ts';
+import { compileChecks } from '../check/row_checks.ts';
+import { compileRules } from './rules.ts';
+
+/** The rules and checks of a set that are for this table; undefined when there are none. */
+function declaredFor(table: TableSchema, set: DeclaredRules): DeclaredRules | undefined {
+  const { asset_id, columns } = table;
+  if (isMultiset(table)) return refuseNamed(table, set);
+  const names = columns.map((column) => column.name);
+  const rules = rulesOf(set.rules, asset_id, names);
+  const checks = checksOf(set.checks, asset_id);
+  return rules.length + checks.length === 0 ? undefined : { version: set.version, rules, checks };
+}
+
+/** Rows without a key are told apart by all their values: none of them may be another one, or left out. */
+function refuseNamed(table: TableSchema, { rules, checks }: DeclaredRules): undefined {
+  const named = [...rules.filter(({ assets }) => assets?.includes(table.asset_id)), ...checksOf(checks, table.asset_id)];
+  const [first] = named;
+  if (!first) return undefined;
+  const name = tableName(table);
+  const reason = `${first.rule_id} names ${table.asset_id}, and a table without a key takes no rules or checks`;
+  const remedy = `Give ${name} a key, or take ${first.rule_id} away.`;
+  throw new SluiceError('rule_failed', reason, remedy, { table: name });
+}
+
+/**
+ * The table with the rules and checks of a set, and the columns that they fill. Throws SluiceError `rule_failed` when one of
+ * them does not go with the table.
+ */
+export function withRules(table: TableSchema, set: DeclaredRules): TableSchema {
+  const { rules: _, targets: __, ...bare } = table;
+  const rules = declaredFor(table, set);
+  if (!rules) return bare;
+  const targets = targetsOf(bare, rules);
+  return { ...bare, rules, ...(targets.length > 0 && { targets }) };
+}
+
+function targetsOf(table: TableSchema, { rules, checks }: DeclaredRules): Target[] {
+  try {
+    const compiled = compileRules(rules, table.columns);
+    compileChecks(checks, compiled.columns);
+    return [...compiled.targets];
+  } catch (error) {
+    if (!(error instanceof SluiceError) || error.kind !== 'configuration') throw error;
+    const remedy = `${error.remedy} Then: sluice sources resync <source> ${tableName(table)}`;
+    throw new SluiceError('rule_failed', error.message, remedy, { table: tableName(table) }, error);
+  }
+}
+
+/**
+ * What other rules mean for a copy: nothing · it goes on from here, and rows from before show NULL in new columns
+ * (`alter`) · it must be made anew.
+ */
+export type RulesChange =
+  | { do: 'nothing' }
+  | { do: 'alter'; next: TableSchema; what: string[] }
+  | { do: 'resync'; reason: string };
+
+/** What it means for a copy that these are the rules now. Errors: as `withRules`. */
+export function compareRules(known: TableSchema, set: DeclaredRules): RulesChange {
+  const next = withRules(known, set);
+  const [before, now] = [idsOf(known.rules), idsOf(next.rules)];
+  const other = [...new Set([...before.keys(), ...now.keys()])].filter(
+    (id) => !isDeepStrictEqual(before.get(id), now.get(id)),
+  );
+  const sameTargets = isDeepStrictEqual(known.targets ?? [], next.targets ?? []);
+  const sameOrder = isDeepStrictEqual(order(known, next), order(next, known));
+  if (other.length === 0 && sameTargets && sameOrder) return { do: 'nothing' };
+  const reason = other.length > 0 ? `its rules are others: ${other.join(', ')}` : 'its rules are in another order';
+  const keeps = (known.targets ?? []).every((target) => next.targets?.some((one) => isDeepStrictEqual(one, target)));
+  const follows = other.every((id) => followsAlone(now.get(id)) && followsAlone(before.get(id)));
+  if (!follows || !keeps || !sameOrder) return { do: 'resync', reason };
+  return { do: 'alter', next, what: [reason] };
+}
+
+/** True for what says nothing of rows that are in the copy already: by its own word, or because it only looks. */
+function followsAlone(rule: Rule | Check | undefined): boolean {
+  if (rule === undefined) return true;
+  return 'severity' in rule ? rule.severity === 'warn' : rule.apply_to === 'new';
+}
+
+function idsOf(rules: DeclaredRules | undefined): Map<string, Rule | Check> {
+  return new Map([...(rules?.rules ?? []), ...(rules?.checks ?? [])].map((rule) => [rule.rule_id, rule]));
+}
+
+/** The order of the rules that both have. */
+function order(table: TableSchema, other: TableSchema): string[] {
+  const there = new Set(other.rules?.rules.map((rule) => rule.rule_id));
+  return (table.rules?.rules ?? []).map((rule) => rule.rule_id).filter((id) => there.has(id));
+}
