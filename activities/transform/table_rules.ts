@@ -19,7 +19,10 @@ function declaredFor(table: TableSchema, set: DeclaredRules): DeclaredRules | un
 
 /** Rows without a key are told apart by all their values: none of them may be another one, or left out. */
 function refuseNamed(table: TableSchema, { rules, checks }: DeclaredRules): undefined {
-  const named = [...rules.filter(({ assets }) => assets?.includes(table.asset_id)), ...checksOf(checks, table.asset_id)];
+  const named = [
+    ...rules.filter(({ assets }) => assets?.includes(table.asset_id)),
+    ...checksOf(checks, table.asset_id),
+  ];
   const [first] = named;
   if (!first) return undefined;
   const name = tableName(table);
