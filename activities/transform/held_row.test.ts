@@ -1,0 +1,126 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { Column, TableSchema } from '../../model/table.ts';
+import { RowEncoder, rowBound } from '../capture/postgresql/encode.ts';
+import type { Reject } from '../capture/stream.ts';
+import { Block } from '../load/block.ts';
+import { restage } from './held_row.ts';
+import { TableStage } from './stage.ts';
+
+const column = (name: string, type: string, more: Partial<Column>): Column => ({
+  attnum: 0,
+  name,
+  type,
+  typeOid: 0,
+  typmod: -1,
+  notNull: false,
+  key: false,
+  encoding: 'plain',
+  clickhouse: 'Nullable(String)',
+  ...more,
+});
+
+const columns: Column[] = [
+  column('id', 'integer', { key: true, clickhouse: 'Int32' }),
+  column('name', 'text', { encoding: 'text' }),
+  column('raw', 'bytea', { encoding: 'bytea' }),
+  column('at', 'timestamp with time zone', { encoding: 'timestamptz' }),
+  column('tags', 'text[]', { encoding: 'array', element: 'text', clickhouse: 'Array(Nullable(String))' }),
+  column('flags', 'boolean[]', { encoding: 'array', element: 'plain', clickhouse: 'Array(Nullable(Bool))' }),
+  column('times', 'timestamp with time zone[]', {
+    encoding: 'array',
+    element: 'timestamptz',
+    clickhouse: 'Array(Nullable(DateTime64(6)))',
+  }),
+].map((one, place) => ({ ...one, attnum: place + 1 }));
+
+const table: TableSchema = {
+  asset_id: 's_t',
+  schema: 'public',
+  table: 't',
+  oid: 1,
+  relfilenode: 1,
+  identity: 'default',
+  columns,
+};
+const refusing = (severity: 'reject' | 'stop'): TableSchema => ({
+  ...table,
+  rules: {
+    version: 1,
+    rules: [],
+    checks: [
+      {
+        rule_id: 'none',
+        asset: 's_t',
+        rule_type: 'expression',
+        parameters: { expression: 'false' },
+        severity,
+        version: 1,
+      },
+    ],
+  },
+});
+
+/** PostgreSQL's text of an array. */
+const arrayText = (items: (string | null)[]) =>
+  `{${items.map((item) => (item === null ? 'NULL' : `"${item.replace(/["\\]/g, '\\$&')}"`)).join(',')}}`;
+
+function encoded(texts: (string | null)[]): Block {
+  const block = new Block(4096);
+  const encoder = new RowEncoder(table);
+  block.beginRow();
+  for (const [index, text] of texts.entries()) {
+    const bytes = Buffer.from(text ?? '');
+    block.reserve(rowBound(bytes.length, 1) + 100);
+    expect(text === null ? encoder.missing(block, index) : encoder.value(block, index, bytes, 0, bytes.length)).toBe(
+      true,
+    );
+  }
+  block.length += block.bytes.write('123456\t0\t2024-01-01 00:00:00.000000\n', block.length);
+  block.rows = 1;
+  return block;
+}
+
+const anyText = fc.string({ unit: 'binary' }).map((text) => text.replaceAll('\0', '').toWellFormed());
+const moment = fc.date({ min: new Date('1000-01-01'), max: new Date('9000-01-01'), noInvalidDate: true });
+const time = moment.map((date) => `${date.toISOString().slice(0, 19).replace('T', ' ')}+00`);
+const nullable = fc.option;
+const rows = fc.tuple(
+  fc.integer({ min: -1000, max: 1000 }).map(String),
+  nullable(anyText),
+  nullable(fc.uint8Array().map((bytes) => `\\x${Buffer.from(bytes).toString('hex')}`)),
+  nullable(time),
+  fc.array(nullable(anyText)).map(arrayText),
+  fc.array(nullable(fc.constantFrom('t', 'f'))).map(arrayText),
+  fc.array(nullable(time)).map(arrayText),
+);
+
+describe('a row that was held back', () => {
+  it('goes into the copy as it would have gone then', () => {
+    fc.assert(
+      fc.property(rows, (texts) => {
+        const direct = Buffer.from(encoded(texts).content());
+        const rejects: Reject[] = [];
+        const block = encoded(texts);
+        new TableStage(refusing('reject')).apply(block, rejects, 'tombstone');
+        expect([block.rows, rejects.length]).toEqual([0, 1]);
+        const again = restage(table, rejects[0]!);
+        expect(again instanceof Block && again.content().toString('hex')).toBe(direct.toString('hex'));
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('says why it is still held back, and stops where a check says so', () => {
+    const held = { key: '{"id":"1"}', version: '7', row: '{"id":"1","name":"a"}', committed_at: '2024-01-01 00:00:00' };
+    expect(restage(table, held)).toMatchObject({ column: 'raw', reason: expect.stringContaining('did not send') });
+    const whole = {
+      ...held,
+      row: JSON.stringify({ id: '1', name: 'a', raw: null, at: null, tags: '{}', flags: '{}', times: '{}' }),
+    };
+    expect(restage(refusing('reject'), whole)).toMatchObject({ check: 'none', version: '7' });
+    expect(() => restage(refusing('stop'), whole)).toThrow(/none/);
+    const late = { ...whole, row: whole.row.replace('"at":null', '"at":"infinity"') };
+    expect(restage(table, late)).toMatchObject({ column: 'at', reason: expect.stringContaining('timestamp') });
+  });
+});
