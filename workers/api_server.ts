@@ -10,6 +10,7 @@ import { asSluiceError, describeError } from '../model/errors.ts';
 import { whenUnwanted } from './child.ts';
 import { type Config, readConfig } from './config.ts';
 import { createLog } from './log.ts';
+import { loadOwnFunctions } from './own_functions.ts';
 import { readSettings } from './settings.ts';
 
 const emptyConfig: Config = { sources: [], sinks: [], transformations: [], quality: [], windows: [] };
@@ -18,6 +19,7 @@ async function main(): Promise<void> {
   const settings = readSettings();
   const log = createLog('api', settings.logLevel);
   const config = settings.configFolder ? readConfig(settings.configFolder) : emptyConfig;
+  await loadOwnFunctions(settings, log);
   const control = openControl(settings, { via: 'rest', who: settings.apiToken ? 'token' : 'loopback' });
   const server = await buildServer(control, log);
   const end = new AbortController();

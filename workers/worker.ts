@@ -17,6 +17,7 @@ import { flowBundle } from './bundle.ts';
 import { isEntryPoint, whenUnwanted } from './child.ts';
 import { createLog } from './log.ts';
 import { keepHistories, registerSearchAttributes } from './namespace.ts';
+import { loadOwnFunctions } from './own_functions.ts';
 import { readSettings, type Settings } from './settings.ts';
 import { connectTemporal, flowError } from './temporal_client.ts';
 
@@ -181,6 +182,7 @@ async function main(): Promise<void> {
     ending.abort();
   });
   const { createActivities } = await import('../activities/activities.ts');
+  await loadOwnFunctions(settings, log);
   await runWorker({
     settings,
     log,

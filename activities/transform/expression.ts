@@ -29,17 +29,23 @@ export interface ExpressionColumn {
 /** Values of a row, one for each column that was given when the expression was compiled; those not used may be missing. */
 export type Row = readonly Value[];
 
-export interface Expression {
-  /** Columns that it reads: only these must be decoded. */
-  uses: string[];
-  /** The same columns by their index. */
+/** What computes one value of a row. */
+export interface Computation {
+  /** Columns that it reads, by index: only these must be decoded. */
   usedColumns: number[];
-  /** `value`: one `{{ }}`, which keeps its type · `text`: text around it · `json`: JSON with templates in its strings. */
-  kind: 'value' | 'text' | 'json';
   /** What is known of its results. */
   type: StaticType;
   /** ClickHouse's type for its results, without Nullable. */
   inferType(): string;
+  /** The result for a row. Throws EvaluationError where it fails. */
+  evaluate(row: Row): Value;
+}
+
+export interface Expression extends Computation {
+  /** Columns that it reads. */
+  uses: string[];
+  /** `value`: one `{{ }}`, which keeps its type · `text`: text around it · `json`: JSON with templates in its strings. */
+  kind: 'value' | 'text' | 'json';
   /**
    * The result for a row. NULL where a column that it uses is NULL and the expression fails for that row. Throws
    * EvaluationError where it fails otherwise.

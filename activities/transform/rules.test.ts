@@ -174,8 +174,9 @@ describe('wrong rules', () => {
     expect(mistake([map('m', 'x', '{{ 1 }}', { target_type: 'Strin' })]).message).toContain(
       'rule m: rules cannot fill',
     );
-    expect(mistake([map('m', 'x', '{{ 1 }}', { rule_type: 'aggregate' })]).message).toContain(
-      'do not work on single rows',
+    expect(mistake([map('m', 'x', '{{ 1 }}', { rule_type: 'aggregate' })]).message).toContain('parameters.type');
+    expect(mistake([{ rule_id: 'm', rule_type: 'custom', target_field: 'x' }]).message).toContain(
+      'parameters.function',
     );
     expect(mistake([map('m', 'x', '{{ y }}'), map('n', 'y', '{{ 1 }}')]).message).toContain('there is no column "y"');
     expect(mistake([map('m', 'x', '{{ [1] }}', { target_type: 'Array(Int64)', on_error: 'null' })]).message).toContain(

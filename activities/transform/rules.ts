@@ -7,9 +7,17 @@ import { SluiceError } from '../../model/errors.ts';
 import { nearest } from '../../model/nearest_word.ts';
 import type { RuleInput } from '../../model/rules.ts';
 import type { Target } from '../../model/table.ts';
+import { compileAggregate } from './aggregate.ts';
 import { parseClickhouseType } from './clickhouse_types.ts';
+import { compileCustom } from './custom_functions.ts';
 import { type Encoder, encoderFor } from './encode.ts';
-import { compileExpression, type Expression, type ExpressionColumn, ExpressionError } from './expression.ts';
+import {
+  type Computation,
+  compileExpression,
+  type Expression,
+  type ExpressionColumn,
+  ExpressionError,
+} from './expression.ts';
 import { EvaluationError } from './jinja/limits.ts';
 import { isTrue } from './jinja/operators.ts';
 import type { Value } from './jinja/values.ts';
@@ -27,7 +35,7 @@ export interface Rejection {
 interface CompiledRule {
   rule: RuleInput;
   onError: NonNullable<RuleInput['on_error']>;
-  expression: Expression;
+  computation: Computation;
   /** Of a map: where the value goes in the row, and how it is written. */
   target: { index: number; field: number; encode: Encoder } | undefined;
   counts: RuleCounts;
@@ -57,7 +65,7 @@ export class RuleSet {
     const known = [...columns];
     const targets: Target[] = [];
     for (const rule of rules) this.#rules.push(compileRule(rule, known, targets, columns.length));
-    const used = new Set(this.#rules.flatMap(({ expression }) => expression.usedColumns));
+    const used = new Set(this.#rules.flatMap(({ computation }) => computation.usedColumns));
     this.uses = [...used].filter((index) => index < columns.length).sort((a, b) => a - b);
     this.columns = known;
     this.targets = targets;
@@ -97,8 +105,8 @@ export class RuleSet {
   }
 
   /** False where a filter does not let the row through. */
-  #run({ expression, target }: CompiledRule, row: Value[]): boolean {
-    const value = expression.evaluate(row);
+  #run({ computation, target }: CompiledRule, row: Value[]): boolean {
+    const value = computation.evaluate(row);
     if (target === undefined) return isTrue(value);
     this.#set(target, target.encode(value), value, row);
     return true;
@@ -136,25 +144,23 @@ function compileRule(
   tableColumns: number,
 ): CompiledRule {
   checkRule(rule, known);
-  const expression = compileOf(rule, known);
-  if (rule.rule_type === 'filter' && isPlainText(rule.expression!, expression))
-    throw wrong(rule, 'its expression is a text, which is always true', 'Write it as one {{ … }}.');
+  const computation = computationOf(rule, known);
   const onError = rule.on_error ?? 'reject';
   const counts = { in: 0, out: 0, errors: 0 };
-  if (rule.rule_type === 'filter') return { rule, onError, expression, target: undefined, counts };
+  if (rule.rule_type === 'filter') return { rule, onError, computation, target: undefined, counts };
   const name = rule.target_field!;
-  const clickhouse = nullable(rule.target_type ?? expression.inferType(), rule);
+  const clickhouse = nullable(rule.target_type ?? computation.inferType(), rule);
   if (onError === 'null' && clickhouse.startsWith('Array('))
     throw wrong(rule, `${clickhouse} cannot hold NULL, which on_error: null would write`, 'Use on_error: reject.');
   let index = known.findIndex((column) => column.name === name);
   if (known[index]?.key)
     throw wrong(rule, `${name} is part of the key, by which rows are found`, 'Fill a column of another name.');
   if (index < 0) index = known.length;
-  known[index] = { name, type: expression.type };
+  known[index] = { name, type: computation.type };
   let field = targets.findIndex((target) => target.name === name);
   if (field < 0) field = targets.length;
   targets[field] = { name, clickhouse, replaces: index < tableColumns };
-  return { rule, onError, expression, target: { index, field, encode: encoderFor(clickhouse) }, counts };
+  return { rule, onError, computation, target: { index, field, encode: encoderFor(clickhouse) }, counts };
 }
 
 /** True for a text around templates, or without any: as a condition it would say nothing. */
@@ -171,12 +177,17 @@ function nullable(type: string, rule: RuleInput): string {
 }
 
 function checkRule(rule: RuleInput, known: readonly ExpressionColumn[]): void {
-  if (rule.rule_type !== 'map' && rule.rule_type !== 'filter')
-    throw wrong(rule, `rules of type ${rule.rule_type} do not work on single rows`, 'Use map or filter here.');
-  if (!rule.expression) throw wrong(rule, `a ${rule.rule_type} needs an expression`, 'Say what it computes.');
-  if (rule.rule_type === 'map' && !rule.target_field)
-    throw wrong(rule, 'a map needs a target_field', 'Name the column that it fills.');
-  if (rule.rule_type === 'map' && rule.target_field!.startsWith('_'))
+  const { rule_type: type, parameters } = rule;
+  if (type === 'join') throw wrong(rule, `rules of type ${type} do not work on single rows`, 'Use another type here.');
+  if ((type === 'map' || type === 'filter') && !rule.expression)
+    throw wrong(rule, `a ${type} needs an expression`, 'Say what it computes.');
+  if (type === 'aggregate' && (!parameters?.type || !rule.source_fields?.length))
+    throw wrong(rule, 'an aggregate needs source_fields and parameters.type', 'Say what is made of which fields.');
+  if (type === 'custom' && !parameters?.function)
+    throw wrong(rule, 'a custom rule needs parameters.function', 'Name the function.');
+  if (type !== 'filter' && !rule.target_field)
+    throw wrong(rule, `a rule of type ${type} needs a target_field`, 'Name the column that it fills.');
+  if (type !== 'filter' && rule.target_field!.startsWith('_'))
     throw wrong(
       rule,
       `target_field ${rule.target_field} begins with _`,
@@ -207,6 +218,15 @@ function located<T>(rule: RuleInput, action: () => T): T {
       throw wrong(rule, error.message, error.remedy);
     throw error;
   }
+}
+
+function computationOf(rule: RuleInput, known: readonly ExpressionColumn[]): Computation {
+  if (rule.rule_type === 'aggregate') return compileAggregate(rule, known);
+  if (rule.rule_type === 'custom') return located(rule, () => compileCustom(rule, known));
+  const expression = compileOf(rule, known);
+  if (rule.rule_type === 'filter' && isPlainText(rule.expression!, expression))
+    throw wrong(rule, 'its expression is a text, which is always true', 'Write it as one {{ … }}.');
+  return expression;
 }
 
 function compileOf(rule: RuleInput, known: readonly ExpressionColumn[]): Expression {
