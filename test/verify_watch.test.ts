@@ -202,6 +202,32 @@ describe('a connected source', () => {
     expect(await nextComparison()).toMatchObject({ identical: true, tables: 2 });
   }, 180_000);
 
+  it('has a copy made anew when rows without a key differ, of which none has a name', async () => {
+    await sql(`CREATE TABLE public.notes (n int, v text); ALTER TABLE public.notes REPLICA IDENTITY FULL;
+      INSERT INTO public.notes SELECT i % 3, 'alike' FROM generate_series(1, 300) i`);
+    expect((await call('POST', '/api/v1/sources/shop/add-tables', ['notes'])).status).toBe(202);
+    const notes = async () => (await source()).tables.find(({ table }) => table === 'notes');
+    const all = (one: Awaited<ReturnType<typeof notes>>) => one?.status === 'streaming' && one.rows === 300;
+    await until(notes, all, 60);
+    const row = await call<{ detail: string; remedy: string }>('GET', '/api/v1/lineage/row/shop_notes?key=1');
+    expect(row.status).toBe(422);
+    expect(row.body.remedy).toContain('SELECT * FROM shop_notes');
+    await clickhouse(
+      `INSERT INTO sluice.shop_notes (n, v, _version, _origin, _sign) VALUES (1, 'alike', bitShiftLeft(toUInt128(1), 126), 3, -1)`,
+    );
+    expect(await nextComparison()).toMatchObject({ identical: false, tables: 3 });
+    const { body } = await call<VerifyAnswer>('GET', '/api/v1/verify/shop');
+    expect(body.tables.find(({ asset_id }) => asset_id === 'shop_notes')).toMatchObject({
+      missing: 1,
+      extra: 0,
+      resynced: true,
+      keys: [{ problem: 'missing', key: { n: 1, v: 'alike' }, source_rows: 100, copy_rows: 99 }],
+    });
+    await until(source, (one) => one.status === 'streaming' && one.alarms.length === 0, 60);
+    await until(notes, all, 60);
+    expect(await nextComparison()).toMatchObject({ identical: true, tables: 3 });
+  }, 120_000);
+
   it('is left alone while it rests, and when it is gone', async () => {
     expect((await call('POST', '/api/v1/sources/shop/pause')).status).toBe(202);
     expect(await nextComparison()).toEqual({ identical: false, tables: 0, id: '', skipped: 'the source is paused' });
