@@ -15,6 +15,10 @@ sinkConformance('clickhouse', async () => {
       );
       return rows as string[][];
     },
+    counted: async (asset) => {
+      const { rows } = await clickhouse.table(`SELECT * FROM ${clickhouse.name(`${asset}_current`)} ORDER BY ALL`);
+      return rows as string[][];
+    },
     crash: async () => {
       await parts.clickhouse.kill();
       await parts.clickhouse.restart();

@@ -1,5 +1,5 @@
 /** What every sink must do: the suite that a new one is run through. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { sealRecord } from '../../activities/load/batches.ts';
 import { Block } from '../../activities/load/block.ts';
 import type { Sink } from '../../activities/load/sink.ts';
@@ -11,6 +11,8 @@ export interface SinkUnderTest {
   sink: Sink;
   /** Rows of a copy as people see it: the newest of each key, tombstones left out, fields as text, ordered by key. */
   visible(asset: string): Promise<string[][]>;
+  /** Rows of a copy without a key, as people see them: each as often as the table has it, in order. */
+  counted(asset: string): Promise<string[][]>;
   /** Kills and restarts what keeps the data. */
   crash(): Promise<void>;
   close(): Promise<void>;
@@ -291,6 +293,97 @@ export function sinkConformance(name: string, open: () => Promise<SinkUnderTest>
         ['1', 'again'],
         ['2', 'above'],
       ]);
+    });
+
+    describe('a copy without a key', () => {
+      const multiset: TableSchema = {
+        ...table,
+        asset_id: 'conform_m',
+        identity: 'full',
+        columns: [{ ...table.columns[1]!, name: 'note' }],
+      };
+      const committed = '2026-01-02 03:04:05.678901';
+      const [reading, dead] = [String(2n ** 62n + 1n), String(2n ** 62n + 2n)];
+      const wrap = 2n ** 32n;
+
+      /** Rows `[note, version, origin, sign, row]`. */
+      const writeRows = async (rows: [string, bigint, bigint | string, 1 | -1, number][]) => {
+        const made = new Block();
+        for (const [note, version, origin, sign, row] of rows) {
+          const text = `${note}\t${version}\t0\t${committed}\t${origin}\t${sign}\t${row}\t`;
+          made.reserve(text.length * 2);
+          made.beginRow();
+          made.length += made.bytes.write(text, made.length);
+          made.endRow();
+        }
+        expect(await sink.write(multiset, made, `conform/1/${rows[0]![1]}/conform_m`)).toBe(rows.length);
+      };
+      const shown = async () => (await test.counted('conform_m')).map(([note]) => note);
+      const read = async (origin: string) => {
+        // The first transaction that had not begun has a number behind the end of the 32 bits, an open one before it.
+        const unseen = [String(wrap - 3n), String(wrap + 10n)];
+        await sink.completeReading(multiset, { origin, version: '2000', unseen }, committed, 'conform/snapshot/m/1/0');
+      };
+
+      beforeEach(async () => {
+        await sink.dropCopy('conform_m');
+        await sink.createCopy(multiset);
+      });
+
+      it('shows nothing before a reading is complete, and then its rows, each as often as it was read', async () => {
+        await writeRows([['lost', 1000n, dead, 1, 1]]);
+        await writeRows([
+          ['a', 1000n, reading, 1, 1],
+          ['a', 1000n, reading, 1, 2],
+          ['\\N', 1000n, reading, 1, 3],
+        ]);
+        await writeRows([['b', 3000n, 20n, 1, 0]]);
+        expect(await shown()).toEqual([]);
+        await read(reading);
+        await read(reading);
+        expect(await shown()).toEqual(['a', 'a', 'b', null]);
+      });
+
+      it('counts what came and went, once however often it is written', async () => {
+        await writeRows([['a', 1000n, reading, 1, 1]]);
+        await read(reading);
+        for (let times = 0; times < 2; times++) {
+          await writeRows([
+            ['a', 3000n, 20n, 1, 0],
+            ['a', 3001n, 20n, -1, 0],
+            ['b', 3001n, 20n, 1, 0],
+          ]);
+        }
+        expect(await shown()).toEqual(['a', 'b']);
+      });
+
+      it('leaves out transactions that the reading has seen, and no others', async () => {
+        await writeRows([['read', 1000n, reading, 1, 1]]);
+        await writeRows([
+          ['seen before the end', 1500n, wrap - 5n, 1, 0],
+          ['open', 1501n, wrap - 3n, 1, 0],
+          ['seen behind the end', 1502n, 5n, 1, 0],
+          ['not begun', 1503n, 10n, 1, 0],
+          ['later', 1504n, 11n, 1, 0],
+          ['same number, later', 2500n, 5n, 1, 0],
+        ]);
+        await read(reading);
+        expect(await shown()).toEqual(['later', 'not begun', 'open', 'read', 'same number, later']);
+      });
+
+      it('is emptied by a sweep, unless the reading has seen it', async () => {
+        await writeRows([['read', 1000n, reading, 1, 1]]);
+        await sink.sweepBelow(multiset, '1600', committed, 'conform/1/2/conform_m', 5);
+        await read(reading);
+        expect(await shown()).toEqual(['read']);
+        await sink.sweepBelow(multiset, '1700', committed, 'conform/1/3/conform_m', 12);
+        expect(await shown()).toEqual([]);
+        await writeRows([
+          ['below', 1650n, 12n, 1, 0],
+          ['above', 1701n, 12n, 1, 0],
+        ]);
+        expect(await shown()).toEqual(['above']);
+      });
     });
 
     it('answers the newest row of a key, tombstones too, but nothing while rows are held back', async () => {
