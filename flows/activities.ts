@@ -33,6 +33,9 @@ export const prepareOptions: ActivityOptions = {
   ...waits,
 };
 
+/** A chunk of a snapshot; of a table without a key it is all of it. A heartbeat shows that its worker lives. */
+export const chunkOptions: ActivityOptions = { ...prepareOptions, startToCloseTimeout: '24h' };
+
 /** Somebody waits for the answer: two tries, then the error is the answer. */
 export const askOptions: ActivityOptions = {
   startToCloseTimeout: '60s',

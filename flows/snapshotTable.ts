@@ -16,7 +16,7 @@ import type { TableRef } from '../activities/capture/contract.ts';
 import { captureWorkflowId } from '../model/messages.ts';
 import type { ConnectRequest } from '../model/source.ts';
 import { tableName } from '../model/table.ts';
-import { activities, prepareOptions, waitOptions } from './activities.ts';
+import { activities, chunkOptions, waitOptions } from './activities.ts';
 import { isObject } from './input.ts';
 import { code, count, flowLink, page, trouble } from './markdown.ts';
 import { readFailure, refuse, wasCancelled } from './refuse.ts';
@@ -107,7 +107,7 @@ async function copy(request: ConnectRequest, table: TableRef, progress: Progress
     while (chunk < progress.chunks && !workflowInfo().continueAsNewSuggested) {
       const mine = chunk++;
       const summary = `${tableName(table)} chunk ${mine + 1} of ${progress.chunks}`;
-      const { rows } = await activities.copyChunk.executeWithOptions({ ...prepareOptions, summary }, [
+      const { rows } = await activities.copyChunk.executeWithOptions({ ...chunkOptions, summary }, [
         { request, table, chunk: mine },
       ]);
       progress.add(mine, rows);

@@ -196,7 +196,7 @@ export const countedRows = each((table) =>
     ? remark(
         'counted_rows',
         `${table.table} has no primary key: its copy holds every change of a row, and rows that are alike are counted`,
-        `Read ${table.asset_id}_current, which shows the rows as the table has them. A primary key would make copy and log smaller.`,
+        `Read ${table.asset_id}_current, which shows the rows as the table has them. A key would make copy and log smaller: ${keyRemedy(table)}`,
       )
     : undefined,
 );
