@@ -17,6 +17,8 @@ import { runDeployment } from '../api/control/deployment_runs.ts';
 import { indexedStretches } from '../api/control/lineage.ts';
 import type { FlowAnswer, ImpactAnswer, WalkAnswer } from '../api/control/lineage_shapes.ts';
 import { connectSource, deleteSource, getSource, orderSource } from '../api/control/sources.ts';
+import { update } from '../api/control/temporal.ts';
+import { catalogWorkflowId } from '../model/messages.ts';
 import { type AssetApi, startAssetApi } from '../workers/demo/asset_api.ts';
 import { seededRandom } from '../workers/demo/random.ts';
 import { readDeployments } from '../workers/deployment_files.ts';
@@ -97,9 +99,12 @@ describe('lineage', () => {
       columns.set(name, ['id', 'a']);
     }
     const captured = new Set(['one', 'two']);
+    /** Columns that a rule fills, by table. */
+    const ruled = new Map<string, string[]>();
     const want = () => {
       for (const name of columns.keys()) delete wanted[`clickhouse_shop_${name}`];
-      for (const name of captured) wanted[`clickhouse_shop_${name}`] = columns.get(name)!;
+      for (const name of captured)
+        wanted[`clickhouse_shop_${name}`] = [...columns.get(name)!, ...(ruled.get(name) ?? [])];
     };
     await connect('shop', [...captured]);
     want();
@@ -145,17 +150,33 @@ describe('lineage', () => {
         await orderSource(control, 'shop', 'pause');
         await orderSource(control, 'shop', 'resume');
       },
+      rule: async () => {
+        const name = random.pick([...captured]);
+        const rule_id = `upper_${name}`;
+        if (ruled.delete(name)) return void (await update(control, catalogWorkflowId, 'removeRule', { rule_id }));
+        const expression = '{{ a | upper }}';
+        const rule = { rule_id, rule_type: 'map', assets: [`shop_${name}`], expression, target_field: 'up' };
+        await update(control, catalogWorkflowId, 'putRule', { rule });
+        ruled.set(name, ['up']);
+      },
       run: async () => void (await runDeployment(control, 'assets', {})),
     };
-    for (const name of ['alter', 'remove', 'add', 'resync', 'alter', 'pause', 'run'] as const) await take(name);
+    for (const name of ['alter', 'remove', 'add', 'rule', 'resync', 'alter', 'pause', 'rule', 'run'] as const)
+      await take(name);
     for (let step = 0; step < 4; step++)
-      await take(random.pick(['alter', 'remove', 'add', 'resync', 'pause'] as const));
+      await take(random.pick(['alter', 'remove', 'add', 'resync', 'pause', 'rule'] as const));
 
     async function take(name: keyof typeof steps): Promise<void> {
       await steps[name]();
       want();
       await streams('shop');
       await expectCopies(wanted);
+      const { edges } = await get<FlowAnswer>('flow');
+      const made = edges.filter((edge) => edge.via.startsWith('upper_'));
+      const there = [...captured].filter((one) => ruled.has(one));
+      expect(made.map(({ from, columns: pairs }) => [from, pairs]).sort()).toEqual(
+        there.map((one) => [`shop_${one}`, [{ from: 'a', to: 'up' }]]).sort(),
+      );
     }
 
     await sql('CREATE TABLE goes (id int PRIMARY KEY)');

@@ -68,7 +68,10 @@ describe('a table', () => {
         parameters: { asset: 'shop_rates', on: { country: 'code' }, fields: ['rate'] },
       },
     ];
-    const { edges, nodes } = graphOf('shop', accounts, rules);
+    const { edges, nodes } = graphOf('shop', {
+      ...accounts,
+      rules: { version: 1, rules: rules.map((rule) => ({ ...rule, version: 1 })), checks: [] },
+    });
     const found = edges.map(({ from, via, columns }) => [
       from,
       via,

@@ -2,15 +2,14 @@
 import { createHash } from 'node:crypto';
 import { copyAssetId } from '../../model/asset.ts';
 import type { ColumnPair, LineageGraph } from '../../model/lineage.ts';
-import type { RuleInput } from '../../model/rules.ts';
-import type { TableSchema } from '../../model/table.ts';
+import { copiedColumns, type TableSchema } from '../../model/table.ts';
 import { csvColumns } from '../extract/asset_row.ts';
 import { ofKind } from '../transform/jinja/static_type.ts';
 import { ruleEdges } from './rule_edges.ts';
 
 /** Assets and edges of a table as it is copied now. `owner`: its source, or the deployment that fills it. */
-export function graphOf(owner: string, table: TableSchema, rules: readonly RuleInput[] = []): LineageGraph {
-  return isFilledByDeployment(owner, table) ? deploymentGraph(owner, table) : tableGraph(table, rules);
+export function graphOf(owner: string, table: TableSchema): LineageGraph {
+  return isFilledByDeployment(owner, table) ? deploymentGraph(owner, table) : tableGraph(table);
 }
 
 /** Short and the same for the same graph. */
@@ -23,21 +22,19 @@ function isFilledByDeployment(owner: string, { asset_id, schema }: TableSchema):
 }
 
 /** A column that a rule fills comes from what the rule reads, and not from the column of its name. */
-function tableGraph(
-  { asset_id: table, columns, leftOut = [] }: TableSchema,
-  rules: readonly RuleInput[],
-): LineageGraph {
+function tableGraph(schema: TableSchema): LineageGraph {
+  const { asset_id: table, columns, leftOut = [] } = schema;
   const copy = copyAssetId(table);
   // Excluded columns can be read by rules, and are stored nowhere.
   const excluded = leftOut.filter(({ why }) => why === 'excluded').map(({ name }) => ({ name, type: ofKind('any') }));
-  const { edges, targets } = ruleEdges(table, [...columns, ...excluded], rules);
+  const { edges, targets } = ruleEdges(table, [...columns, ...excluded], schema.rules?.rules ?? []);
   const names = columns.map((column) => column.name);
   const captured = same(names.filter((name) => !targets.includes(name)));
-  const readable = [...names, ...excluded.map(({ name }) => name)];
+  const copied = copiedColumns(schema).map((column) => column.name);
   return {
     nodes: [
-      { asset_id: table, type: 'source_table', columns: readable },
-      { asset_id: copy, type: 'copy', columns: [...new Set([...names, ...targets])] },
+      { asset_id: table, type: 'source_table', columns: [...names, ...excluded.map(({ name }) => name)] },
+      { asset_id: copy, type: 'copy', columns: [...new Set([...copied, ...targets])] },
     ],
     edges: [{ from: table, to: copy, via: 'capture', columns: captured }, ...edges],
   };

@@ -143,10 +143,13 @@ function callerOf(identity: string): Pick<Action, 'via' | 'who'> {
   return via === undefined ? { via: 'temporal', who: identity || 'unknown' } : { via, who: who ?? '' };
 }
 
-/** `capture/{source}` and `{deployment}/…` are about what they name, messages to the catalog about their subject or rule. */
-function targetOf(workflow: string, { subject, rule_id: rule }: Record<string, unknown>): string {
-  if (workflow === catalogWorkflowId)
-    return typeof subject === 'string' ? subject : typeof rule === 'string' ? rule : workflow;
+/** `capture/{source}` and `{deployment}/…` are about what they name, messages to the catalog about their subject, rule or check. */
+function targetOf(workflow: string, input: Record<string, unknown>): string {
+  if (workflow === catalogWorkflowId) {
+    const { subject, rule_id, rule, check } = input as Record<string, { rule_id?: unknown } | undefined>;
+    const named = [subject, rule_id, rule?.rule_id, check?.rule_id].find((name) => typeof name === 'string');
+    return named === undefined ? workflow : String(named);
+  }
   const [first = '', second] = workflow.split('/');
   return ['capture', 'verify', 'backfill', 'snapshot', 'log'].includes(first) && second ? second : first;
 }

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { copyAssetId } from '../../../model/asset.ts';
 import type { AssetEffects } from '../../../model/batch.ts';
 import type { ConnectRequest } from '../../../model/source.ts';
-import type { TableSchema } from '../../../model/table.ts';
+import { copiedColumns, type TableSchema } from '../../../model/table.ts';
 import type { CaptureContext } from '../../capture/context.ts';
 import { csvColumns } from '../../extract/asset_row.ts';
 import { resolveOutgoing } from '../../extract/outgoing.ts';
@@ -98,7 +98,7 @@ export async function deploymentDatasets(
 function copyFacets(owner: string, table: TableSchema, names: Map<string, DatasetName>): Facets {
   const copy = copyAssetId(table.asset_id);
   const edges = graphOf(owner, table).edges.filter(({ to }) => to === copy);
-  const fields = table.columns.map(({ name, clickhouse }) => ({ name, type: clickhouse }));
+  const fields = copiedColumns(table).map(({ name, clickhouse }) => ({ name, type: clickhouse }));
   return { ...schemaFacet(fields), ...columnLineageFacet(edges, (asset) => names.get(asset)) };
 }
 
