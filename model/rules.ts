@@ -58,6 +58,9 @@ export interface DeclaredRules {
   checks: Check[];
 }
 
+/** Types in ClickHouse of the columns of copies that are joined with, by asset. */
+export type JoinedTypes = Record<string, Record<string, string>>;
+
 /** Before anything was declared. */
 export const noRules: DeclaredRules = { version: 0, rules: [], checks: [] };
 

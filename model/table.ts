@@ -1,5 +1,5 @@
 /** What Sluice knows of a source table: enough to read it, to make its copy, and to notice that it has changed. */
-import type { DeclaredRules } from './rules.ts';
+import type { DeclaredRules, JoinedTypes } from './rules.ts';
 
 /**
  * How a value's text from PostgreSQL becomes ClickHouse's TSV:
@@ -91,6 +91,8 @@ export interface TableSchema {
   rules?: DeclaredRules;
   /** What the rules fill. */
   targets?: Target[];
+  /** The copies that its rules join with, as they were. */
+  joined?: JoinedTypes;
 }
 
 /** What a copy has of a column, as ClickHouse declares it. */

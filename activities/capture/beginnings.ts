@@ -7,8 +7,9 @@ import { schemaPolicy } from '../../model/source.ts';
 import { sideCopyName, type TableSchema, tableName } from '../../model/table.ts';
 import { loadSchemas, savedGenerations, saveSchema } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
+import { columnTypes } from '../load/tables.ts';
 import { loadRules } from '../transform/rule_store.ts';
-import { withRules } from '../transform/table_rules.ts';
+import { joinedAssets, withRules } from '../transform/table_rules.ts';
 import type { TableRef } from './contract.ts';
 import type { Connected, Source } from './source.ts';
 
@@ -36,11 +37,16 @@ export async function beginTables(tables: TableRef[], options: BeginOptions): Pr
   const generations = await savedGenerations(sink.clickhouse, id);
   const kept = await loadSchemas(sink.clickhouse, id);
   const rules = await loadRules(sink.clickhouse);
+  const joined = await columnTypes(sink.clickhouse, joinedAssets(rules));
   const begun: TableRef[] = [];
-  for (const [table, schema, start] of await settle(tables, options)) {
+  const settled = await settle(tables, options);
+  // Tables that begin together may join with each other.
+  for (const [{ asset_id }, { columns }] of settled)
+    joined[asset_id] ??= Object.fromEntries(columns.map(({ name, clickhouse }) => [name, clickhouse]));
+  for (const [table, schema, start] of settled) {
     const asset = table.asset_id;
     const generation = Math.max(table.generation, (generations.get(asset) ?? 0) + 1);
-    const next = withRules(table.automatic ? withoutNew(schema, kept.get(asset), connected) : schema, rules);
+    const next = withRules(table.automatic ? withoutNew(schema, kept.get(asset), connected) : schema, rules, joined);
     if (generation > 1) {
       // What was copied before stays to be read until the new copy is complete.
       const beside = await sink.hasCopy(asset);

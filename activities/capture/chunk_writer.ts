@@ -2,9 +2,12 @@
 import type { RuleCounts } from '../../model/batch.ts';
 import { type Column, type TableSchema, tableName } from '../../model/table.ts';
 import type { Block } from '../load/block.ts';
+import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
+import { lookUpIn } from '../load/look_up.ts';
 import { insertBytes, type RowsInsert } from '../load/rows_insert.ts';
 import { lostRows, type Sink } from '../load/sink.ts';
 import { ownColumnsOf } from '../load/tables.ts';
+import type { LookUp } from '../transform/join.ts';
 import { type Filtered, type Staged, TableStage } from '../transform/stage.ts';
 import type { ChunkTarget } from './source.ts';
 import type { Reject } from './stream.ts';
@@ -17,6 +20,7 @@ export class ChunkWriter implements ChunkTarget {
   readonly #insertId: (number: number) => string;
   readonly #stage: TableStage | undefined;
   readonly #filtered: Filtered;
+  readonly #lookUp: LookUp;
   /** Rows that rules and checks have left out so far. */
   readonly staged: Staged = { filtered: 0, rejected: 0 };
   #insert: RowsInsert | undefined;
@@ -30,7 +34,7 @@ export class ChunkWriter implements ChunkTarget {
    * @param filtered what becomes of rows that a filter does not let through. Throws SluiceError `rule_failed`.
    */
   constructor(
-    sink: Sink,
+    sink: Sink & Pick<ClickHouseSink, 'clickhouse'>,
     table: TableSchema,
     columns: string[],
     ids: { batch: string; insert: (number: number) => string },
@@ -48,6 +52,7 @@ export class ChunkWriter implements ChunkTarget {
     this.#batch = ids.batch;
     this.#insertId = ids.insert;
     this.#filtered = filtered;
+    this.#lookUp = lookUpIn(sink.clickhouse);
   }
 
   /** What rules and checks did. */
@@ -57,6 +62,7 @@ export class ChunkWriter implements ChunkTarget {
 
   async write(block: Block, rejects: Reject[]): Promise<void> {
     if (this.#stage) {
+      await this.#stage.lookUp(block, this.#lookUp);
       const { filtered, rejected } = this.#stage.apply(block, rejects, this.#filtered);
       this.staged.filtered += filtered;
       this.staged.rejected += rejected;

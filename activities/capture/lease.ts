@@ -7,6 +7,7 @@ import type { ConnectRequest, LeaseProgress, LeaseSummary } from '../../model/so
 import { copyName, isBeside } from '../../model/table.ts';
 import { headAt, readRecords } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
+import { lookUpIn } from '../load/look_up.ts';
 import { Stages } from '../transform/stages.ts';
 import { activityError, type CaptureContext } from './context.ts';
 import type { KnownTables, TableRef } from './contract.ts';
@@ -150,7 +151,7 @@ export class Leases {
       duration: input.seconds * 1000,
       failed,
       schemas: keeper,
-      stages: new Stages((asset) => keeper.table(asset)),
+      stages: new Stages((asset) => keeper.table(asset), lookUpIn(sink.clickhouse)),
       newTables: input.known && new NewTables(source, connected, input.known, [...tables, ...(input.absent ?? [])]),
     });
     loop.returned.push(...found.returned);

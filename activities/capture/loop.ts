@@ -197,7 +197,7 @@ export class CaptureLoop {
     const { stream, schemas, onStep } = this.#options;
     const startedAt = performance.now();
     const failed = await this.#fill(batch);
-    const rules = this.#transform(batch, failed);
+    const rules = await this.#transform(batch, failed);
     const filledAt = performance.now();
     const id = this.#id(this.#seq);
     const assets: Record<string, AssetEffects> = {};
@@ -228,9 +228,12 @@ export class CaptureLoop {
   }
 
   /** Rules and checks, over rows that have all their values. A table that they stop is left out. */
-  #transform(batch: ChangeBatch, failed: Record<string, ErrorReport>): { version: number; applied: AppliedRules } {
+  async #transform(
+    batch: ChangeBatch,
+    failed: Record<string, ErrorReport>,
+  ): Promise<{ version: number; applied: AppliedRules }> {
     const { source, stages } = this.#options;
-    const { version, applied, failed: stopped } = stages.apply(batch.tables);
+    const { version, applied, failed: stopped } = await stages.apply(batch.tables);
     for (const { table } of batch.tables) {
       const report = stopped[table.asset_id];
       if (report) failed[table.asset_id] = resyncAfter(report, source, tableName(table));

@@ -8,13 +8,14 @@
  */
 import { performance } from 'node:perf_hooks';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
-import type { DeclaredRules } from '../../model/rules.ts';
+import type { DeclaredRules, JoinedTypes } from '../../model/rules.ts';
 import { schemaPolicy, schemaRemedy } from '../../model/source.ts';
 import { isBeside, type TableSchema, tableName } from '../../model/table.ts';
 import { loadSaved, readRecords, saveSchema } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
+import { columnTypes } from '../load/tables.ts';
 import { loadRules, rulesVersion } from '../transform/rule_store.ts';
-import { compareRules } from '../transform/table_rules.ts';
+import { compareRules, joinedAssets } from '../transform/table_rules.ts';
 import type { TableRef } from './contract.ts';
 import type { Connected, Look, Source, TableChange } from './source.ts';
 import type { Alteration, ChangeStream } from './stream.ts';
@@ -55,6 +56,8 @@ export interface Observation extends Outcome {
 interface Seen {
   look: Look;
   rules: DeclaredRules;
+  /** The copies that they join with. */
+  joined: JoinedTypes;
 }
 
 export class SchemaKeeper {
@@ -251,17 +254,17 @@ export class SchemaKeeper {
     const look = source.look(connected, [...this.tables, ...absent]);
     const [seen, rules] = await Promise.all([look, loadRules(sink.clickhouse)]);
     this.#rules = rules.version;
-    return { look: seen, rules };
+    return { look: seen, rules, joined: await columnTypes(sink.clickhouse, joinedAssets(rules)) };
   }
 
   /** What needs no waiting for the stream: tables that are gone, are back, or whose copies do not fit whatever comes. */
-  #judge({ look, rules }: Seen, found: Observation): void {
+  #judge({ look, rules, joined }: Seen, found: Observation): void {
     for (const table of this.tables) {
       const change = look.compare(table);
       if (change.do === 'resync') this.#fail(table, this.#changed(tableName(table), change.reason), found);
       else if (change.do === 'stop') this.#fail(table, change.report, found);
       else {
-        const other = this.#otherRules(table, rules);
+        const other = this.#otherRules(table, rules, joined);
         if (other.do === 'stop') this.#fail(table, other.report, found);
       }
     }
@@ -269,7 +272,7 @@ export class SchemaKeeper {
   }
 
   async #follow(
-    { look, rules }: Seen,
+    { look, rules, joined }: Seen,
     stream: ChangeStream,
     found: Observation,
     fence: () => Promise<void>,
@@ -278,7 +281,7 @@ export class SchemaKeeper {
       const change = look.compare(table);
       if (change.do !== 'nothing') await this.#carryOut(table, change, found, fence);
       const known = this.#tables.get(table.asset_id);
-      const other = known && this.#otherRules(known, rules);
+      const other = known && this.#otherRules(known, rules, joined);
       if (other?.do === 'stop') this.#fail(known!, other.report, found);
       if (other?.do === 'alter') await this.#alter(other, found, fence);
       const next = this.#tables.get(table.asset_id);
@@ -287,9 +290,13 @@ export class SchemaKeeper {
   }
 
   /** What follows from rules that are others than those of the copy. */
-  #otherRules(table: TableSchema, rules: DeclaredRules): Extract<TableChange, { do: 'nothing' | 'alter' | 'stop' }> {
+  #otherRules(
+    table: TableSchema,
+    rules: DeclaredRules,
+    joined: JoinedTypes = {},
+  ): Extract<TableChange, { do: 'nothing' | 'alter' | 'stop' }> {
     try {
-      const change = compareRules(table, rules);
+      const change = compareRules(table, rules, joined);
       if (change.do !== 'resync') return change;
       const reason = `the copy ${table.asset_id} is made anew: ${change.reason}`;
       const remedy = 'Nothing is to be done: it is copied anew by itself.';
@@ -322,7 +329,7 @@ export class SchemaKeeper {
   /** Why a table cannot go on under its rules when it is defined so; undefined when it can. */
   #sameRules(next: TableSchema): ErrorReport | undefined {
     if (!next.rules) return undefined;
-    const other = this.#otherRules(next, next.rules);
+    const other = this.#otherRules(next, next.rules, next.joined);
     if (other.do === 'nothing') return undefined;
     return other.do === 'stop' ? other.report : this.#changed(tableName(next), 'its rules fill other columns now');
   }

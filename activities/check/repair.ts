@@ -37,9 +37,11 @@ import type { Connected } from '../capture/source.ts';
 import { headAt, lastRecord, sealRecord } from '../load/batches.ts';
 import { quoteName } from '../load/clickhouse.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
+import { lookUpIn } from '../load/look_up.ts';
 import { repairInserts } from '../load/sink.ts';
 import { ownColumns } from '../load/tables.ts';
 import { timeText } from '../load/time_text.ts';
+import type { LookUp } from '../transform/join.ts';
 import { copyLiteral, type Key, sourceLiteral } from './verify_keys.ts';
 import { keyId, sourceSide } from './verify_sides.ts';
 
@@ -181,7 +183,7 @@ export class Repair {
       signal,
       progress: () => {},
       rows: async (reading) => {
-        const there = await presentKeys(reading, table, keys);
+        const there = await presentKeys(reading, table, keys, lookUpIn(this.#sink.clickhouse));
         await durablePosition(reading.watcher);
         refused = await this.#whyNot(reading.client);
         if (refused !== undefined) return undefined;
@@ -296,7 +298,12 @@ export class Repair {
 }
 
 /** Those of the keys that the source has a row for, in the reading transaction. */
-async function presentKeys({ client, present }: Reading, table: TableSchema, keys: Key[]): Promise<Set<string>> {
+async function presentKeys(
+  { client, present }: Reading,
+  table: TableSchema,
+  keys: Key[],
+  lookUp: LookUp,
+): Promise<Set<string>> {
   // A key that is no value of its type ends a statement, and must not end the transaction.
   const query = async (sql: string) => {
     await client.query('SAVEPOINT look');
@@ -307,7 +314,7 @@ async function presentKeys({ client, present }: Reading, table: TableSchema, key
       throw error;
     }
   };
-  const side = sourceSide({ query } as unknown as pg.ClientBase, { ...table, columns: present.columns });
+  const side = sourceSide({ query } as unknown as pg.ClientBase, { ...table, columns: present.columns }, lookUp);
   return new Set((await side.lookup(keys)).keys());
 }
 

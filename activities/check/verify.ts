@@ -12,6 +12,7 @@ import { isMultiset, type TableSchema, tableName } from '../../model/table.ts';
 import type { VerifySum } from '../capture/contract.ts';
 import { connect, withConnection } from '../capture/postgresql/connection.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
+import { lookUpIn } from '../load/look_up.ts';
 import { CountComparison } from './verify_counts.ts';
 import type { Key } from './verify_keys.ts';
 import { NotCaughtUp, Pace } from './verify_pace.ts';
@@ -156,7 +157,7 @@ async function compare(
   const { clickhouse, table, signal } = options;
   const facts = await sourceFacts(client, table);
   if (!facts) throw tableIsGone(table);
-  const source = sourceSide(client, table);
+  const source = sourceSide(client, table, lookUpIn(clickhouse));
   const copy = copySide(clickhouse, table, signal);
   const pace = new Pace(client, options);
   const rejects = await openRejects(clickhouse, table);
@@ -187,7 +188,7 @@ async function compareCounts(
   const { clickhouse, table, signal } = options;
   const facts = await sourceFacts(client, table);
   if (!facts) throw tableIsGone(table);
-  const source = sourceSide(client, table);
+  const source = sourceSide(client, table, lookUpIn(clickhouse));
   const copy = copySide(clickhouse, table, signal);
   const pace = new Pace(client, options);
   const rows = new CountComparison({ source, copy, pace, table, signal, found });

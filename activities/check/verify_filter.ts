@@ -6,41 +6,58 @@ import type { TableSchema } from '../../model/table.ts';
 import { decoderFor } from '../transform/decode.ts';
 import { EvaluationError } from '../transform/jinja/limits.ts';
 import type { Value } from '../transform/jinja/values.ts';
+import type { LookUp } from '../transform/join.ts';
 import { compileRules } from '../transform/rules.ts';
+
+type Row = Record<string, string | null>;
 
 export interface RowFilter {
   /** What is selected beside the row, with these aliases. */
   select(name: (column: TableSchema['columns'][number]) => string): string;
-  /** True when the copy is meant to have the row; values are the source's own texts. */
-  passes(row: Record<string, string | null>): boolean;
+  /** The rows that the copy is meant to have; values are the source's own texts. */
+  passing<Answer extends Row>(rows: Answer[]): Promise<Answer[]>;
 }
 
 /** Undefined for a table whose copy has all rows. */
-export function filterOf(table: TableSchema): RowFilter | undefined {
+export function filterOf(table: TableSchema, lookUp: LookUp): RowFilter | undefined {
   const rules = table.rules?.rules ?? [];
   if (!rules.some((rule) => rule.rule_type === 'filter')) return undefined;
   // A rule that says stop has stopped the table by itself.
   const compiled = compileRules(
     rules.map((rule) => ({ ...rule, ...(rule.on_error === 'stop' && { on_error: 'reject' as const }) })),
     table.columns,
+    table.joined,
   );
   const used = compiled.uses.map((index) => ({ index, decode: decoderFor(table.columns[index]!.type) }));
-  const values: Value[] = new Array<Value>(compiled.columns.length).fill(null);
+  const valuesOf = (row: Row): Value[] | undefined => {
+    const values: Value[] = new Array<Value>(compiled.columns.length).fill(null);
+    try {
+      for (const { index, decode } of used) {
+        const text = row[`_f${index}`];
+        const bytes = text == null ? undefined : Buffer.from(text);
+        if (bytes) values[index] = decode(bytes, 0, bytes.length);
+      }
+      return values;
+    } catch (error) {
+      // It is held back, and told as such.
+      if (error instanceof EvaluationError) return undefined;
+      throw error;
+    }
+  };
   return {
     select: (name) => used.map(({ index }) => `, ${name(table.columns[index]!)} AS _f${index}`).join(''),
-    passes: (row) => {
-      try {
-        for (const { index, decode } of used) {
-          const text = row[`_f${index}`];
-          const bytes = text == null ? undefined : Buffer.from(text);
-          values[index] = bytes ? decode(bytes, 0, bytes.length) : null;
+    passing: async (rows) => {
+      for (const join of compiled.joins) {
+        for (const row of rows) {
+          const values = valuesOf(row);
+          if (values) compiled.want(join, values);
         }
-      } catch (error) {
-        // It is held back, and told as such.
-        if (error instanceof EvaluationError) return true;
-        throw error;
+        await join.lookUp(lookUp);
       }
-      return compiled.apply(values) !== 'filtered';
+      return rows.filter((row) => {
+        const values = valuesOf(row);
+        return !values || compiled.apply(values) !== 'filtered';
+      });
     },
   };
 }

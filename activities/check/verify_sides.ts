@@ -9,6 +9,7 @@ import {
 } from '../capture/postgresql/connection.ts';
 import { rowsOf } from '../capture/postgresql/partitions.ts';
 import { type ClickHouse, quoteName as quoteCopyName } from '../load/clickhouse.ts';
+import type { LookUp } from '../transform/join.ts';
 import { filterOf, type RowFilter } from './verify_filter.ts';
 import {
   copyKeyText,
@@ -136,7 +137,7 @@ export class Side {
       const rows = await this.#select(`${this.#keyTexts()}, ${this.#digestAndMark()}, ${bucket}`, where);
       for (const number of buckets) {
         const mine = rows.filter((row) => Number(row._b) === number);
-        if (mine.length > 0) sums.set(number, sumOf(this.#readRows(mine).values()));
+        if (mine.length > 0) sums.set(number, sumOf((await this.#readRows(mine)).values()));
       }
     }
     return sums;
@@ -151,7 +152,7 @@ export class Side {
   async lookup(keys: Key[]): Promise<SeenRows> {
     const found: SeenRows = new Map();
     for (const some of cut(keys)) {
-      const rows = this.#readRows(await this.#find(some, this.#digestAndMark()));
+      const rows = await this.#readRows(await this.#find(some, this.#digestAndMark()));
       for (const key of some) {
         const row = rows.get(keyId(key));
         if (row) found.set(keyId(key), row);
@@ -247,10 +248,10 @@ export class Side {
     return `${digest(columns)} AS _d, ${mark} AS _m${filter?.select(name) ?? ''}`;
   }
 
-  #readRows(rows: Answer[]): SeenRows {
+  async #readRows(rows: Answer[]): Promise<SeenRows> {
     const { filter } = this.#dialect;
     return new Map(
-      (filter ? rows.filter((row) => filter.passes(row)) : rows).map((row) => {
+      (filter ? await filter.passing(rows) : rows).map((row) => {
         const key = this.#readKey(row);
         return [keyId(key), { key, digest: row._d!, mark: row._m! }];
       }),
@@ -321,7 +322,7 @@ function* cut(keys: Key[]): Generator<Key[]> {
 }
 
 /** PostgreSQL's side. */
-export function sourceSide(client: pg.ClientBase, table: TableSchema): Side {
+export function sourceSide(client: pg.ClientBase, table: TableSchema, lookUp: LookUp): Side {
   const name = (column: Column): string => `_r.${quoteSourceName(column.name)}`;
   const keys = tellingColumns(table);
   const digest = (columns: Column[]): string => `md5(${sourceRecord(columns, name)})`;
@@ -351,7 +352,7 @@ export function sourceSide(client: pg.ClientBase, table: TableSchema): Side {
     list: (tuples) => `VALUES ${tuples.join(', ')}`,
     isBadValue: (error) => String(((error as Error).cause as { code?: unknown })?.code).startsWith('22'),
     helpTuples: false,
-    filter: filterOf(table),
+    filter: filterOf(table, lookUp),
   });
 }
 

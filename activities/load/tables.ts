@@ -1,5 +1,6 @@
 /** The copy's table in ClickHouse, made from the source table's schema. */
 import { SluiceError } from '../../model/errors.ts';
+import type { JoinedTypes } from '../../model/rules.ts';
 import {
   type CopyColumn,
   copiedColumns,
@@ -60,6 +61,21 @@ function definition(clickhouse: ClickHouse, table: TableSchema): string {
     `ENGINE = ReplacingMergeTree(_version, _deleted)\nORDER BY (${key.join(', ')})\nSETTINGS ${durable}` +
     (from === undefined ? '' : `\nCOMMENT ${quoteText(mark(from))}`)
   );
+}
+
+/** Types of the columns of copies by name, by asset; those that are not there are left out. */
+export async function columnTypes(clickhouse: ClickHouse, assets: string[]): Promise<JoinedTypes> {
+  if (assets.length === 0) return {};
+  const found = await clickhouse.rows<{ asset: string; name: string; type: string }>(
+    'SELECT table AS asset, name, type FROM system.columns WHERE database = {database:String} AND table IN {assets:Array(String)} ORDER BY table, position',
+    { params: { database: clickhouse.database, assets } },
+  );
+  const types: JoinedTypes = {};
+  for (const { asset, name, type } of found) {
+    types[asset] ??= Object.create(null) as Record<string, string>;
+    types[asset][name] = type;
+  }
+  return types;
 }
 
 /** Comment of a copy that was made beside an old one: tells, after a crash, whether it has taken that one's place. */

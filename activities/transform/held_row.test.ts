@@ -95,32 +95,40 @@ const rows = fc.tuple(
   fc.array(nullable(time)).map(arrayText),
 );
 
+const noLookUp = async () => new Map<string, string[]>();
+
 describe('a row that was held back', () => {
-  it('goes into the copy as it would have gone then', () => {
-    fc.assert(
-      fc.property(rows, (texts) => {
+  it('goes into the copy as it would have gone then', async () => {
+    await fc.assert(
+      fc.asyncProperty(rows, async (texts) => {
         const direct = Buffer.from(encoded(texts).content());
         const rejects: Reject[] = [];
         const block = encoded(texts);
         new TableStage(refusing('reject')).apply(block, rejects, 'tombstone');
         expect([block.rows, rejects.length]).toEqual([0, 1]);
-        const again = restage(table, rejects[0]!);
+        const again = await restage(table, rejects[0]!, noLookUp);
         expect(again instanceof Block && again.content().toString('hex')).toBe(direct.toString('hex'));
       }),
       { numRuns: 500 },
     );
   });
 
-  it('says why it is still held back, and stops where a check says so', () => {
+  it('says why it is still held back, and stops where a check says so', async () => {
     const held = { key: '{"id":"1"}', version: '7', row: '{"id":"1","name":"a"}', committed_at: '2024-01-01 00:00:00' };
-    expect(restage(table, held)).toMatchObject({ column: 'raw', reason: expect.stringContaining('did not send') });
+    expect(await restage(table, held, noLookUp)).toMatchObject({
+      column: 'raw',
+      reason: expect.stringContaining('did not send'),
+    });
     const whole = {
       ...held,
       row: JSON.stringify({ id: '1', name: 'a', raw: null, at: null, tags: '{}', flags: '{}', times: '{}' }),
     };
-    expect(restage(refusing('reject'), whole)).toMatchObject({ check: 'none', version: '7' });
-    expect(() => restage(refusing('stop'), whole)).toThrow(/none/);
+    expect(await restage(refusing('reject'), whole, noLookUp)).toMatchObject({ check: 'none', version: '7' });
+    await expect(restage(refusing('stop'), whole, noLookUp)).rejects.toThrow(/none/);
     const late = { ...whole, row: whole.row.replace('"at":null', '"at":"infinity"') };
-    expect(restage(table, late)).toMatchObject({ column: 'at', reason: expect.stringContaining('timestamp') });
+    expect(await restage(table, late, noLookUp)).toMatchObject({
+      column: 'at',
+      reason: expect.stringContaining('timestamp'),
+    });
   });
 });

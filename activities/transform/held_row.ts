@@ -3,6 +3,7 @@ import type { TableSchema } from '../../model/table.ts';
 import { RowEncoder, rowBound } from '../capture/postgresql/encode.ts';
 import type { Reject } from '../capture/stream.ts';
 import { Block } from '../load/block.ts';
+import type { LookUp } from './join.ts';
 import { TableStage } from './stage.ts';
 
 /** What of a reject tells the row. */
@@ -13,13 +14,15 @@ export type HeldRow = Pick<Reject, 'key' | 'version' | 'row' | 'committed_at'>;
  * filter that does not let it through makes a tombstone of it. Or why it is still held back. Throws SluiceError `rule_failed`
  * where a rule or check says stop.
  */
-export function restage(table: TableSchema, held: HeldRow): Block | Reject {
+export async function restage(table: TableSchema, held: HeldRow, lookUp: LookUp): Promise<Block | Reject> {
   const block = new Block(4096);
   const encoded = encode(table, held, block);
   if (encoded !== undefined) return { ...held, ...encoded };
   if (!table.rules) return block;
   const rejects: Reject[] = [];
-  new TableStage(table).apply(block, rejects, 'tombstone');
+  const stage = new TableStage(table);
+  await stage.lookUp(block, lookUp);
+  stage.apply(block, rejects, 'tombstone');
   return rejects[0] ?? block;
 }
 

@@ -5,7 +5,7 @@
 import type { RuleCounts } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { nearest } from '../../model/nearest_word.ts';
-import type { RuleInput } from '../../model/rules.ts';
+import type { JoinedTypes, RuleInput } from '../../model/rules.ts';
 import type { Target } from '../../model/table.ts';
 import { compileAggregate } from './aggregate.ts';
 import { parseClickhouseType } from './clickhouse_types.ts';
@@ -21,6 +21,7 @@ import {
 import { EvaluationError } from './jinja/limits.ts';
 import { isTrue } from './jinja/operators.ts';
 import type { Value } from './jinja/values.ts';
+import { compileJoin, type Join } from './join.ts';
 
 /** What became of a row. */
 export type Outcome = 'kept' | 'filtered' | 'rejected';
@@ -34,6 +35,8 @@ export interface Rejection {
 
 interface CompiledRule {
   rule: RuleInput;
+  /** Of a join, one for each field that it fills. */
+  join?: Join;
   onError: NonNullable<RuleInput['on_error']>;
   computation: Computation;
   /** Of a map: where the value goes in the row, and how it is written. */
@@ -41,9 +44,16 @@ interface CompiledRule {
   counts: RuleCounts;
 }
 
-/** Compiles the rules of a table with these columns. Throws SluiceError `configuration`, for a bad expression with its place. */
-export function compileRules(rules: readonly RuleInput[], columns: readonly ExpressionColumn[]): RuleSet {
-  return new RuleSet(rules, columns);
+/**
+ * Compiles the rules of a table with these columns. `joined`: the copies that they join with. Throws SluiceError `configuration`, for a bad
+ * expression with its place.
+ */
+export function compileRules(
+  rules: readonly RuleInput[],
+  columns: readonly ExpressionColumn[],
+  joined: JoinedTypes = {},
+): RuleSet {
+  return new RuleSet(rules, columns, joined);
 }
 
 export class RuleSet {
@@ -57,16 +67,20 @@ export class RuleSet {
   readonly fields: string[];
   /** For each target, its value after `apply` kept a row. */
   readonly values: Value[];
+  /** What must be looked up for rows before the rules run on them, one after the other. */
+  readonly joins: readonly Join[];
   readonly #rules: CompiledRule[] = [];
   #rejection: Rejection | undefined;
 
-  constructor(rules: readonly RuleInput[], columns: readonly ExpressionColumn[]) {
+  constructor(rules: readonly RuleInput[], columns: readonly ExpressionColumn[], joined: JoinedTypes) {
     // Earlier targets stand behind the table's columns; one of the same name takes the place of a column.
     const known = [...columns];
     const targets: Target[] = [];
-    for (const rule of rules) this.#rules.push(compileRule(rule, known, targets, columns.length));
+    for (const rule of rules)
+      this.#rules.push(...compileRule(rule, { known, targets, tableColumns: columns.length, joined }));
     const used = new Set(this.#rules.flatMap(({ computation }) => computation.usedColumns));
     this.uses = [...used].filter((index) => index < columns.length).sort((a, b) => a - b);
+    this.joins = [...new Set(this.#rules.flatMap(({ join }) => join ?? []))];
     this.columns = known;
     this.targets = targets;
     this.fields = targets.map(() => '\\N');
@@ -80,7 +94,8 @@ export class RuleSet {
 
   /** What each rule did since the last call. */
   takeCounts(): Map<string, RuleCounts> {
-    const taken = new Map(this.#rules.map(({ rule, counts }) => [rule.rule_id, { ...counts }]));
+    const taken = new Map<string, RuleCounts>();
+    for (const { rule, counts } of this.#rules) if (!taken.has(rule.rule_id)) taken.set(rule.rule_id, { ...counts });
     for (const { counts } of this.#rules) Object.assign(counts, { in: 0, out: 0, errors: 0 });
     return taken;
   }
@@ -102,6 +117,20 @@ export class RuleSet {
       compiled.counts.out++;
     }
     return 'kept';
+  }
+
+  /** Notes what of a join a row will ask for; earlier rules run for that, and joins among them must be looked up already. */
+  want(join: Join, row: Value[]): void {
+    for (const compiled of this.#rules) {
+      if (compiled.join === join) return join.want(row);
+      try {
+        if (!this.#run(compiled, row)) return;
+      } catch (error) {
+        if (!(error instanceof EvaluationError)) throw error;
+        if (compiled.onError !== 'null' || compiled.target === undefined) return;
+        this.#set(compiled.target, '\\N', null, row);
+      }
+    }
   }
 
   /** False where a filter does not let the row through. */
@@ -137,20 +166,42 @@ export class RuleSet {
   }
 }
 
-function compileRule(
-  rule: RuleInput,
-  known: ExpressionColumn[],
-  targets: Target[],
-  tableColumns: number,
-): CompiledRule {
+/** What a rule is compiled into: rows with what earlier rules fill. */
+interface Compiling {
+  known: ExpressionColumn[];
+  targets: Target[];
+  tableColumns: number;
+  joined: JoinedTypes;
+}
+
+/** A rule in the parts that fill one column each, or filter. */
+function compileRule(rule: RuleInput, compiling: Compiling): CompiledRule[] {
+  const { known, joined } = compiling;
   checkRule(rule, known);
-  const computation = computationOf(rule, known);
   const onError = rule.on_error ?? 'reject';
   const counts = { in: 0, out: 0, errors: 0 };
-  if (rule.rule_type === 'filter') return { rule, onError, computation, target: undefined, counts };
-  const name = rule.target_field!;
+  if (rule.rule_type === 'join') {
+    const wrongJoin = (reason: string, remedy: string) => new SluiceError('configuration', reason, remedy);
+    const { join, targets } = located(rule, () => compileJoin(rule, known, joined, wrongJoin));
+    return targets.map(({ name, computation }, i) => {
+      const target = addTarget(rule, name, computation, compiling);
+      // One of them counts for all.
+      return { rule, join, onError, computation, target, counts: i === 0 ? counts : { ...counts } };
+    });
+  }
+  const computation = computationOf(rule, known);
+  if (rule.rule_type === 'filter') return [{ rule, onError, computation, target: undefined, counts }];
+  return [{ rule, onError, computation, target: addTarget(rule, rule.target_field!, computation, compiling), counts }];
+}
+
+function addTarget(
+  rule: RuleInput,
+  name: string,
+  computation: Computation,
+  { known, targets, tableColumns }: Compiling,
+): NonNullable<CompiledRule['target']> {
   const clickhouse = nullable(rule.target_type ?? computation.inferType(), rule);
-  if (onError === 'null' && clickhouse.startsWith('Array('))
+  if (rule.on_error === 'null' && clickhouse.startsWith('Array('))
     throw wrong(rule, `${clickhouse} cannot hold NULL, which on_error: null would write`, 'Use on_error: reject.');
   let index = known.findIndex((column) => column.name === name);
   if (known[index]?.key)
@@ -160,7 +211,7 @@ function compileRule(
   let field = targets.findIndex((target) => target.name === name);
   if (field < 0) field = targets.length;
   targets[field] = { name, clickhouse, replaces: index < tableColumns };
-  return { rule, onError, computation, target: { index, field, encode: encoderFor(clickhouse) }, counts };
+  return { index, field, encode: encoderFor(clickhouse) };
 }
 
 /** True for a text around templates, or without any: as a condition it would say nothing. */
@@ -178,16 +229,15 @@ function nullable(type: string, rule: RuleInput): string {
 
 function checkRule(rule: RuleInput, known: readonly ExpressionColumn[]): void {
   const { rule_type: type, parameters } = rule;
-  if (type === 'join') throw wrong(rule, `rules of type ${type} do not work on single rows`, 'Use another type here.');
   if ((type === 'map' || type === 'filter') && !rule.expression)
     throw wrong(rule, `a ${type} needs an expression`, 'Say what it computes.');
   if (type === 'aggregate' && (!parameters?.type || !rule.source_fields?.length))
     throw wrong(rule, 'an aggregate needs source_fields and parameters.type', 'Say what is made of which fields.');
   if (type === 'custom' && !parameters?.function)
     throw wrong(rule, 'a custom rule needs parameters.function', 'Name the function.');
-  if (type !== 'filter' && !rule.target_field)
+  if (type !== 'filter' && type !== 'join' && !rule.target_field)
     throw wrong(rule, `a rule of type ${type} needs a target_field`, 'Name the column that it fills.');
-  if (type !== 'filter' && rule.target_field!.startsWith('_'))
+  if (rule.target_field?.startsWith('_'))
     throw wrong(
       rule,
       `target_field ${rule.target_field} begins with _`,

@@ -15,6 +15,7 @@ import { ownColumns } from '../load/tables.ts';
 import type { Decoder } from './decode.ts';
 import { EvaluationError } from './jinja/limits.ts';
 import type { Value } from './jinja/values.ts';
+import type { LookUp } from './join.ts';
 import { compileRules, type Rejection, type RuleSet } from './rules.ts';
 import { fieldDecoder, isNull, sourceTextOf } from './tsv_field.ts';
 
@@ -64,7 +65,7 @@ export class TableStage {
   constructor(table: TableSchema, columns: readonly Column[] = table.columns) {
     const { rules = [], checks = [] } = table.rules ?? {};
     this.#columns = columns;
-    this.#rules = compileRules(rules, table.columns);
+    this.#rules = compileRules(rules, table.columns, table.joined);
     this.#checks = compileChecks(checks, this.#rules.columns);
     const used = new Set([...this.#rules.uses, ...this.#checks.uses.filter((index) => index < table.columns.length)]);
     this.#used = [...used].map((index) => usedColumn(table.columns[index]!, index, columns));
@@ -88,6 +89,18 @@ export class TableStage {
     return counts;
   }
 
+  /** Looks up, for all rows of a block at once, what joins will ask for. Before `apply`. */
+  async lookUp(block: Block, lookUp: LookUp): Promise<void> {
+    for (const join of this.#rules.joins) {
+      for (let row = 0; row < block.rows; row++) {
+        this.#findFields(block, row);
+        if (!this.#isTombstone(block.bytes) && this.#decode(block.bytes) === undefined)
+          this.#rules.want(join, this.#row);
+      }
+      await join.lookUp(lookUp);
+    }
+  }
+
   /**
    * Puts a block's rows through rules and checks, in place. Those held back go to `rejects`. Throws SluiceError
    * `rule_failed` where a rule or check says so; then the block is as it was.
@@ -98,8 +111,7 @@ export class TableStage {
     const staged: Staged = { filtered: 0, rejected: 0 };
     const held: Reject[] = [];
     for (let row = 0; row < block.rows; row++) {
-      const end = row + 1 < block.rows ? block.starts[row + 1]! : block.length;
-      this.#findFields(block.bytes, block.starts[row]!, end);
+      this.#findFields(block, row);
       if (this.#isTombstone(block.bytes)) this.#writeTombstone(block.bytes);
       else {
         const outcome = this.#evaluate(block.bytes);
@@ -115,8 +127,10 @@ export class TableStage {
     return staged;
   }
 
-  #findFields(bytes: Buffer, start: number, end: number): void {
+  #findFields({ bytes, starts: rows, rows: count, length }: Block, row: number): void {
     const starts = this.#starts;
+    const start = rows[row]!;
+    const end = row + 1 < count ? rows[row + 1]! : length;
     let field = 0;
     starts[field++] = start;
     for (let at = start; at < end; at++) if (bytes[at] === tab) starts[field++] = at + 1;
@@ -134,6 +148,17 @@ export class TableStage {
 
   #evaluate(bytes: Buffer): 'kept' | 'filtered' | Rejection {
     const row = this.#row;
+    const undecoded = this.#decode(bytes);
+    if (undecoded) return undecoded;
+    const outcome = this.#rules.apply(row);
+    if (outcome === 'rejected') return this.#rules.rejection;
+    if (outcome === 'filtered') return outcome;
+    return this.#checks.apply(row) ?? 'kept';
+  }
+
+  /** Decodes what rules and checks use of the row; answers what could not be. */
+  #decode(bytes: Buffer): Rejection | undefined {
+    const row = this.#row;
     for (const { index, field, decode, initial } of this.#used) {
       if (field < 0) row[index] = initial;
       else {
@@ -147,10 +172,7 @@ export class TableStage {
         }
       }
     }
-    const outcome = this.#rules.apply(row);
-    if (outcome === 'rejected') return this.#rules.rejection;
-    if (outcome === 'filtered') return outcome;
-    return this.#checks.apply(row) ?? 'kept';
+    return undefined;
   }
 
   /** The row with its targets. */

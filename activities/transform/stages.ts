@@ -3,6 +3,7 @@ import { type AppliedRules, addCounts } from '../../model/batch.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import type { TableSchema } from '../../model/table.ts';
 import type { TableChanges } from '../capture/stream.ts';
+import type { LookUp } from './join.ts';
 import { TableStage } from './stage.ts';
 
 /** What rules and checks did to the rows of a batch. */
@@ -16,22 +17,28 @@ export interface StagedBatch {
 
 export class Stages {
   readonly #definition: (asset: string) => TableSchema | undefined;
+  readonly #lookUp: LookUp;
   /** By the form in which rows come: those of before an alteration have their own. */
   readonly #stages = new WeakMap<TableSchema, { definition: TableSchema; stage: TableStage }>();
 
-  /** @param definition what a copy is made from now. */
-  constructor(definition: (asset: string) => TableSchema | undefined) {
+  /**
+   * @param definition what a copy is made from now.
+   * @param lookUp finds rows of other copies, for joins.
+   */
+  constructor(definition: (asset: string) => TableSchema | undefined, lookUp: LookUp) {
     this.#definition = definition;
+    this.#lookUp = lookUp;
   }
 
   /** Puts rows of a batch through the rules and checks of their tables, in place. */
-  apply(tables: TableChanges[]): StagedBatch {
+  async apply(tables: TableChanges[]): Promise<StagedBatch> {
     const staged: StagedBatch = { version: 0, applied: {}, failed: {} };
     for (const changes of tables) {
       const { asset_id: asset, rules } = changes.table;
       if (!rules || asset in staged.failed) continue;
       try {
         const stage = this.#stageOf(changes.table);
+        await stage.lookUp(changes.block, this.#lookUp);
         const { rejected } = stage.apply(changes.block, changes.rejects, 'tombstone');
         changes.effects.rejected += rejected;
         staged.version = Math.max(staged.version, rules.version);

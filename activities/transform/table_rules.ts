@@ -1,8 +1,9 @@
 /** Which rules and checks are for a table, and what they make of its copy. */
 import { isDeepStrictEqual } from 'node:util';
+import { tableAssetOf } from '../../model/asset.ts';
 import type { Check } from '../../model/checks.ts';
 import { SluiceError } from '../../model/errors.ts';
-import { checksOf, type DeclaredRules, type Rule, rulesOf } from '../../model/rules.ts';
+import { checksOf, type DeclaredRules, type JoinedTypes, type Rule, rulesOf } from '../../model/rules.ts';
 import { isMultiset, type TableSchema, type Target, tableName } from '../../model/table.ts';
 import { compileChecks } from '../check/row_checks.ts';
 import { compileRules } from './rules.ts';
@@ -35,17 +36,39 @@ function refuseNamed(table: TableSchema, { rules, checks }: DeclaredRules): unde
  * The table with the rules and checks of a set, and the columns that they fill. Throws SluiceError `rule_failed` when one of
  * them does not go with the table.
  */
-export function withRules(table: TableSchema, set: DeclaredRules): TableSchema {
-  const { rules: _, targets: __, ...bare } = table;
+export function withRules(table: TableSchema, set: DeclaredRules, joined: JoinedTypes = {}): TableSchema {
+  const { rules: _, targets: __, joined: ___, ...bare } = table;
   const rules = declaredFor(table, set);
   if (!rules) return bare;
-  const targets = targetsOf(bare, rules);
-  return { ...bare, rules, ...(targets.length > 0 && { targets }) };
+  const targets = targetsOf({ ...bare, joined }, rules);
+  const mine = joinedBy(rules, joined);
+  return { ...bare, rules, ...(targets.length > 0 && { targets }), ...(mine && { joined: mine }) };
+}
+
+/** Of the copies that rules join with, the columns that they use. */
+function joinedBy({ rules }: DeclaredRules, joined: JoinedTypes): JoinedTypes | undefined {
+  const used: JoinedTypes = {};
+  for (const { rule_type, parameters } of rules) {
+    if (rule_type !== 'join') continue;
+    const asset = tableAssetOf(parameters!.asset!);
+    for (const name of [...Object.values(parameters!.on!), ...parameters!.fields!])
+      used[asset] = { ...used[asset], [name]: joined[asset]![name]! };
+  }
+  return Object.keys(used).length > 0 ? used : undefined;
+}
+
+/** The copies that rules of a set join with. */
+export function joinedAssets({ rules }: Pick<DeclaredRules, 'rules'>): string[] {
+  return [
+    ...new Set(
+      rules.flatMap(({ rule_type, parameters }) => (rule_type === 'join' ? tableAssetOf(parameters!.asset!) : [])),
+    ),
+  ];
 }
 
 function targetsOf(table: TableSchema, { rules, checks }: DeclaredRules): Target[] {
   try {
-    const compiled = compileRules(rules, table.columns);
+    const compiled = compileRules(rules, table.columns, table.joined);
     compileChecks(checks, compiled.columns);
     return [...compiled.targets];
   } catch (error) {
@@ -65,8 +88,8 @@ export type RulesChange =
   | { do: 'resync'; reason: string };
 
 /** What it means for a copy that these are the rules now. Errors: as `withRules`. */
-export function compareRules(known: TableSchema, set: DeclaredRules): RulesChange {
-  const next = withRules(known, set);
+export function compareRules(known: TableSchema, set: DeclaredRules, joined: JoinedTypes = {}): RulesChange {
+  const next = withRules(known, set, joined);
   const [before, now] = [idsOf(known.rules), idsOf(next.rules)];
   const other = [...new Set([...before.keys(), ...now.keys()])].filter(
     (id) => !isDeepStrictEqual(before.get(id), now.get(id)),
