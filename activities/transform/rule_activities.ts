@@ -4,10 +4,12 @@ import type { TableSchema } from '../../model/table.ts';
 import { CaptureContext, type CaptureSettings } from '../capture/context.ts';
 import { createOwnTables, loadKnownSchemas } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
+import { columnTypes } from '../load/tables.ts';
 import type { RuleActivities } from './contract.ts';
 import { ofKind } from './jinja/static_type.ts';
 import { checkDeclared, type KnownTable } from './rule_check.ts';
 import { loadRules, storeRules } from './rule_store.ts';
+import { joinedAssets } from './table_rules.ts';
 
 export function createRuleActivities(options: { settings: CaptureSettings; client: Client }): RuleActivities {
   const context = new CaptureContext(options.settings, options.client);
@@ -19,7 +21,8 @@ export function createRuleActivities(options: { settings: CaptureSettings; clien
       return await loadRules(open());
     },
     declareRules: async ({ set, by, change }) => {
-      const issues = checkDeclared(set, await knownTables(open()));
+      const joined = await columnTypes(open(), joinedAssets(set));
+      const issues = checkDeclared(set, await knownTables(open()), joined);
       if (issues.length === 0) await storeRules(open(), set, { by, change });
       return issues;
     },

@@ -1,7 +1,9 @@
 /** Declared rules and checks against the tables that are known: what could not be compiled, and where it stands. */
+
+import { tableAssetOf } from '../../model/asset.ts';
 import { type CheckInput, isRowCheck } from '../../model/checks.ts';
 import { SluiceError } from '../../model/errors.ts';
-import { checksOf, type DeclaredRules, type RuleInput, rulesOf } from '../../model/rules.ts';
+import { checksOf, type DeclaredRules, type JoinedTypes, type RuleInput, rulesOf } from '../../model/rules.ts';
 import { ShapeError, type ShapeIssue } from '../../model/shape_error.ts';
 import { compileChecks } from '../check/row_checks.ts';
 import { type ExpressionColumn, ExpressionError, possibleColumns } from './expression.ts';
@@ -25,14 +27,16 @@ const issuesLimit = 20;
 export function checkDeclared(
   set: Pick<DeclaredRules, 'rules' | 'checks'>,
   tables: readonly KnownTable[],
+  known: JoinedTypes = {},
 ): ShapeIssue[] {
+  const joined = withUnknown(set.rules, known);
   const issues: ShapeIssue[] = [];
   const met = new Set<RuleInput | CheckInput>();
   for (const table of tables) {
-    checkTable(set, table, met, issues);
+    checkTable(set, table, { met, joined }, issues);
     if (issues.length >= issuesLimit) return issues.slice(0, issuesLimit);
   }
-  for (const [index, rule] of set.rules.entries()) if (!met.has(rule)) checkAlone(rule, index, issues);
+  for (const [index, rule] of set.rules.entries()) if (!met.has(rule)) checkAlone(rule, index, joined, issues);
   for (const [index, check] of set.checks.entries()) {
     if (met.has(check)) continue;
     const text = check.parameters.expression;
@@ -45,7 +49,7 @@ export function checkDeclared(
 function checkTable(
   { rules, checks }: Pick<DeclaredRules, 'rules' | 'checks'>,
   { asset, columns }: KnownTable,
-  met: Set<RuleInput | CheckInput>,
+  { met, joined }: { met: Set<RuleInput | CheckInput>; joined: JoinedTypes },
   issues: ShapeIssue[],
 ): void {
   const names = columns.map((column) => column.name);
@@ -55,7 +59,7 @@ function checkTable(
   // One after another: an error then belongs to the last of them.
   for (const [count, rule] of applied.entries()) {
     try {
-      after = compileRules(applied.slice(0, count + 1), columns).columns;
+      after = compileRules(applied.slice(0, count + 1), columns, joined).columns;
     } catch (error) {
       issues.push(...issuesOf(error, `/rules/${rules.indexOf(rule)}`, '/expression', `for ${asset}: `));
       return;
@@ -67,12 +71,25 @@ function checkTable(
   }
 }
 
+/** Copies that are joined with and are not there yet have whatever is wanted of them. */
+function withUnknown(rules: readonly RuleInput[], known: JoinedTypes): JoinedTypes {
+  const joined: JoinedTypes = { ...known };
+  for (const { parameters } of rules) {
+    const asset = parameters?.asset === undefined ? undefined : tableAssetOf(parameters.asset);
+    if (asset === undefined || known[asset]) continue;
+    for (const name of [...Object.values(parameters!.on ?? {}), ...(parameters!.fields ?? [])])
+      joined[asset] = { ...joined[asset], [name]: 'String' };
+  }
+  return joined;
+}
+
 /** A rule that is for no known table: its columns may be anything. */
-function checkAlone(rule: RuleInput, index: number, issues: ShapeIssue[]): void {
-  const fields = (rule.source_fields ?? []).map((name) => ({ name, type: ofKind('any') }));
+function checkAlone(rule: RuleInput, index: number, joined: JoinedTypes, issues: ShapeIssue[]): void {
+  const named = [...(rule.source_fields ?? []), ...Object.keys(rule.parameters?.on ?? {})];
+  const fields = [...new Set(named)].map((name) => ({ name, type: ofKind('any') }));
   const free = freeColumns(rule.expression ?? '').filter(({ name }) => !rule.source_fields?.includes(name));
   try {
-    compileRules([rule], [...fields, ...free]);
+    compileRules([rule], [...fields, ...free], joined);
   } catch (error) {
     issues.push(...issuesOf(error, `/rules/${index}`, '/expression', ''));
   }
