@@ -12,7 +12,7 @@ import { noTableYet } from './figures.ts';
 import { findSchedule } from './schedules.ts';
 import type { VerifyAnswer } from './shapes.ts';
 import { getSource } from './sources.ts';
-import { failureOf, startFlow } from './temporal.ts';
+import { bounded, failureOf, startFlow } from './temporal.ts';
 
 /** What to compare, and whether to mend it. */
 export type VerifyWish = Pick<VerifyRequest, 'table' | 'repair'>;
@@ -23,10 +23,21 @@ export async function startVerification(
   source: string,
   what: VerifyWish = {},
 ): Promise<VerifyAnswer> {
-  const run = await startRun(control, source, what);
+  return begun(control, source, await startRun(control, source, what));
+}
+
+function begun(control: Control, source: string, run: string): VerifyAnswer {
   const id = verifyWorkflowId(source);
   const workflow = { id, run_id: run, url: workflowUrl(control.settings, id, run) };
   return { source, status: 'running', identical: null, tables: [], workflow };
+}
+
+/** The run that somebody asked for and that has not ended; undefined also while Temporal cannot be asked. */
+async function runningFlow(control: Control, source: string): Promise<string | undefined> {
+  const id = verifyWorkflowId(source);
+  const look = () => control.temporal.workflow.getHandle(id).describe();
+  const found = await bounded(control, `the flow ${id}`, look).catch(() => undefined);
+  return found?.status.name === 'RUNNING' ? found.runId : undefined;
 }
 
 function startRun(control: Control, source: string, what: VerifyWish): Promise<string> {
@@ -67,7 +78,12 @@ async function tablesOf(control: Control, id: string): Promise<{ asset_id: strin
 
 /** The newest comparison, running or not. Errors: `not_found` when there was none. */
 export async function lastVerification(control: Control, source: string): Promise<VerifyAnswer> {
-  const stored = await ifThere(() => lastStored(control.clickhouse, source));
+  const [stored, running] = await Promise.all([
+    ifThere(() => lastStored(control.clickhouse, source)),
+    runningFlow(control, source),
+  ]);
+  // One that was started a moment ago has stored nothing yet, and what is stored is of another.
+  if (running !== undefined && stored?.status !== 'running') return begun(control, source, running);
   if (stored) return shape(stored);
   await tablesOf(control, source);
   const remedy = `Start one: \`sluice verify ${source}\`, or POST /api/v1/verify/${source}.`;
