@@ -29,6 +29,8 @@ export interface Column {
   changedBy?: string;
   /** What values of an enum (by oid) or composite type are called: renaming changes all rows' texts, and sends nothing. */
   labels?: string[];
+  /** Excluded from the copy, and read by its rules: it comes with rows, and is stored nowhere. */
+  hidden?: true;
   /** Of a column that the copy got later: what rows from before have in it, as a TSV field (bytes as latin1); absent = NULL. */
   initial?: string;
 }
@@ -100,7 +102,8 @@ export type CopyColumn = Pick<Column, 'name' | 'clickhouse' | 'key' | 'initial'>
 
 /** Columns of the copy: those of the table, some of them filled by rules instead, and behind them what only rules fill. */
 export function copiedColumns(table: Pick<TableSchema, 'columns' | 'targets'>): CopyColumn[] {
-  const { columns, targets = [] } = table;
+  const { targets = [] } = table;
+  const columns = table.columns.filter((column) => !column.hidden);
   if (targets.length === 0) return columns;
   const filled = new Map(targets.map((target) => [target.name, target]));
   const there = columns.map((column) => {
@@ -115,7 +118,8 @@ export function copiedColumns(table: Pick<TableSchema, 'columns' | 'targets'>): 
 /** The table with those columns alone whose values stand in its copy as they are in the source. */
 export function withCopiedValues<Table extends Pick<TableSchema, 'columns' | 'targets'>>(table: Table): Table {
   const filled = new Set(table.targets?.map((target) => target.name));
-  return filled.size === 0 ? table : { ...table, columns: table.columns.filter((column) => !filled.has(column.name)) };
+  const columns = table.columns.filter((column) => !column.hidden && !filled.has(column.name));
+  return columns.length === table.columns.length ? table : { ...table, columns };
 }
 
 /** The table in ClickHouse that rows go into. */

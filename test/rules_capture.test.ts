@@ -417,6 +417,57 @@ describe('other rules', () => {
   }, 60_000);
 });
 
+describe('excluded columns', () => {
+  it('can be read by rules, and are stored nowhere', async () => {
+    const { harness, table } = await streaming(
+      'id int PRIMARY KEY, name text, secret text, other text',
+      `VALUES (1, 'a', 's3cret', 'o'), (2, 'b', NULL, 'o')`,
+      [map('has_secret', '{{ secret is not none }}', { assets: [`rules${number + 1}_t${number + 1}`] })],
+      [check('length', 'secret', { max: 10 })],
+      { excludeColumns: { [`t${number + 1}`]: ['secret', 'other'] } },
+    );
+    await sql(
+      `INSERT INTO ${table} VALUES (3, 'c', 'tellno1', 'o'), (4, 'd', 'muchtoolong', 'o')`,
+      `UPDATE ${table} SET secret = 'later' WHERE id = 2`,
+      `DELETE FROM ${table} WHERE id = 1`,
+    );
+    await harness.drain(client);
+    const clickhouse = harness.context.clickhouse('read');
+    const asset = harness.tables[0]!.asset_id;
+    const columns = await clickhouse.rows<{ name: string }>(
+      `SELECT name FROM system.columns WHERE database = '${clickhouse.database}' AND table = '${asset}' ORDER BY position`,
+    );
+    expect(columns.map(({ name }) => name)).toEqual([
+      'id',
+      'name',
+      'has_secret',
+      '_version',
+      '_deleted',
+      '_committed_at',
+    ]);
+    expect(await copyRows(harness, 'id, name, has_secret')).toEqual(['["2","b","true"]', '["3","c","true"]']);
+    expect(await rejects(harness)).toMatchObject([{ key: '{"id":"4"}', row: '{"id":"4","name":"d"}' }]);
+    expect(await verify(harness)).toMatchObject({ missing: 0, different: 0, rejected: 1 });
+    // The catalog is looked at again and again, and shows nothing new.
+    await harness.stop();
+    harness.startLease();
+    await sql(
+      `ALTER TABLE ${table} ADD COLUMN more int DEFAULT 7`,
+      `INSERT INTO ${table} VALUES (5, 'e', NULL, 'o', 8)`,
+    );
+    await harness.drain(client);
+    await expect
+      .poll(() => copyRows(harness, 'id, has_secret, more').catch(() => []), { timeout: 20_000 })
+      .toEqual(['["2","true","7"]', '["3","true","7"]', '["5","false","8"]']);
+    await declare(harness, []);
+    const { failed } = await harness.leaseEnd();
+    expect(Object.values(failed)).toMatchObject([{ kind: 'rules_changed' }]);
+    await harness.resync(table);
+    await harness.drain(client);
+    expect(await copyRows(harness, 'id, name, more')).toHaveLength(4);
+  }, 90_000);
+});
+
 describe('a copy under rules', () => {
   it('is compared with what it is meant to have, and repaired', async () => {
     const { harness, table } = await streaming(

@@ -9,7 +9,7 @@ import { loadSchemas, savedGenerations, saveSchema } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { columnTypes } from '../load/tables.ts';
 import { loadRules } from '../transform/rule_store.ts';
-import { joinedAssets, withRules } from '../transform/table_rules.ts';
+import { joinedAssets, readableFor, withRules } from '../transform/table_rules.ts';
 import type { TableRef } from './contract.ts';
 import type { Connected, Source } from './source.ts';
 
@@ -39,7 +39,8 @@ export async function beginTables(tables: TableRef[], options: BeginOptions): Pr
   const rules = await loadRules(sink.clickhouse);
   const joined = await columnTypes(sink.clickhouse, joinedAssets(rules));
   const begun: TableRef[] = [];
-  const settled = await settle(tables, options);
+  const readable = readableFor((await definitionsOf(source, connected, tables)).values(), rules, joined);
+  const settled = await settle(tables, { ...options, connected: { ...connected, readable } });
   // Tables that begin together may join with each other.
   for (const [{ asset_id }, { columns }] of settled)
     joined[asset_id] ??= Object.fromEntries(columns.map(({ name, clickhouse }) => [name, clickhouse]));

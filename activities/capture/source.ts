@@ -14,12 +14,15 @@ import type { FoundTables } from './new_tables.ts';
 import type { ChangeStream, Reject } from './stream.ts';
 
 /** A table to be looked at; `oid` tells it from another one of its name. */
-export type NamedTable = Pick<TableSchema, 'asset_id' | 'schema' | 'table'> & { oid?: number };
+export type NamedTable = Pick<TableSchema, 'asset_id' | 'schema' | 'table'> &
+  Partial<Pick<TableSchema, 'oid' | 'columns'>>;
 
 /** A source as it was connected, with its connection string in the open: never logged, thrown or returned. */
 export interface Connected {
   request: ConnectRequest;
   connectionString: string;
+  /** Columns that rules read though they are excluded from copies, by `schema.table`. */
+  readable?: Record<string, string[]>;
 }
 
 /** Bounds of a chunk of a snapshot, as JSON text; '' is open. */

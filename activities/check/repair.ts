@@ -32,6 +32,7 @@ import { durablePosition } from '../capture/postgresql/durable.ts';
 import { type PostgresqlOptions, readOptions } from '../capture/postgresql/options.ts';
 import { clusterOf, flushPosition } from '../capture/postgresql/slot.ts';
 import { copyRows, type Reading } from '../capture/postgresql/snapshot.ts';
+import { hiddenColumns } from '../capture/postgresql/source.ts';
 import { compareTable } from '../capture/postgresql/table_change.ts';
 import type { Connected } from '../capture/source.ts';
 import { headAt, lastRecord, sealRecord } from '../load/batches.ts';
@@ -216,7 +217,8 @@ export class Repair {
     const now = tables.find((known) => known.asset_id === table.asset_id);
     const streams = status !== 'failed' && now?.status === 'streaming' && now.generation === generation;
     if (!streams) return 'the table is being copied anew, or does not stream';
-    const reading = { excludeColumns: config.exclude_columns, assetIds: this.#options().assetIds };
+    const readable = hiddenColumns([table]);
+    const reading = { excludeColumns: config.exclude_columns, assetIds: this.#options().assetIds, readable };
     const see = await seeTables(client, id, [table], reading);
     const change = compareTable(table, see(table), { source: id, ignoreNew: schemaPolicy(config) === 'ignore' });
     const same = change.do === 'nothing' || (change.do === 'alter' && change.what.length === 0);

@@ -26,9 +26,10 @@ function tableGraph(schema: TableSchema): LineageGraph {
   const { asset_id: table, columns, leftOut = [] } = schema;
   const copy = copyAssetId(table);
   // Excluded columns can be read by rules, and are stored nowhere.
-  const excluded = leftOut.filter(({ why }) => why === 'excluded').map(({ name }) => ({ name, type: ofKind('any') }));
-  const { edges, targets } = ruleEdges(table, [...columns, ...excluded], schema.rules?.rules ?? []);
-  const names = columns.map((column) => column.name);
+  const left = leftOut.filter(({ why }) => why === 'excluded').map(({ name }) => ({ name, type: ofKind('any') }));
+  const excluded = [...columns.filter((column) => column.hidden), ...left];
+  const { edges, targets } = ruleEdges(table, [...columns, ...left], schema.rules?.rules ?? []);
+  const names = columns.filter((column) => !column.hidden).map((column) => column.name);
   const captured = same(names.filter((name) => !targets.includes(name)));
   const copied = copiedColumns(schema).map((column) => column.name);
   return {

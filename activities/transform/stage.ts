@@ -70,7 +70,10 @@ export class TableStage {
     const used = new Set([...this.#rules.uses, ...this.#checks.uses.filter((index) => index < table.columns.length)]);
     this.#used = [...used].map((index) => usedColumn(table.columns[index]!, index, columns));
     this.#plan = planOf(columns, this.#rules);
-    this.#shown = columns.map((_, i) => i).sort((a, b) => columns[a]!.attnum - columns[b]!.attnum);
+    // What is excluded is stored nowhere, not among rejects either.
+    this.#shown = [...columns.keys()]
+      .filter((i) => !columns[i]!.hidden)
+      .sort((a, b) => columns[a]!.attnum - columns[b]!.attnum);
     this.#row = new Array<Value>(this.#rules.columns.length).fill(null);
     this.#starts = new Int32Array(columns.length + ownColumns.length + 1);
   }

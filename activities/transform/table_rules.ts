@@ -6,6 +6,7 @@ import { SluiceError } from '../../model/errors.ts';
 import { checksOf, type DeclaredRules, type JoinedTypes, type Rule, rulesOf } from '../../model/rules.ts';
 import { isMultiset, type TableSchema, type Target, tableName } from '../../model/table.ts';
 import { compileChecks } from '../check/row_checks.ts';
+import { ofKind } from './jinja/static_type.ts';
 import { compileRules } from './rules.ts';
 
 /** The rules and checks of a set that are for this table; undefined when there are none. */
@@ -30,6 +31,38 @@ function refuseNamed(table: TableSchema, { rules, checks }: DeclaredRules): unde
   const reason = `${first.rule_id} names ${table.asset_id}, and a table without a key takes no rules or checks`;
   const remedy = `Give ${name} a key, or take ${first.rule_id} away.`;
   throw new SluiceError('rule_failed', reason, remedy, { table: name });
+}
+
+/** Excluded columns that rules and checks of a set use, by `schema.table`: they are read, and stored nowhere. */
+export function readableFor(
+  tables: Iterable<TableSchema>,
+  set: DeclaredRules,
+  joined: JoinedTypes = {},
+): Record<string, string[]> {
+  const readable: Record<string, string[]> = {};
+  for (const table of tables) {
+    const names = excludedUses(table, set, joined);
+    if (names.length > 0) readable[`${table.schema}.${table.table}`] = names;
+  }
+  return readable;
+}
+
+/** Names of excluded columns that are not read yet, and that rules or checks of the set use. */
+function excludedUses(table: TableSchema, set: DeclaredRules, joined: JoinedTypes): string[] {
+  const excluded = (table.leftOut ?? []).filter(({ why }) => why === 'excluded');
+  if (excluded.length === 0 || isMultiset(table)) return [];
+  const all = [...table.columns, ...excluded.map(({ name }) => ({ name, type: ofKind('any') }))];
+  const names = all.map((column) => column.name);
+  try {
+    const compiled = compileRules(rulesOf(set.rules, table.asset_id, names), all, joined);
+    const checks = compileChecks(checksOf(set.checks, table.asset_id), compiled.columns);
+    const used = [...compiled.uses, ...checks.uses].filter((index) => index >= table.columns.length);
+    return [...new Set(used)].flatMap((index) => excluded[index - table.columns.length]?.name ?? []);
+  } catch (error) {
+    // What is wrong is told when they are compiled for good.
+    if (error instanceof SluiceError) return [];
+    throw error;
+  }
 }
 
 /**
@@ -89,7 +122,11 @@ export type RulesChange =
 
 /** What it means for a copy that these are the rules now. Errors: as `withRules`. */
 export function compareRules(known: TableSchema, set: DeclaredRules, joined: JoinedTypes = {}): RulesChange {
+  const unread = excludedUses(known, set, joined);
+  if (unread.length > 0) return { do: 'resync', reason: `its rules read ${unread.join(', ')}, which was excluded` };
   const next = withRules(known, set, joined);
+  if (!next.rules && known.columns.some((column) => column.hidden))
+    return { do: 'resync', reason: 'no rule reads its excluded columns any more' };
   const [before, now] = [idsOf(known.rules), idsOf(next.rules)];
   const other = [...new Set([...before.keys(), ...now.keys()])].filter(
     (id) => !isDeepStrictEqual(before.get(id), now.get(id)),

@@ -44,6 +44,8 @@ export interface ReadOptions {
   tables?: string[];
   /** Columns to leave out, by table name as people write it (`accounts`, `sales.orders`). Key columns stay. */
   excludeColumns?: Record<string, string[]>;
+  /** Of those, columns that are read all the same, for rules; by `schema.table`. */
+  readable?: Record<string, string[]>;
   /** Asset ids that stand in for the usual ones, by table name as people write it. */
   assetIds?: Record<string, string>;
 }
@@ -353,8 +355,11 @@ function describeTable(source: string, rows: ColumnRow[], types: Types, options:
   const index = first.identity === 'f' && unusable ? [] : indexed;
   const keys = new Set(index);
   const excluded = new Set(byTableName(options.excludeColumns, schema, table));
+  const readable = new Set(options.readable?.[`${schema}.${table}`]?.filter((name) => excluded.has(name)));
   const isKey = (row: ColumnRow) => keys.has(row.attnum!);
-  const sent = all.filter((row) => row.generated === '' && (isKey(row) || !excluded.has(row.name)));
+  const sent = all.filter(
+    (row) => row.generated === '' && (isKey(row) || !excluded.has(row.name) || readable.has(row.name)),
+  );
   const leftOut = all.filter((row) => !sent.includes(row));
   const identity = ({ d: 'default', i: 'index', f: 'full', n: 'nothing' } as const)[first.identity];
   return {
@@ -364,7 +369,10 @@ function describeTable(source: string, rows: ColumnRow[], types: Types, options:
     oid: first.oid,
     relfilenode: first.relfilenode ?? 0,
     identity: identity === 'nothing' ? 'default' : identity,
-    columns: sent.map((row) => describeColumn(row, isKey(row), types)),
+    columns: sent.map((row) => ({
+      ...describeColumn(row, isKey(row), types),
+      ...(!isKey(row) && readable.has(row.name) && { hidden: true as const }),
+    })),
     kind: first.kind,
     persistence: first.persistence,
     replicaIdentity: identity,

@@ -287,10 +287,10 @@ export class ChunkReader {
     );
     const row: Record<string, string | null> = Object.create(null);
     const key: Record<string, string | null> = Object.create(null);
-    for (const { attnum, name, key: inKey } of this.#task.table.columns) {
+    for (const { attnum, name, hidden, key: inKey } of this.#task.table.columns) {
       const text = texts.get(attnum);
       if (text === undefined) continue;
-      row[name] = text;
+      if (!hidden) row[name] = text;
       if (inKey) key[name] = text;
     }
     this.#rejected++;

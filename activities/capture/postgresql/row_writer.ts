@@ -224,6 +224,7 @@ export class RowWriter {
       const start = starts[i]!;
       if (index < 0 || start === -2) continue;
       const definition = this.table.columns[index]!;
+      if (definition.hidden) continue;
       row[definition.name] = start === -1 ? null : bytes.toString('utf8', start, ends[i]!);
       if (definition.key) key[definition.name] = row[definition.name]!;
     }

@@ -78,7 +78,7 @@ export class PostgresSource implements Source {
   look(connected: Connected, tables: NamedTable[]): Promise<Look> {
     const { id } = connected.request;
     return withConnection(session(connected), async (client) => {
-      const see = await seeTables(client, id, tables, reading(connected));
+      const see = await seeTables(client, id, tables, reading(connected, tables));
       const named = new Map(tables.map((table) => [table.asset_id, see(table).named]));
       const wholes = new Map(
         [...named.values()].flatMap((table) => table?.leaves?.map(({ oid }) => [oid, tableName(table)] as const) ?? []),
@@ -174,7 +174,7 @@ export class PostgresSource implements Source {
       resolve: (known, relation, xid) =>
         withConnection(session(connected), async (client) => {
           await beginSeeing(client, [xid]);
-          const see = await seeTables(client, id, [known], reading(connected));
+          const see = await seeTables(client, id, [known], reading(connected, [known]));
           return compareTable(known, see(known), { ...comparisonOf(connected), relation });
         }),
       rootsOf: (relation, xid) =>
@@ -236,9 +236,18 @@ function session({ request, connectionString }: Connected, purpose = ''): Connec
   return { connectionString, applicationName: `sluice ${request.id} ${purpose}`.trim() };
 }
 
-/** How the catalog is read for this source. */
-function reading(connected: Connected): ReadOptions {
-  return { excludeColumns: connected.request.config.exclude_columns, assetIds: names(connected).assetIds };
+/** How the catalog is read for this source. `known`: tables whose hidden columns are read as such. */
+function reading(connected: Connected, known: NamedTable[] = []): ReadOptions {
+  const readable = { ...connected.readable, ...hiddenColumns(known) };
+  return { excludeColumns: connected.request.config.exclude_columns, assetIds: names(connected).assetIds, readable };
+}
+
+/** Columns that come with rows and are stored nowhere, by `schema.table`. */
+export function hiddenColumns(tables: NamedTable[]): Record<string, string[]> {
+  const hidden = tables.map(({ schema, table, columns = [] }) => {
+    return [`${schema}.${table}`, columns.filter((column) => column.hidden).map((column) => column.name)] as const;
+  });
+  return Object.fromEntries(hidden.filter(([, names]) => names.length > 0));
 }
 
 function comparisonOf({ request }: Connected): CompareOptions {
