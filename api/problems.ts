@@ -16,7 +16,7 @@ export interface Problem {
   kind: string;
   remedy: string;
   instance?: string;
-  errors?: { pointer: string; detail: string; code?: string; remedy?: string }[];
+  errors?: { pointer: string; detail: string; code?: string; remedy?: string; line?: number; column?: number }[];
   /** Of a schema that does not go with others: the mode, and each reason. */
   mode?: CompatibilityMode;
   reasons?: Reason[];

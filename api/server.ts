@@ -13,9 +13,12 @@ import { addEventRoutes } from './routes/events.ts';
 import { addLineageRoutes } from './routes/lineage.ts';
 import { addOperationRoutes } from './routes/operation.ts';
 import { addPipelineRoutes } from './routes/pipeline.ts';
+import { addQualityRoutes } from './routes/quality.ts';
 import { addQueryRoutes } from './routes/query.ts';
+import { addRejectRoutes } from './routes/rejects.ts';
 import { addSchemaRoutes } from './routes/schema.ts';
 import { addSourceRoutes } from './routes/sources.ts';
+import { addTransformationRoutes } from './routes/transformations.ts';
 
 const bodyLimit = 1024 * 1024;
 const emptyLogo = { type: 'image/svg+xml', content: '<svg xmlns="http://www.w3.org/2000/svg"/>' };
@@ -55,6 +58,9 @@ export async function buildServer(control: Control, logger?: FastifyBaseLogger):
   addLineageRoutes(app, control);
   addEventRoutes(app, control);
   addSchemaRoutes(app, control);
+  addTransformationRoutes(app, control);
+  addQualityRoutes(app, control);
+  addRejectRoutes(app, control);
   addConsole(app, control);
   return app;
 }

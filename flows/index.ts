@@ -3,6 +3,7 @@ export { backfill } from './backfill.ts';
 export { captureSource } from './captureSource.ts';
 export { catalog } from './catalog.ts';
 export { extractAssets } from './extractAssets.ts';
+export { settleRejects } from './settleRejects.ts';
 export { snapshotTable } from './snapshotTable.ts';
 export { verifyCopy } from './verifyCopy.ts';
 export { watchLog } from './watchLog.ts';

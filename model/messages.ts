@@ -21,6 +21,7 @@ export const flowNames = {
   watchLog: 'watchLog',
   extractAssets: 'extractAssets',
   backfill: 'backfill',
+  settleRejects: 'settleRejects',
 } as const;
 
 /**

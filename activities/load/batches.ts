@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { type BatchRecord, streamKinds } from '../../model/batch.ts';
 import type { TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
+import { createQuality } from '../check/scores.ts';
 import { createRules } from '../transform/rule_store.ts';
 import { createActions } from './actions.ts';
 import type { ClickHouse } from './clickhouse.ts';
@@ -53,6 +54,7 @@ export async function createOwnTables(clickhouse: ClickHouse): Promise<void> {
   await createRules(clickhouse);
   await createLineageTables(clickhouse);
   await createActions(clickhouse);
+  await createQuality(clickhouse);
   await createCutViews(clickhouse);
 }
 
@@ -276,13 +278,14 @@ export async function loadSaved(
   );
 }
 
-/** What all copies are made from whose tables are there, by asset id. */
-export async function loadKnownSchemas(clickhouse: ClickHouse): Promise<Map<string, TableSchema>> {
+/** What all copies are made from whose tables are there, by asset id; with `asset` that one alone. */
+export async function loadKnownSchemas(clickhouse: ClickHouse, asset?: string): Promise<Map<string, TableSchema>> {
+  const one = asset === undefined ? '' : 'AND asset = {asset:String}';
   const rows = await clickhouse.rows<{ asset: string; body: string }>(
     `SELECT asset, body FROM ${clickhouse.name('_schemas')} FINAL
-     WHERE asset IN (SELECT name FROM system.tables WHERE database = {database:String})
+     WHERE asset IN (SELECT name FROM system.tables WHERE database = {database:String}) ${one}
      ORDER BY asset, generation DESC LIMIT 1 BY asset`,
-    { params: { database: clickhouse.database } },
+    { params: { database: clickhouse.database, ...(asset !== undefined && { asset }) } },
   );
   return new Map(rows.map(({ asset, body }) => [asset, JSON.parse(body) as TableSchema]));
 }

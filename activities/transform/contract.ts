@@ -2,6 +2,7 @@
  * The activities of rules and checks, as the catalog sees them. The catalog calls one at a time; each may run again after a crash,
  * and changes nothing then.
  */
+import type { SettleAnswer, SettleRequest } from '../../model/rejects.ts';
 import type { DeclaredRules } from '../../model/rules.ts';
 import type { ShapeIssue } from '../../model/shape_error.ts';
 
@@ -14,4 +15,7 @@ export interface RuleActivities {
    * pointers into the set. Errors: `conflict` when the version is there with other content.
    */
   declareRules(input: { set: DeclaredRules; by: string; change: string }): Promise<ShapeIssue[]>;
+
+  /** Releases or discards open rejects of an asset. */
+  settleRejects(input: SettleRequest): Promise<SettleAnswer>;
 }

@@ -60,7 +60,8 @@ function ownValue(row: PreviewRow, name: string): unknown {
   return Object.hasOwn(row, name) ? row[name] : null;
 }
 
-function allColumns(
+/** Columns that rows have, with those of `columns` before; what these do not say of their types, the rows do. */
+export function allColumns(
   rows: readonly PreviewRow[],
   columns: readonly { name: string; type: string }[],
 ): ExpressionColumn[] {
@@ -102,7 +103,7 @@ function shownRow(row: PreviewRow, rules: RuleSet): PreviewRow {
 }
 
 /** A value for an answer: numbers that JSON's readers would round are texts. */
-function jsonOf(value: Value): unknown {
+export function jsonOf(value: Value): unknown {
   if (value === null || typeof value !== 'object') return typeof value === 'bigint' ? String(value) : value;
   if (value instanceof Float) return Number.isFinite(value.number) ? value.number : String(value.number);
   if (value instanceof Decimal) return decimalText(value);

@@ -9,6 +9,7 @@ import type { RuleActivities } from './contract.ts';
 import { ofKind } from './jinja/static_type.ts';
 import { checkDeclared, type KnownTable } from './rule_check.ts';
 import { loadRules, storeRules } from './rule_store.ts';
+import { settleRejects } from './settle_rejects.ts';
 import { joinedAssets } from './table_rules.ts';
 
 export function createRuleActivities(options: { settings: CaptureSettings; client: Client }): RuleActivities {
@@ -26,6 +27,7 @@ export function createRuleActivities(options: { settings: CaptureSettings; clien
       if (issues.length === 0) await storeRules(open(), set, { by, change });
       return issues;
     },
+    settleRejects: (request) => settleRejects(open(), request),
   };
 }
 

@@ -124,7 +124,7 @@ function expectFields({ rule_id, field, parameters }: CheckInput, columns: reado
 }
 
 /** A mistake as issues below `at`; those of expressions stand at `expression`, with line and column. */
-function issuesOf(error: unknown, at: string, expression: string, where: string): ShapeIssue[] {
+export function issuesOf(error: unknown, at: string, expression: string, where: string): ShapeIssue[] {
   if (error instanceof ExpressionError) {
     const { problem, line, column } = error;
     return [

@@ -3,6 +3,7 @@ import { collectDefaultMetrics, Registry } from 'prom-client';
 import { type VerifyFigures, verifyFigures } from './alarms.ts';
 import type { Control } from './control.ts';
 import { assetFigures, batchSeconds } from './figures.ts';
+import { newestScores } from './quality.ts';
 import { listSources } from './sources.ts';
 import { requireWorker } from './temporal.ts';
 
@@ -29,10 +30,11 @@ export async function metricsPage(control: Control): Promise<string> {
 }
 
 async function recordMetrics(control: Control): Promise<string> {
-  const [assets, batches, verified] = await Promise.all([
+  const [assets, batches, verified, scores] = await Promise.all([
     assetFigures(control),
     batchSeconds(control, buckets),
     verifyFigures(control),
+    newestScores(control),
   ]);
   const ofCopies = (value: (one: VerifyFigures) => number): Sample[] =>
     verified.map((one) => ({ labels: { source: one.source, asset: one.asset }, value: value(one) }));
@@ -72,6 +74,12 @@ async function recordMetrics(control: Control): Promise<string> {
       'gauge',
       'When the last comparison ended',
       ofCopies((one) => Date.parse(one.at) / 1000),
+    ),
+    family(
+      'sluice_quality_score',
+      'gauge',
+      'Rows that passed all checks / rows checked, at the last look',
+      scores.map(({ asset, score }) => ({ labels: { asset }, value: score })),
     ),
     family('sluice_batch_seconds', 'histogram', 'From the first change of a batch to its record', seconds),
   ].join('\n');

@@ -310,6 +310,8 @@ export const problemAnswer = z
           detail: z.string(),
           code: z.string().optional(),
           remedy: z.string().optional(),
+          line: z.number().optional().describe('Of an expression: where in it, from 1'),
+          column: z.number().optional(),
         }),
       )
       .optional(),

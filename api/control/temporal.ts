@@ -11,6 +11,7 @@ import {
 import { redact } from '../../activities/secrets.ts';
 import { type ErrorKind, type ErrorReport, errorTable, SluiceError } from '../../model/errors.ts';
 import { catalogMessages, catalogWorkflowId, flowNames } from '../../model/messages.ts';
+import { ShapeError, type ShapeIssue } from '../../model/shape_error.ts';
 import type { Finding } from '../../model/source.ts';
 import { askFlow, deadlines, flowError, updateFlow, updateWithStart } from '../../workers/temporal_client.ts';
 import type { Control } from './control.ts';
@@ -69,6 +70,24 @@ export async function startFlow(control: Control, flow: Flow): Promise<string> {
     control.temporal.workflow.start<Workflow>(flow.type, startOptions(control, flow)),
   );
   return handle.firstExecutionRunId;
+}
+
+/**
+ * Starts a flow and waits for its answer, as long as for an update. Errors: the flow's own, `conflict` while it runs already,
+ * `timeout`: then it goes on.
+ */
+export async function runFlow<Answer>(control: Control, flow: Flow): Promise<Answer> {
+  await requireWorker(control);
+  const options = { ...startOptions(control, flow), workflowIdConflictPolicy: 'FAIL' as const };
+  return await explained(control, async () => {
+    try {
+      return await control.temporal.withDeadline(Date.now() + deadlines.update, () =>
+        control.temporal.workflow.execute<Workflow>(flow.type, options),
+      );
+    } catch (error) {
+      throw failureOf(error, `the flow ${flow.id}`);
+    }
+  });
 }
 
 function startOptions(control: Control, flow: Flow) {
@@ -144,7 +163,7 @@ async function explained<Answer>(control: Control, call: () => Promise<Answer>):
     if (late && !(await isReachable(control))) throw unreachable(control, error);
     if (error.kind === 'no_worker') throw noWorker(control, error);
     const failure = error.cause;
-    throw (failure instanceof ApplicationFailure && findingsIn(error.kind, failure.details)) || error;
+    throw (failure instanceof ApplicationFailure && partsIn(error, failure.details)) || error;
   }
 }
 
@@ -174,6 +193,14 @@ function noWorker(control: Control, cause: unknown): SluiceError {
 function findingsIn(kind: string, details: unknown): FindingsError | undefined {
   const findings = Array.isArray(details) ? details[1] : undefined;
   return kind === 'preflight' && Array.isArray(findings) ? new FindingsError(findings as Finding[]) : undefined;
+}
+
+/** What a flow says of parts of its input stands second in the details of its failure. */
+function partsIn(error: SluiceError, details: unknown): SluiceError | undefined {
+  const findings = findingsIn(error.kind, details);
+  const issues = Array.isArray(details) ? (details[1] as ShapeIssue[] | undefined) : undefined;
+  if (findings || !Array.isArray(issues) || issues.length === 0) return findings;
+  return new ShapeError('it is not as it should be', issues, error.remedy, error.kind);
 }
 
 /** What a flow ended with, under the wrappings of flow, child flow and activity. `what` names the flow. */

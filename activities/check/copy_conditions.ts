@@ -1,0 +1,152 @@
+/** Checks as conditions of ClickHouse over the rows of a copy: true for a row that passes. */
+
+import { tableAssetOf } from '../../model/asset.ts';
+import type { CheckInput } from '../../model/checks.ts';
+import { SluiceError } from '../../model/errors.ts';
+import { type ClickHouse, quoteName } from '../load/clickhouse.ts';
+import { typeOfSource } from '../transform/decode.ts';
+import { decimalText, parseDecimal } from '../transform/jinja/decimal.ts';
+import type { Kind } from '../transform/jinja/static_type.ts';
+import type { CopyColumn } from './copy_columns.ts';
+
+/** Values of a statement, put into it by ClickHouse: no text of a check becomes SQL. */
+export class Parameters {
+  readonly values: Record<string, string> = {};
+
+  /** The place of a text in the statement. */
+  text(value: string): string {
+    const name = `p${Object.keys(this.values).length}`;
+    this.values[name] = value;
+    return `{${name}:String}`;
+  }
+}
+
+/** The copy that is checked. */
+export interface CheckedCopy {
+  clickhouse: ClickHouse;
+  asset: string;
+  columns: readonly CopyColumn[];
+}
+
+/**
+ * The condition of a check; undefined for those that ClickHouse cannot decide alone: `type` and `expression`, and those that no
+ * single row passes or fails.
+ */
+export function conditionOf(check: CheckInput, copy: CheckedCopy, parameters: Parameters): string | undefined {
+  switch (check.rule_type) {
+    case 'type':
+    case 'expression':
+    case 'row_count':
+    case 'freshness':
+      return undefined;
+    case 'unique':
+      return uniqueCondition(check, copy);
+    case 'not_null':
+      return `isNotNull(${quoteName(columnOf(check, check.field!, copy).name)})`;
+    default: {
+      const column = columnOf(check, check.field!, copy);
+      const name = quoteName(column.name);
+      // What ClickHouse cannot compare, as NaN, does not pass; NULL does.
+      return `(isNull(${name}) OR ifNull(${fieldCondition(check, column, copy, parameters)}, 0))`;
+    }
+  }
+}
+
+/** A column that a check names. Errors: `configuration`. */
+export function columnOf({ rule_id }: CheckInput, name: string, { asset, columns }: CheckedCopy): CopyColumn {
+  const found = columns.find((column) => column.name === name);
+  if (found) return found;
+  const known = columns.map((column) => column.name).slice(0, 100);
+  throw new SluiceError(
+    'configuration',
+    `check ${rule_id}: ${asset} has no column ${name}`,
+    `Its columns are ${known.join(', ')}.`,
+  );
+}
+
+function fieldCondition(check: CheckInput, column: CopyColumn, copy: CheckedCopy, parameters: Parameters): string {
+  const name = quoteName(column.name);
+  const { min, max, regex, values = [], asset, field } = check.parameters;
+  switch (check.rule_type) {
+    case 'range': {
+      const asNumber = [min, max].every((bound) => typeof bound !== 'string');
+      const side = (operator: string, bound: number | string) => {
+        const { left, right } = compared(column, String(bound), asNumber, parameters);
+        return `${left} ${operator} ${right}`;
+      };
+      const sides = [min === undefined ? [] : side('>=', min), max === undefined ? [] : side('<=', max)].flat();
+      return `(${sides.join(' AND ')})`;
+    }
+    case 'length': {
+      const length = column.clickhouse.startsWith('Array(') ? `length(${name})` : `lengthUTF8(${name})`;
+      const sides = [
+        min === undefined ? [] : `${length} >= ${Number(min)}`,
+        max === undefined ? [] : `${length} <= ${Number(max)}`,
+      ];
+      return `(${sides.flat().join(' AND ')})`;
+    }
+    case 'pattern':
+      // Elsewhere a dot is no line feed; here it would be one.
+      return `match(toString(${name}), ${parameters.text(`(?-s)${regex}`)})`;
+    case 'accepted_values': {
+      const one = (value: string | number | boolean) => {
+        const { left, right } = compared(column, String(value), false, parameters);
+        return `${left} = ${right}`;
+      };
+      return `(${values.map(one).join(' OR ')})`;
+    }
+    case 'relationships': {
+      const other = copy.clickhouse.name(tableAssetOf(asset!));
+      return `toString(${name}) IN (SELECT toString(${quoteName(field!)}) FROM ${other} FINAL WHERE isNotNull(${quoteName(field!)}))`;
+    }
+    default:
+      throw new SluiceError('unexpected', `no condition for ${check.rule_type}`, 'Please report it.');
+  }
+}
+
+/** NULL is equal to nothing, so that rows with one are unique. */
+function uniqueCondition(check: CheckInput, copy: CheckedCopy): string {
+  const fields = (check.parameters.fields ?? [check.field!]).map((name) => quoteName(columnOf(check, name, copy).name));
+  const list = fields.join(', ');
+  const anyNull = fields.map((field) => `isNull(${field})`).join(' OR ');
+  const twice = `SELECT ${list} FROM ${copy.clickhouse.name(copy.asset)} FINAL GROUP BY ${list} HAVING count() > 1`;
+  return `(${anyNull} OR (${list}) NOT IN (${twice}))`;
+}
+
+/** Digits behind the point of texts that are compared as numbers. */
+const textScale = 30;
+
+/** A column and a text of a check in a form in which ClickHouse compares them exactly. */
+function compared(
+  { name, type, clickhouse }: CopyColumn,
+  text: string,
+  asNumber: boolean,
+  parameters: Parameters,
+): { left: string; right: string } {
+  const column = quoteName(name);
+  const kind: Kind = clickhouse.includes('String') ? 'text' : typeOfSource(type).kind;
+  switch (kind) {
+    case 'int':
+    case 'decimal':
+      return { left: column, right: decimalLiteral(text, parameters) };
+    case 'float':
+      return { left: column, right: `toFloat64(${parameters.text(text)})` };
+    case 'bool':
+      return { left: column, right: text === 'true' ? 'true' : 'false' };
+    case 'date':
+      return { left: column, right: `toDate32(${parameters.text(text.slice(0, 10))})` };
+    case 'datetime':
+      return { left: column, right: `parseDateTime64BestEffort(${parameters.text(text)}, 6, 'UTC')` };
+    default:
+      if (!asNumber) return { left: `toString(${column})`, right: parameters.text(text) };
+      return { left: `toDecimal256OrNull(${column}, ${textScale})`, right: decimalLiteral(text, parameters) };
+  }
+}
+
+function decimalLiteral(text: string, parameters: Parameters): string {
+  const decimal = parseDecimal(text.trim());
+  // Nobody gets here: checks are compiled for their columns before.
+  if (!decimal)
+    throw new SluiceError('configuration', 'a number is compared with a text that is none', 'Mend the check.');
+  return `toDecimal256(${parameters.text(decimalText(decimal))}, ${Math.min(decimal.scale, 76)})`;
+}

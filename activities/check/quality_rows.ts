@@ -1,0 +1,154 @@
+/** Runs all checks of an asset on rows of JSON, which need not be in its copy. */
+import { tableAssetOf } from '../../model/asset.ts';
+import { type CheckInput, isRowCheck } from '../../model/checks.ts';
+import { type ClickHouse, quoteName, quoteText } from '../load/clickhouse.ts';
+import { decoderFor, typeOfSource } from '../transform/decode.ts';
+import type { ExpressionColumn } from '../transform/expression.ts';
+import { parseIso } from '../transform/jinja/date_format.ts';
+import { epochMicroseconds } from '../transform/jinja/dates.ts';
+import { parseDecimal } from '../transform/jinja/decimal.ts';
+import { parseJson } from '../transform/jinja/json_text.ts';
+import { EvaluationError } from '../transform/jinja/limits.ts';
+import { Float, integer, type Value } from '../transform/jinja/values.ts';
+import { allColumns, type PreviewRow } from '../transform/preview.ts';
+import {
+  type CheckResult,
+  isCount,
+  maxAge,
+  type QualityResult,
+  samplesLimit,
+  together,
+  wholeResult,
+} from './quality.ts';
+import { compileChecks } from './row_checks.ts';
+
+/** Runs checks on rows. `columns`: those of the copy, as far as there is one; what these do not know is as JSON says. */
+export async function checkRows(
+  clickhouse: ClickHouse,
+  checks: readonly CheckInput[],
+  rows: readonly PreviewRow[],
+  columns: readonly { name: string; type: string }[],
+): Promise<QualityResult> {
+  const named = [...new Set(checks.flatMap((check) => check.field ?? []))].map((name) => ({ [name]: null }));
+  const known = allColumns([...rows, ...named], columns);
+  const values = rows.map((row) => known.map((column) => cellOf(row, column)));
+  const failing = new Set<number>();
+  const rules: CheckResult[] = [];
+  const whole: CheckResult[] = [];
+  for (const check of checks) {
+    const failed = await failedRows(clickhouse, check, rows, values, known);
+    if (failed === undefined) {
+      const passed = check.rule_type === 'row_count' ? isCount(check, rows.length) : isFresh(check, rows);
+      whole.push({ rule_id: check.rule_id, ...wholeResult(passed) });
+      rules.push(whole.at(-1)!);
+      continue;
+    }
+    for (const row of failed) failing.add(row);
+    const samples = failed.slice(0, samplesLimit).map((row) => rows[row]!);
+    rules.push({ rule_id: check.rule_id, checked: rows.length, failed: failed.length, samples });
+  }
+  const looked = whole.length < checks.length ? rows.length : 0;
+  return together({ checked: looked, failed: failing.size }, whole, rules);
+}
+
+/** Numbers of the rows that fail; undefined for checks of all rows together. */
+async function failedRows(
+  clickhouse: ClickHouse,
+  check: CheckInput,
+  rows: readonly PreviewRow[],
+  values: readonly Value[][],
+  columns: readonly ExpressionColumn[],
+): Promise<number[] | undefined> {
+  const chosen = (fails: (row: number) => boolean) => [...rows.keys()].filter(fails);
+  if (isRowCheck(check)) {
+    const compiled = compileChecks([check], columns);
+    return chosen((row) => compiled.failures(values[row]!).length > 0);
+  }
+  if (check.rule_type === 'unique') {
+    const keys = rows.map((row) => uniqueKey(row, check));
+    const counts = new Map<string, number>();
+    for (const key of keys) if (key !== undefined) counts.set(key, (counts.get(key) ?? 0) + 1);
+    return chosen((row) => (counts.get(keys[row] ?? '') ?? 0) > 1);
+  }
+  if (check.rule_type !== 'relationships') return undefined;
+  const texts = rows.map((row) => textOf(row[check.field!]));
+  const there = await valuesThere(clickhouse, check, texts);
+  return chosen((row) => texts[row] !== undefined && !there.has(texts[row]));
+}
+
+/** Undefined for a row with a NULL in it, which is unique. */
+function uniqueKey(row: PreviewRow, { field, parameters }: CheckInput): string | undefined {
+  const parts = (parameters.fields ?? [field!]).map((name) => textOf(row[name]));
+  return parts.some((part) => part === undefined) ? undefined : JSON.stringify(parts);
+}
+
+function textOf(value: unknown): string | undefined {
+  if (value === null || value === undefined) return undefined;
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}
+
+/** Those of some values that the other asset has. */
+async function valuesThere(
+  clickhouse: ClickHouse,
+  { parameters }: CheckInput,
+  texts: readonly (string | undefined)[],
+): Promise<Set<string>> {
+  const asked = [...new Set(texts.filter((text) => text !== undefined))];
+  const field = quoteName(parameters.field!);
+  const rows = await clickhouse.rows<{ text: string }>(
+    `SELECT DISTINCT toString(${field}) AS text FROM ${clickhouse.name(tableAssetOf(parameters.asset!))} FINAL
+     WHERE toString(${field}) IN (${asked.map(quoteText).join(', ') || "''"})`,
+    { settings: { max_execution_time: 10 } },
+  );
+  return new Set(rows.map((row) => row.text));
+}
+
+/** True when the newest time among the rows is young enough; those without one do not count. */
+function isFresh(check: CheckInput, rows: readonly PreviewRow[]): boolean {
+  const oldest = BigInt(Date.now() - maxAge(check) * 1000) * 1000n;
+  return rows.some((row) => {
+    const text = textOf(row[check.field ?? '_committed_at']);
+    try {
+      return text !== undefined && epochMicroseconds(parseIso(text)) >= oldest;
+    } catch (error) {
+      if (error instanceof EvaluationError) return false;
+      throw error;
+    }
+  });
+}
+
+/** A cell as a value of its column; what is none of its type stays as JSON has it, and fails where that matters. */
+function cellOf(row: PreviewRow, { name, type }: ExpressionColumn): Value {
+  const json = Object.hasOwn(row, name) ? row[name] : null;
+  if (json === null || json === undefined) return null;
+  const typed = typeof type === 'string' ? typedCell(json, type) : undefined;
+  if (typed !== undefined) return typed;
+  return typeof json === 'string' ? json : (parseJson(JSON.stringify(json)) ?? null);
+}
+
+function typedCell(json: unknown, type: string): Value | undefined {
+  const text = typeof json === 'string' ? json : JSON.stringify(json);
+  switch (typeOfSource(type).kind) {
+    case 'int':
+      return /^-?\d{1,100}$/.test(text) ? integer(BigInt(text)) : undefined;
+    case 'decimal':
+      return text.length <= 200 ? parseDecimal(text) : undefined;
+    case 'float':
+      return typeof json === 'number' ? new Float(json) : undefined;
+    case 'date':
+    case 'datetime':
+      return decoded(text, type);
+    default:
+      return undefined;
+  }
+}
+
+function decoded(text: string, type: string): Value | undefined {
+  try {
+    const bytes = Buffer.from(text);
+    return decoderFor(type)(bytes, 0, bytes.length);
+  } catch (error) {
+    if (error instanceof EvaluationError) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,82 @@
+/** Rows that are held back, as people see them, and what becomes of them. */
+import type { ClickHouse } from './clickhouse.ts';
+import { isoTime } from './time_text.ts';
+
+export type RejectState = 'open' | 'released' | 'discarded';
+
+/** A row that is held back. */
+export interface StoredReject {
+  asset: string;
+  /** The row's key: a JSON object of the source's texts. */
+  key: string;
+  /** Decimal text. */
+  version: string;
+  /** Id of the rule or check; `type` when the copy cannot hold a value. */
+  check: string;
+  column: string;
+  reason: string;
+  /** The row: a JSON object of the source's texts. */
+  row: string;
+  state: RejectState;
+  batch: string;
+  /** ISO 8601. */
+  committed_at: string;
+  changed_at: string;
+}
+
+export interface RejectFilter {
+  asset?: string;
+  check?: string;
+  state?: RejectState;
+  /** Of rows with these versions. */
+  versions?: string[];
+  /** Behind this place in the list. */
+  after?: RejectPlace;
+}
+
+/** Where a page of rejects ends. */
+export type RejectPlace = [changedAt: string, asset: string, key: string, version: string, check: string];
+
+/** Rejects, the newest first. */
+export async function readRejects(
+  clickhouse: ClickHouse,
+  filter: RejectFilter,
+  limit: number,
+): Promise<StoredReject[]> {
+  const { asset, check, state, versions, after } = filter;
+  const [at, afterAsset, afterKey, afterVersion, afterCheck] = after ?? [];
+  const conditions = [
+    'true',
+    asset === undefined ? '' : 'asset = {asset:String}',
+    check === undefined ? '' : '`check` = {check:String}',
+    state === undefined ? '' : 'state = {state:String}',
+    versions === undefined ? '' : `r.version IN (${versions.map((one) => `toUInt128('${BigInt(one)}')`).join(', ')})`,
+    after === undefined
+      ? ''
+      : `(r.changed_at, asset, key, r.version, \`check\`) <
+         (parseDateTime64BestEffort({at:String}, 6, 'UTC'), {afterAsset:String}, {afterKey:String}, toUInt128({afterVersion:String}), {afterCheck:String})`,
+  ];
+  const params = { asset, check, state, at, afterAsset, afterKey, afterVersion, afterCheck };
+  const rows = await clickhouse.rows<StoredReject>(
+    `SELECT asset, key, toString(r.version) AS version, \`check\`, column, reason, row, state, batch,
+       toString(r.committed_at) AS committed_at, toString(r.changed_at) AS changed_at
+     FROM ${clickhouse.name('_rejects')} AS r FINAL WHERE ${conditions.filter(Boolean).join(' AND ')}
+     ORDER BY r.changed_at DESC, asset DESC, key DESC, r.version DESC, \`check\` DESC LIMIT ${limit}`,
+    { params: Object.fromEntries(Object.entries(params).filter(([, value]) => value !== undefined)) },
+  );
+  return rows.map((row) => ({
+    ...row,
+    committed_at: isoTime(row.committed_at),
+    changed_at: isoTime(row.changed_at),
+  }));
+}
+
+/** Gives rejects another state, or another reason; the newest one of each counts. */
+export async function markRejects(
+  clickhouse: ClickHouse,
+  rejects: readonly StoredReject[],
+  changes: Partial<Pick<StoredReject, 'state' | 'reason' | 'column'>>,
+): Promise<void> {
+  const rows = rejects.map(({ changed_at: _, ...reject }) => ({ ...reject, ...changes }));
+  if (rows.length > 0) await clickhouse.insertObjects('_rejects', rows);
+}

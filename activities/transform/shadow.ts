@@ -1,0 +1,98 @@
+/** A rule run beside a copy: what would be another in its newest rows, had the rule been there. Nothing is written. */
+import { performance } from 'node:perf_hooks';
+import type { RuleInput } from '../../model/rules.ts';
+import { type CopyColumn, readCopyRows } from '../check/copy_columns.ts';
+import type { CheckedCopy } from '../check/copy_conditions.ts';
+import { encoderFor } from './encode.ts';
+import { EvaluationError } from './jinja/limits.ts';
+import type { Value } from './jinja/values.ts';
+import { jsonOf, type Preview, type PreviewRow } from './preview.ts';
+import { compileRules, type RuleSet } from './rules.ts';
+
+/** A row that would be another. */
+export interface Difference {
+  /** Its key. */
+  row: PreviewRow;
+  outcome: 'changed' | 'filtered' | 'rejected';
+  /** The fields that the rule fills, as the copy has them; those that it does not have yet are missing. */
+  before: PreviewRow;
+  /** The same fields as they would be; null where the copy would not have the row. */
+  after: PreviewRow | null;
+  reason?: string;
+}
+
+export interface Shadow extends Preview {
+  differences: { checked: number; changed: number; filtered: number; rejected: number; samples: Difference[] };
+}
+
+/** Rows that are shown. */
+const samplesLimit = 100;
+
+/** Runs a rule on the newest rows of a copy. Errors: `configuration` for a rule that cannot be compiled. */
+export async function shadowRun(copy: CheckedCopy, rule: RuleInput, last: number): Promise<Shadow> {
+  const { clickhouse, asset } = copy;
+  const columns = neededColumns(copy, rule);
+  const rules = compileRules([rule], columns);
+  const read = await readCopyRows(clickhouse, asset, columns, { rest: `ORDER BY _version DESC LIMIT ${last}` });
+  const shadow: Shadow = {
+    rows: [],
+    rejected: [],
+    rows_per_second: 0,
+    differences: { checked: read.length, changed: 0, filtered: 0, rejected: 0, samples: [] },
+  };
+  const begun = performance.now();
+  for (const [number, { values }] of read.entries()) compareRow(shadow, rules, columns, values, number);
+  const seconds = (performance.now() - begun) / 1000;
+  shadow.rows_per_second = read.length === 0 ? 0 : Math.round(read.length / Math.max(seconds, 1e-6));
+  return shadow;
+}
+
+/** Columns that it reads, keys, and what it fills. */
+function neededColumns({ columns }: CheckedCopy, rule: RuleInput): CopyColumn[] {
+  const { uses } = compileRules([rule], columns);
+  const named = new Set([rule.target_field, ...(rule.source_fields ?? [])]);
+  return columns.filter((column, index) => column.key || uses.includes(index) || named.has(column.name));
+}
+
+function compareRow(shadow: Shadow, rules: RuleSet, columns: CopyColumn[], values: Value[], number: number): void {
+  const { differences } = shadow;
+  const before = shown(columns, values, (column) => rules.targets.some(({ name }) => name === column.name));
+  const outcome = rules.apply([...values]);
+  if (outcome === 'kept' && isSame(rules, columns, values)) return;
+  const kind = outcome === 'kept' ? 'changed' : outcome;
+  differences[kind]++;
+  if (outcome === 'rejected' && shadow.rejected.length < samplesLimit)
+    shadow.rejected.push({ row: number, reason: rules.rejection.reason });
+  if (differences.samples.length >= samplesLimit) return;
+  const after = outcome === 'kept' ? afterOf(rules) : null;
+  const reason = outcome === 'rejected' ? { reason: rules.rejection.reason } : {};
+  const row = shown(columns, values, (column) => column.key);
+  differences.samples.push({ row, outcome: kind, before, after, ...reason });
+  if (after) shadow.rows.push({ ...row, ...after });
+}
+
+function shown(columns: CopyColumn[], values: Value[], which: (column: CopyColumn) => boolean): PreviewRow {
+  const row: PreviewRow = Object.create(null);
+  for (const [index, column] of columns.entries()) if (which(column)) row[column.name] = jsonOf(values[index]!);
+  return row;
+}
+
+function afterOf(rules: RuleSet): PreviewRow {
+  const row: PreviewRow = Object.create(null);
+  for (const [i, { name }] of rules.targets.entries()) row[name] = jsonOf(rules.values[i]!);
+  return row;
+}
+
+/** True when the copy has what the rule makes, in the form in which it would be stored. */
+function isSame(rules: RuleSet, columns: CopyColumn[], values: Value[]): boolean {
+  return rules.targets.every(({ name, clickhouse }, i) => {
+    const index = columns.findIndex((column) => column.name === name);
+    if (index < 0) return false;
+    try {
+      return encoderFor(clickhouse)(values[index]!) === rules.fields[i];
+    } catch (error) {
+      if (error instanceof EvaluationError) return false;
+      throw error;
+    }
+  });
+}

@@ -1,0 +1,81 @@
+/** Rows that are held back: listed, released into their copy, or discarded. */
+import { type RejectPlace, readRejects, type StoredReject } from '../../activities/load/rejects.ts';
+import { tableAssetOf } from '../../model/asset.ts';
+import { SluiceError } from '../../model/errors.ts';
+import { flowNames } from '../../model/messages.ts';
+import { rejectsWorkflowId, type SettleAnswer, type SettleRequest, settleLimit } from '../../model/rejects.ts';
+import type { Control } from './control.ts';
+import { pageCursor, readCursor } from './cursor.ts';
+import { noTableYet } from './figures.ts';
+import type { RejectsAnswer, RejectsQuery, SettleBody } from './rule_shapes.ts';
+import { runFlow } from './temporal.ts';
+
+const placeShape = ['time', 'text', 'text', 'whole', 'text'] as const;
+
+/** Rejects, the newest first. Errors: `configuration` for a cursor that is none. */
+export async function listRejects(control: Control, wanted: RejectsQuery): Promise<RejectsAnswer> {
+  const { rule, state = 'open', limit = 100 } = wanted;
+  const asset = wanted.asset === undefined ? undefined : tableAssetOf(wanted.asset);
+  const after = wanted.cursor === undefined ? undefined : (readCursor(wanted.cursor, placeShape) as RejectPlace);
+  const found = await readIfThere(control, { asset, check: rule, state, after }, limit + 1);
+  const page = found.slice(0, limit);
+  const last = found.length > limit ? page.at(-1) : undefined;
+  const items = page.map(({ asset, key, row, batch, ...rest }) => {
+    return { asset_id: asset, key: JSON.parse(key), row: JSON.parse(row), batch_id: batch, ...rest };
+  });
+  return {
+    items,
+    next_cursor: last ? pageCursor([last.changed_at, last.asset, last.key, last.version, last.check]) : null,
+  };
+}
+
+async function readIfThere(
+  control: Control,
+  filter: Parameters<typeof readRejects>[1],
+  limit: number,
+): Promise<StoredReject[]> {
+  try {
+    return await readRejects(control.clickhouse, filter, limit);
+  } catch (error) {
+    if (noTableYet(error)) return [];
+    throw error;
+  }
+}
+
+/**
+ * Writes open rejects into their copy at their own versions, as far as they are right by now; or takes them off the list for good.
+ * Errors: `not_found` when there is no such row, `conflict` while somebody else does so for that asset.
+ */
+export async function settleRejects(
+  control: Control,
+  action: SettleRequest['action'],
+  { asset_id, keys, rule }: SettleBody,
+): Promise<SettleAnswer> {
+  const asset = tableAssetOf(asset_id);
+  const open = await readIfThere(control, { asset, check: rule, state: 'open' }, settleLimit);
+  const chosen = keys === undefined ? open : open.filter((reject) => keys.some((key) => isKey(reject.key, key)));
+  if (chosen.length === 0) {
+    const which = keys === undefined ? '' : ' with these keys';
+    const remedy = 'See what there is: `npx sluice rejects list`.';
+    throw new SluiceError('not_found', `there are no open rejects of ${asset}${which}`, remedy);
+  }
+  // Keys are data: what travels through Temporal is the versions.
+  const request: SettleRequest = { asset, action, versions: chosen.map(({ version }) => version) };
+  return await runFlow<SettleAnswer>(control, {
+    type: flowNames.settleRejects,
+    id: rejectsWorkflowId(asset),
+    input: request,
+    summary: `${action} ${chosen.length} rejected rows of ${asset}`.slice(0, 200),
+  });
+}
+
+/** A plain key means the one column of it. */
+function isKey(stored: string, wanted: string | number | Record<string, unknown>): boolean {
+  const fields = Object.entries(JSON.parse(stored) as Record<string, string | null>);
+  if (typeof wanted !== 'object') return fields.length === 1 && fields[0]![1] === String(wanted);
+  return fields.length === Object.keys(wanted).length && fields.every(([name, text]) => isText(wanted[name], text));
+}
+
+function isText(value: unknown, text: string | null): boolean {
+  return value === undefined ? false : (value === null ? null : String(value)) === text;
+}
