@@ -3,12 +3,14 @@ import { Command, CommanderError } from 'commander';
 import { redact } from '../activities/secrets.ts';
 import { asSluiceError, describeError } from '../model/errors.ts';
 import { isEntryPoint } from '../workers/child.ts';
+import { addApply } from './apply.ts';
 import { addAudit } from './audit.ts';
 import { addDeployments } from './deployments.ts';
 import { addDoctor } from './doctor.ts';
 import { addLineage } from './lineage.ts';
 import { printProblem } from './print.ts';
 import { addProcesses } from './processes.ts';
+import { addQuality, addRejects } from './quality.ts';
 import { addQueries } from './queries.ts';
 import { addRuns } from './runs.ts';
 import { addSchemas } from './schemas.ts';
@@ -22,6 +24,7 @@ Examples:
   $ npx sluice status --watch                              what moves, once a second
   $ npx sluice sources connect postgres_main --connection-string '\${DATABASE_URL}' --tables accounts,transactions --start
   $ npx sluice deploy                                      schedules in Temporal, from the files of deployments/
+  $ npx sluice apply --dry-run                             sources, rules and checks, from the files of config/
   $ npx sluice run assets                                  a deployment, once, now
   $ npx sluice verify postgres_main                        is the copy identical?
   $ npx sluice query 'SELECT count() FROM postgres_main_transactions'
@@ -44,6 +47,9 @@ export function buildProgram(done: (status: number) => void): Command {
   addSources(program, done);
   addDeployments(program, done);
   addRuns(program, done);
+  addApply(program, done);
+  addQuality(program, done);
+  addRejects(program, done);
   addQueries(program, done);
   addSchemas(program, done);
   addAudit(program, done);

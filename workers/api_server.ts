@@ -4,7 +4,7 @@
  */
 import { redact } from '../activities/secrets.ts';
 import { openControl } from '../api/control/control.ts';
-import { bringUp } from '../api/control/declared.ts';
+import { bringUp, declareRules } from '../api/control/declared.ts';
 import { buildServer } from '../api/server.ts';
 import { asSluiceError, describeError } from '../model/errors.ts';
 import { whenUnwanted } from './child.ts';
@@ -13,7 +13,14 @@ import { createLog } from './log.ts';
 import { loadOwnFunctions } from './own_functions.ts';
 import { readSettings } from './settings.ts';
 
-const emptyConfig: Config = { sources: [], sinks: [], transformations: [], quality: [], windows: [] };
+const emptyConfig: Config = {
+  sources: [],
+  sinks: [],
+  transformations: undefined,
+  quality: undefined,
+  places: new Map(),
+  windows: [],
+};
 
 async function main(): Promise<void> {
   const settings = readSettings();
@@ -32,7 +39,11 @@ async function main(): Promise<void> {
   const address = server.server.address();
   const port = typeof address === 'object' && address ? address.port : settings.apiPort;
   process.stdout.write(`${JSON.stringify({ ready: true, port })}\n`);
-  await bringUp({ ...control, caller: { via: 'configuration', who: 'cdc.yaml' } }, config.sources, log, end.signal);
+  const declared = (who: string) => ({ ...control, caller: { via: 'configuration' as const, who } });
+  await Promise.all([
+    bringUp(declared('cdc.yaml'), config.sources, log, end.signal),
+    declareRules(declared('transformations.yaml, quality.yaml'), config, log, end.signal),
+  ]);
 }
 
 main().catch((error: NodeJS.ErrnoException) => {

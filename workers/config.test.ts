@@ -39,7 +39,14 @@ const source = `sources:
 
 describe('configuration files', () => {
   it('are optional, and have defaults', () => {
-    expect(read({})).toEqual({ sources: [], sinks: [], transformations: [], quality: [], windows: [] });
+    expect(read({})).toEqual({
+      sources: [],
+      sinks: [],
+      transformations: undefined,
+      quality: undefined,
+      places: new Map(),
+      windows: [],
+    });
     const config = read({
       'cdc.yaml': `${source}    tables: [orders, sales.*]\n    exclude_columns: { orders: [note] }\n`,
     });
@@ -90,6 +97,33 @@ describe('configuration files', () => {
     expect(mistakeIn({ 'cdc.yaml': `${source}    mode: copy\n    mode: log\n` })).toMatch(/^cdc\.yaml:6 .*unique/);
     expect(mistakeIn({ 'cdc.yaml': source + source.replace('sources:\n', '') })).toMatch(
       /two sources have the id shop/,
+    );
+  });
+
+  const rule = 'rules:\n  - rule_id: mask\n    rule_type: map\n    target_field: m\n    expression: "{{ email }}"\n';
+  const check = 'rules:\n  - { rule_id: there, asset: a, field: b, rule_type: not_null }\n';
+
+  it('of rules and checks are read, and mistakes told where they stand', () => {
+    const config = read({ 'transformations.yaml': rule.replace('email }}', 'email }}${X}'), 'quality.yaml': check });
+    expect(config.transformations).toEqual([
+      { rule_id: 'mask', rule_type: 'map', target_field: 'm', expression: '{{ email }}${X}' },
+    ]);
+    expect(config.quality).toEqual([
+      { rule_id: 'there', asset: 'a', field: 'b', rule_type: 'not_null', parameters: {}, severity: 'warn' },
+    ]);
+    expect(config.places.get('mask')).toMatchObject({ line: 2 });
+    expect(mistakeIn({ 'transformations.yaml': `${rule}    on_eror: stop\n` })).toMatch(
+      /^transformations\.yaml:6 rules\.0\.on_eror: unknown key; known are rule_id, .*on_error/,
+    );
+    expect(mistakeIn({ 'transformations.yaml': rule.replace('map', 'mop') })).toMatch(
+      /^transformations\.yaml:3 rules\.0\.rule_type: must be one of map, filter/,
+    );
+    expect(mistakeIn({ 'quality.yaml': check.replace('not_null', 'range, parameters: { mn: 1 }') })).toMatch(
+      /^quality\.yaml:2 rules\.0\.parameters\.mn: unknown key; known are min, max/,
+    );
+    expect(mistakeIn({ 'quality.yaml': 'checks: []\n' })).toMatch(/^quality\.yaml:1 unknown key checks/);
+    expect(mistakeIn({ 'transformations.yaml': rule, 'quality.yaml': check.replace('there', 'mask') })).toMatch(
+      /^quality\.yaml:2 mask is the id of two rules or checks \| .*transformations\.yaml:2/,
     );
   });
 

@@ -7,8 +7,11 @@ import path from 'node:path';
 import { isMap, isScalar, LineCounter, type Node, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { captureConfig, connectionString, sourceId, sourceType } from '../api/control/shapes.ts';
-import { SluiceError } from '../model/errors.ts';
+import { type CheckInput, readCheck } from '../model/checks.ts';
+import { type Place, SluiceError } from '../model/errors.ts';
 import { nearest } from '../model/nearest_word.ts';
+import { type RuleInput, readRule } from '../model/rules.ts';
+import { ShapeError } from '../model/shape_error.ts';
 
 const { tables, poll_interval, mode, exclude_columns, options } = captureConfig.shape;
 
@@ -43,8 +46,8 @@ const connectorsFile = z.strictObject({
     .default([]),
 });
 
-const rule = z.looseObject({ rule_id: z.string().min(1) });
-const rulesFile = z.strictObject({ rules: z.array(rule).default([]) });
+/** What rules and checks mean is checked by the model, each with its line. */
+const rulesFile = z.strictObject({ rules: z.array(z.unknown()).default([]) });
 const analyticsFile = z.strictObject({ windows: z.array(z.looseObject({ id: sourceId })).default([]) });
 
 export type SourceFile = z.infer<typeof cdcFile>['sources'][number];
@@ -52,8 +55,11 @@ export type SourceFile = z.infer<typeof cdcFile>['sources'][number];
 export interface Config {
   sources: SourceFile[];
   sinks: z.infer<typeof connectorsFile>['sinks'];
-  transformations: z.infer<typeof rule>[];
-  quality: z.infer<typeof rule>[];
+  /** Undefined where there is no such file: then what was declared otherwise stays as it is. */
+  transformations: RuleInput[] | undefined;
+  quality: CheckInput[] | undefined;
+  /** Where each rule and check stands, by its id. */
+  places: ReadonlyMap<string, Place>;
   windows: z.infer<typeof analyticsFile>['windows'];
 }
 
@@ -66,12 +72,67 @@ export function readConfig(folder: string, environment: NodeJS.ProcessEnv = proc
   const config = {
     sources: read('cdc.yaml', cdcFile).sources,
     sinks: read('connectors.yaml', connectorsFile).sinks,
-    transformations: read('transformations.yaml', rulesFile).rules,
-    quality: read('quality.yaml', rulesFile).rules,
+    ...readDeclared(folder, environment),
     windows: read('analytics.yaml', analyticsFile).windows,
   };
   refuseTwins(path.join(folder, 'cdc.yaml'), config.sources);
   return config;
+}
+
+/** Rules and checks of a folder. Throws `configuration` with file and line. */
+export function readDeclared(
+  folder: string,
+  environment: NodeJS.ProcessEnv = process.env,
+): Pick<Config, 'transformations' | 'quality' | 'places'> {
+  const ids = new Map<string, Place>();
+  const read = <Item extends { rule_id: string }>(name: string, readItem: (item: unknown) => Item) => {
+    const file = path.join(folder, name);
+    const text = readIfThere(file);
+    return text === undefined ? undefined : readRulesFile(file, text, environment, readItem, ids);
+  };
+  return {
+    transformations: read('transformations.yaml', readRule),
+    quality: read('quality.yaml', readCheck),
+    places: ids,
+  };
+}
+
+/** `ids`: those that are taken, and where. Rules and checks share one namespace. */
+function readRulesFile<Item extends { rule_id: string }>(
+  file: string,
+  text: string,
+  environment: NodeJS.ProcessEnv,
+  readItem: (item: unknown) => Item,
+  ids: Map<string, Place>,
+): Item[] {
+  const { value, lineOf } = parseWithLines(file, text, rulesFile, environment, isKept);
+  return value.rules.map((item, index) => {
+    try {
+      const read = readItem(item);
+      const twin = ids.get(read.rule_id);
+      const line = lineOf(['rules', index, 'rule_id']);
+      ids.set(read.rule_id, { file, line });
+      if (twin === undefined) return read;
+      const remedy = `Give each its own id; the other one is in ${twin.file}:${twin.line}.`;
+      throw mistake(file, line, `${read.rule_id} is the id of two rules or checks`, remedy);
+    } catch (error) {
+      if (!(error instanceof ShapeError)) throw error;
+      const [issue] = error.issues;
+      const keys = (issue?.pointer ?? '').split('/').slice(1).map(unescapePointer);
+      const line = lineOf(['rules', index, ...keys], issue?.detail.startsWith('unknown key'));
+      const at = ['rules', index, ...keys].join('.');
+      throw mistake(file, line, `${at}: ${issue?.detail}`, error.remedy);
+    }
+  });
+}
+
+/** Patterns and expressions may hold `${`: they are as they are written. */
+function isKept(at: PropertyKey[]): boolean {
+  return at.at(-1) === 'expression' || at.at(-1) === 'regex';
+}
+
+function unescapePointer(part: string): string | number {
+  return /^\d+$/.test(part) ? Number(part) : part.replaceAll('~1', '/').replaceAll('~0', '~');
 }
 
 /** Parses and checks one file’s text. */

@@ -78,5 +78,7 @@ describe('declared rules', () => {
       pointer: '/checks/0/parameters/expression',
     });
     expect(issues([], [{ ...range, asset: 'later_x' }])).toEqual([]);
+    const unique = { rule_id: 'u', asset: 'later_x', rule_type: 'unique', parameters: { fields: ['no'] } };
+    expect(issues([], [unique])).toEqual([]);
   });
 });

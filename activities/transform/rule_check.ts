@@ -38,7 +38,7 @@ export function checkDeclared(
   }
   for (const [index, rule] of set.rules.entries()) if (!met.has(rule)) checkAlone(rule, index, joined, issues);
   for (const [index, check] of set.checks.entries()) {
-    if (met.has(check)) continue;
+    if (met.has(check) || !isRowCheck(check)) continue;
     const text = check.parameters.expression;
     const columns = text === undefined ? [{ name: check.field ?? '', type: ofKind('any') }] : freeColumns(text);
     tryCheck(check, `/checks/${index}`, columns, '', issues);

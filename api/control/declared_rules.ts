@@ -3,6 +3,7 @@ import { loadRules } from '../../activities/transform/rule_store.ts';
 import { catalogMessages, catalogWorkflowId, flowNames } from '../../model/messages.ts';
 import type { ApplyRequest, PutRequest, RulesAnswer } from '../../model/rule_changes.ts';
 import { type DeclaredRules, noRules } from '../../model/rules.ts';
+import { acted } from './actions.ts';
 import type { Control } from './control.ts';
 import { noTableYet } from './figures.ts';
 import { type Flow, updateOrStart } from './temporal.ts';
@@ -26,17 +27,30 @@ export async function declaredRules(control: Control): Promise<DeclaredRules> {
 
 /** Adds or replaces a rule or check. Errors: ShapeError with pointers, `conflict`, `not_found`. */
 export function putDeclared(control: Control, request: PutRequest): Promise<RulesAnswer> {
-  const message = request.rule ? catalogMessages.putRule : catalogMessages.putCheck;
-  return updateOrStart<RulesAnswer>(control, catalog, message, { by: 'API', ...request });
+  const action = request.rule ? catalogMessages.putRule : catalogMessages.putCheck;
+  const target = (request.rule ?? request.check)!.rule_id;
+  return order(control, { action, target }, { ...request, by: changedBy(control) });
 }
 
 /** Takes a rule or check away. Errors: `not_found`. */
 export function removeDeclared(control: Control, what: 'rule' | 'check', rule_id: string): Promise<RulesAnswer> {
-  const message = what === 'rule' ? catalogMessages.removeRule : catalogMessages.removeCheck;
-  return updateOrStart<RulesAnswer>(control, catalog, message, { rule_id, by: 'API' });
+  const action = what === 'rule' ? catalogMessages.removeRule : catalogMessages.removeCheck;
+  return order(control, { action, target: rule_id }, { rule_id, by: changedBy(control) });
 }
 
 /** Makes rules and checks as lists say. Errors: ShapeError with pointers, `conflict`. */
-export function applyDeclared(control: Control, request: ApplyRequest, by: string): Promise<RulesAnswer> {
-  return updateOrStart<RulesAnswer>(control, catalog, catalogMessages.applyRules, { ...request, by });
+export function applyDeclared(control: Control, request: ApplyRequest): Promise<RulesAnswer> {
+  const what = { action: catalogMessages.applyRules, target: catalogWorkflowId };
+  return order(control, what, { ...request, by: changedBy(control) });
+}
+
+function order(control: Control, what: { action: string; target: string }, input: object): Promise<RulesAnswer> {
+  return acted(control, { ...what, input: input as Record<string, unknown> }, () =>
+    updateOrStart<RulesAnswer>(control, catalog, what.action, input),
+  );
+}
+
+/** Who changes rules, as it is kept with their versions. */
+function changedBy({ caller }: Control): string {
+  return `${caller.via}: ${caller.who}`.slice(0, 200);
 }

@@ -25,6 +25,7 @@ const internal = new Set([
   'registerSource',
   'removeSource',
   'look',
+  'rulesChanged',
 ]);
 
 /** Messages, starts, cancellations and terminations, by whomever. Of a run that cannot be read, none. */

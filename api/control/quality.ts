@@ -5,7 +5,6 @@ import { checkCopy, type QualityResult } from '../../activities/check/quality.ts
 import { checkRows } from '../../activities/check/quality_rows.ts';
 import { latestScores, readScores, type ScorePlace, scoreOf, storeScores } from '../../activities/check/scores.ts';
 import { loadKnownSchemas } from '../../activities/load/batches.ts';
-import { ClickHouse } from '../../activities/load/clickhouse.ts';
 import { tableAssetOf } from '../../model/asset.ts';
 import { type Check, type CheckInput, readCheck } from '../../model/checks.ts';
 import { SluiceError } from '../../model/errors.ts';
@@ -14,6 +13,7 @@ import type { Control } from './control.ts';
 import { pageCursor, readCursor } from './cursor.ts';
 import { declaredRules, putDeclared, removeDeclared } from './declared_rules.ts';
 import { noTableYet } from './figures.ts';
+import { ownTables } from './own_tables.ts';
 import type { CheckBody, QualityAnswer, QualityBody, ScoresAnswer, ScoresQuery } from './rule_shapes.ts';
 import { withId } from './transformations.ts';
 
@@ -106,11 +106,10 @@ async function bounded<Answer>(run: () => Promise<Answer>): Promise<Answer> {
 }
 
 async function keepScores(control: Control, asset: string, { checked, failed, rules }: QualityResult): Promise<void> {
-  const { clickhouseUrl: url, clickhouseDatabase: database } = control.settings;
-  await using clickhouse = new ClickHouse({ url, database, role: 'write' });
   const at = new Date().toISOString();
   const counts = new Map(rules.map((rule) => [rule.rule_id, { checked: rule.checked, failed: rule.failed }]));
-  await storeScores(clickhouse, [{ asset, at, batch: `check/${at}`, rows: { checked, failed }, rules: counts }]);
+  const scores = [{ asset, at, batch: `check/${at}`, rows: { checked, failed }, rules: counts }];
+  await ownTables(control, (clickhouse) => storeScores(clickhouse, scores));
 }
 
 const placeShape = ['time', 'text', 'text', 'text'] as const;

@@ -4,6 +4,7 @@ import { tableAssetOf } from '../../model/asset.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { flowNames } from '../../model/messages.ts';
 import { rejectsWorkflowId, type SettleAnswer, type SettleRequest, settleLimit } from '../../model/rejects.ts';
+import { acted } from './actions.ts';
 import type { Control } from './control.ts';
 import { pageCursor, readCursor } from './cursor.ts';
 import { noTableYet } from './figures.ts';
@@ -61,12 +62,15 @@ export async function settleRejects(
   }
   // Keys are data: what travels through Temporal is the versions.
   const request: SettleRequest = { asset, action, versions: chosen.map(({ version }) => version) };
-  return await runFlow<SettleAnswer>(control, {
-    type: flowNames.settleRejects,
-    id: rejectsWorkflowId(asset),
-    input: request,
-    summary: `${action} ${chosen.length} rejected rows of ${asset}`.slice(0, 200),
-  });
+  const input = { rows: chosen.length, ...(rule === undefined ? {} : { rule }) };
+  return await acted(control, { action: `${action} rejects`, target: asset, input }, () =>
+    runFlow<SettleAnswer>(control, {
+      type: flowNames.settleRejects,
+      id: rejectsWorkflowId(asset),
+      input: request,
+      summary: `${action} ${chosen.length} rejected rows of ${asset}`.slice(0, 200),
+    }),
+  );
 }
 
 /** A plain key means the one column of it. */
