@@ -365,7 +365,59 @@ describe('rejects', () => {
       body: { asset_id: 'shop_items', released: 0, discarded: 1, still_open: 0, superseded: 0 },
     });
     expect((await call<RejectsAnswer>('GET', '/rejects')).body.items).toEqual([]);
-    const discarded = await call<RejectsAnswer>('GET', '/rejects?state=discarded');
-    expect(discarded.body.items).toHaveLength(1);
+    const discarded = await call<RejectsAnswer>('GET', '/rejects?state=discarded&asset=shop_items');
+    expect(discarded.body.items).toMatchObject([{ key: { id: '101' } }]);
+  });
+
+  it('are released when nothing holds them back any more, and lose to later changes', async () => {
+    const rule = {
+      rule_id: 'part',
+      rule_type: 'map',
+      assets: ['shop_kinds'],
+      target_field: 'part',
+      expression: '{{ code.split("-")[1] + "!" }}',
+      apply_to: 'new',
+    };
+    const fix = { ...rule, expression: '{{ code ~ "!" }}' };
+    const open = async () => (await call<RejectsAnswer>('GET', '/rejects?asset=shop_kinds')).body.items;
+    const copy = () =>
+      clickhouse.rows(`SELECT code, part FROM ${clickhouse.name('shop_kinds')} FINAL WHERE code > 'b' ORDER BY code`);
+    expect((await call('POST', '/transformations', rule)).status).toBe(201);
+    await until(
+      async () => {
+        // New rows come until the table has its rule.
+        await sql("INSERT INTO public.kinds VALUES ('x-' || gen_random_uuid())");
+        return await clickhouse.rows(`SELECT * FROM ${clickhouse.name('shop_kinds')} FINAL WHERE code LIKE 'x-%'`);
+      },
+      (rows) => rows.some((row) => (row as { part?: string | null }).part),
+      60,
+    );
+    await sql("DELETE FROM public.kinds WHERE code LIKE 'x-%'; INSERT INTO public.kinds VALUES ('c'), ('d'), ('e')");
+    await until(open, (items) => items.length === 3);
+    expect(await open()).toMatchObject([{ check: 'part', column: 'part' }, {}, {}]);
+    const early = await call<SettleAnswer>('POST', '/rejects/release', { asset_id: 'shop_kinds', keys: ['c'] });
+    expect(early.body).toMatchObject({ released: 0, still_open: 1 });
+    expect(await copy()).toEqual([]);
+    expect((await call('PUT', '/transformations/part', fix)).status).toBe(200);
+    await until(
+      async () => {
+        await sql("DELETE FROM public.kinds WHERE code = 'probe'; INSERT INTO public.kinds VALUES ('probe')");
+        return await copy();
+      },
+      (rows) => rows.length === 1,
+      60,
+    );
+    // What comes later wins: this row goes away before its reject is released.
+    await sql("DELETE FROM public.kinds WHERE code IN ('e', 'probe')");
+    await until(copy, (rows) => rows.length === 0);
+    const held = (await open()).length;
+    const all = await call<SettleAnswer>('POST', '/rejects/release', { asset_id: 'shop_kinds', rule: 'part' });
+    expect(all.body).toMatchObject({ released: held, still_open: 0 });
+    expect(await copy()).toEqual([
+      { code: 'c', part: 'c!' },
+      { code: 'd', part: 'd!' },
+    ]);
+    expect(await open()).toEqual([]);
+    expect((await call('POST', '/rejects/release', { asset_id: 'shop_kinds' })).status).toBe(404);
   });
 });

@@ -8,7 +8,7 @@ import { parseJson } from '../transform/jinja/json_text.ts';
 import { Float, type Value } from '../transform/jinja/values.ts';
 
 /** A column of a copy. */
-export interface CopyColumn extends ExpressionColumn {
+export interface CheckedColumn extends ExpressionColumn {
   /** As PostgreSQL would print it: what decides how its values are compared. */
   type: string;
   clickhouse: string;
@@ -19,11 +19,11 @@ export interface CopyColumn extends ExpressionColumn {
  * The columns of a copy, without Sluice's own; empty when there is no such table. `table`: what the copy is made from, which knows
  * more of some types.
  */
-export async function copyColumns(
+export async function checkedColumns(
   clickhouse: ClickHouse,
   asset: string,
   table: TableSchema | undefined,
-): Promise<CopyColumn[]> {
+): Promise<CheckedColumn[]> {
   const rows = await clickhouse.rows<{ name: string; type: string; sorting: number }>(
     `SELECT name, type, is_in_sorting_key AS sorting FROM system.columns
      WHERE database = {database:String} AND table = {asset:String} AND name NOT LIKE '\\\\_%' ORDER BY position`,
@@ -62,13 +62,13 @@ function sourceType(type: string): string {
 }
 
 /** How a column is selected so that `readRows` can decode it. */
-function selection({ name, type, clickhouse }: CopyColumn): string {
+function selection({ name, type, clickhouse }: CheckedColumn): string {
   const column = quoteName(name);
   if (clickhouse.startsWith('Array(')) return `toJSONString(${column})`;
   return type === 'bytea' ? `concat('\\\\x', lower(hex(${column})))` : column;
 }
 
-function decoderOf({ type, clickhouse }: CopyColumn): Decoder {
+function decoderOf({ type, clickhouse }: CheckedColumn): Decoder {
   if (clickhouse.startsWith('Array('))
     return (bytes, start, end) => parseJson(bytes.toString('utf8', start, end)) ?? null;
   const decode = decoderFor(type);
@@ -83,16 +83,15 @@ const unusual = new Map([
   ['-inf', new Float(Number.NEGATIVE_INFINITY)],
 ]);
 
-/** Values of rows of a copy, one for each of `columns`, and for each of `more` (trusted SQL) its text behind them. */
+/** Values of rows of a copy (`rows`: where it has them, trusted SQL), one for each of `columns`, and for each of `more` (trusted SQL) its text behind them. */
 export async function readCopyRows(
-  clickhouse: ClickHouse,
-  asset: string,
-  columns: readonly CopyColumn[],
+  { clickhouse, rows }: { clickhouse: ClickHouse; rows: string },
+  columns: readonly CheckedColumn[],
   how: { rest: string; more?: readonly string[]; params?: Record<string, unknown>; signal?: AbortSignal },
 ): Promise<{ values: Value[]; more: string[] }[]> {
   const selected = [...columns.map(selection), ...(how.more ?? [])].join(', ') || '1';
   const answer = await clickhouse.tsv(
-    `SELECT ${selected} FROM ${clickhouse.name(asset)} FINAL ${how.rest}
+    `SELECT ${selected} FROM ${rows} ${how.rest}
      SETTINGS output_format_decimal_trailing_zeros = 1, max_execution_time = 10, max_memory_usage = ${1 << 30}`,
     { params: how.params, signal: how.signal },
   );

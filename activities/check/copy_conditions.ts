@@ -7,7 +7,7 @@ import { type ClickHouse, quoteName } from '../load/clickhouse.ts';
 import { typeOfSource } from '../transform/decode.ts';
 import { decimalText, parseDecimal } from '../transform/jinja/decimal.ts';
 import type { Kind } from '../transform/jinja/static_type.ts';
-import type { CopyColumn } from './copy_columns.ts';
+import type { CheckedColumn } from './copy_columns.ts';
 
 /** Values of a statement, put into it by ClickHouse: no text of a check becomes SQL. */
 export class Parameters {
@@ -25,7 +25,11 @@ export class Parameters {
 export interface CheckedCopy {
   clickhouse: ClickHouse;
   asset: string;
-  columns: readonly CopyColumn[];
+  columns: readonly CheckedColumn[];
+  /** Where its rows are, behind FROM: each once, without those that are gone. */
+  rows: string;
+  /** Puts the newest rows first, where they bear versions. */
+  newest: 'ORDER BY _version DESC' | '';
 }
 
 /**
@@ -53,7 +57,7 @@ export function conditionOf(check: CheckInput, copy: CheckedCopy, parameters: Pa
 }
 
 /** A column that a check names. Errors: `configuration`. */
-export function columnOf({ rule_id }: CheckInput, name: string, { asset, columns }: CheckedCopy): CopyColumn {
+export function columnOf({ rule_id }: CheckInput, name: string, { asset, columns }: CheckedCopy): CheckedColumn {
   const found = columns.find((column) => column.name === name);
   if (found) return found;
   const known = columns.map((column) => column.name).slice(0, 100);
@@ -64,7 +68,7 @@ export function columnOf({ rule_id }: CheckInput, name: string, { asset, columns
   );
 }
 
-function fieldCondition(check: CheckInput, column: CopyColumn, copy: CheckedCopy, parameters: Parameters): string {
+function fieldCondition(check: CheckInput, column: CheckedColumn, copy: CheckedCopy, parameters: Parameters): string {
   const name = quoteName(column.name);
   const { min, max, regex, values = [], asset, field } = check.parameters;
   switch (check.rule_type) {
@@ -96,8 +100,8 @@ function fieldCondition(check: CheckInput, column: CopyColumn, copy: CheckedCopy
       return `(${values.map(one).join(' OR ')})`;
     }
     case 'relationships': {
-      const other = copy.clickhouse.name(tableAssetOf(asset!));
-      return `toString(${name}) IN (SELECT toString(${quoteName(field!)}) FROM ${other} FINAL WHERE isNotNull(${quoteName(field!)}))`;
+      const other = copy.clickhouse.name(`${tableAssetOf(asset!)}_current`);
+      return `toString(${name}) IN (SELECT toString(${quoteName(field!)}) FROM ${other} WHERE isNotNull(${quoteName(field!)}))`;
     }
     default:
       throw new SluiceError('unexpected', `no condition for ${check.rule_type}`, 'Please report it.');
@@ -109,7 +113,7 @@ function uniqueCondition(check: CheckInput, copy: CheckedCopy): string {
   const fields = (check.parameters.fields ?? [check.field!]).map((name) => quoteName(columnOf(check, name, copy).name));
   const list = fields.join(', ');
   const anyNull = fields.map((field) => `isNull(${field})`).join(' OR ');
-  const twice = `SELECT ${list} FROM ${copy.clickhouse.name(copy.asset)} FINAL GROUP BY ${list} HAVING count() > 1`;
+  const twice = `SELECT ${list} FROM ${copy.rows} GROUP BY ${list} HAVING count() > 1`;
   return `(${anyNull} OR (${list}) NOT IN (${twice}))`;
 }
 
@@ -118,7 +122,7 @@ const textScale = 30;
 
 /** A column and a text of a check in a form in which ClickHouse compares them exactly. */
 function compared(
-  { name, type, clickhouse }: CopyColumn,
+  { name, type, clickhouse }: CheckedColumn,
   text: string,
   asNumber: boolean,
   parameters: Parameters,

@@ -4,7 +4,7 @@ import { parseDuration } from '../../model/duration.ts';
 import { quoteName } from '../load/clickhouse.ts';
 import type { Value } from '../transform/jinja/values.ts';
 import { jsonOf } from '../transform/preview.ts';
-import { type CopyColumn, readCopyRows } from './copy_columns.ts';
+import { type CheckedColumn, readCopyRows } from './copy_columns.ts';
 import { type CheckedCopy, columnOf, conditionOf, Parameters } from './copy_conditions.ts';
 import { type CheckCounts, compileChecks } from './row_checks.ts';
 
@@ -67,7 +67,7 @@ async function countRows(copy: CheckedCopy, checks: readonly CheckInput[]): Prom
   const all = [...conditions.values()].join(' AND ') || 'true';
   const [row] = await copy.clickhouse.rows<Record<string, string>>(
     `SELECT ${['count() AS total', `countIf(NOT (${all})) AS failing`, ...counts].join(', ')}
-     FROM ${copy.clickhouse.name(copy.asset)} FINAL`,
+     FROM ${copy.rows}`,
     { params: parameters.values, settings: limits },
   );
   const total = Number(row!.total);
@@ -105,7 +105,7 @@ async function lookAtRows(
   const passes = [...conditionsOf(copy, checks, parameters).values()]
     .map((condition) => `(${condition})`)
     .join(' AND ');
-  const read = await readCopyRows(copy.clickhouse, copy.asset, used, {
+  const read = await readCopyRows(copy, used, {
     rest: `LIMIT ${rowsLimit}`,
     more: [`toUInt8(${passes || 'true'})`],
     params: parameters.values,
@@ -135,11 +135,11 @@ async function lookAtRows(
   return { rows: { checked: read.length, failed }, results: new Map(results) };
 }
 
-function usedColumns({ columns }: CheckedCopy, checks: readonly CheckInput[]): CopyColumn[] {
+function usedColumns({ columns }: CheckedCopy, checks: readonly CheckInput[]): CheckedColumn[] {
   return compileChecks(checks, columns).uses.map((index) => columns[index]!);
 }
 
-function shownRow(columns: readonly CopyColumn[], values: readonly Value[]): Record<string, unknown> {
+function shownRow(columns: readonly CheckedColumn[], values: readonly Value[]): Record<string, unknown> {
   const shown: Record<string, unknown> = Object.create(null);
   for (const [i, column] of columns.entries()) shown[column.name] = jsonOf(values[i]!);
   return shown;
@@ -152,7 +152,7 @@ async function sampleRows(copy: CheckedCopy, check: CheckInput): Promise<Record<
   if (condition === undefined) return [];
   const fields = new Set([check.field, ...(check.parameters.fields ?? [])]);
   const columns = copy.columns.filter((column) => column.key || fields.has(column.name));
-  const rows = await readCopyRows(copy.clickhouse, copy.asset, columns, {
+  const rows = await readCopyRows(copy, columns, {
     rest: `WHERE NOT ${condition} LIMIT ${samplesLimit}`,
     params: parameters.values,
   });
@@ -189,7 +189,7 @@ async function isFresh(copy: CheckedCopy, check: CheckInput): Promise<boolean | 
   const field = check.field === undefined ? '_committed_at' : columnOf(check, check.field, copy).name;
   const [row] = await copy.clickhouse.rows<{ fresh: number }>(
     `SELECT ifNull(toDateTime64(maxOrNull(${quoteName(field)}), 6, 'UTC') >= now64(6) - INTERVAL ${maxAge(check)} SECOND, 0) AS fresh
-     FROM ${copy.clickhouse.name(copy.asset)} FINAL`,
+     FROM ${field === '_committed_at' ? copy.clickhouse.name(copy.asset) : copy.rows}`,
     { settings: limits },
   );
   return Number(row!.fresh) === 1;

@@ -96,7 +96,7 @@ async function valuesThere(
   const asked = [...new Set(texts.filter((text) => text !== undefined))];
   const field = quoteName(parameters.field!);
   const rows = await clickhouse.rows<{ text: string }>(
-    `SELECT DISTINCT toString(${field}) AS text FROM ${clickhouse.name(tableAssetOf(parameters.asset!))} FINAL
+    `SELECT DISTINCT toString(${field}) AS text FROM ${clickhouse.name(`${tableAssetOf(parameters.asset!)}_current`)}
      WHERE toString(${field}) IN (${asked.map(quoteText).join(', ') || "''"})`,
     { settings: { max_execution_time: 10 } },
   );

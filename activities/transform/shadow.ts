@@ -1,7 +1,7 @@
 /** A rule run beside a copy: what would be another in its newest rows, had the rule been there. Nothing is written. */
 import { performance } from 'node:perf_hooks';
 import type { RuleInput } from '../../model/rules.ts';
-import { type CopyColumn, readCopyRows } from '../check/copy_columns.ts';
+import { type CheckedColumn, readCopyRows } from '../check/copy_columns.ts';
 import type { CheckedCopy } from '../check/copy_conditions.ts';
 import { encoderFor } from './encode.ts';
 import { EvaluationError } from './jinja/limits.ts';
@@ -30,10 +30,9 @@ const samplesLimit = 100;
 
 /** Runs a rule on the newest rows of a copy. Errors: `configuration` for a rule that cannot be compiled. */
 export async function shadowRun(copy: CheckedCopy, rule: RuleInput, last: number): Promise<Shadow> {
-  const { clickhouse, asset } = copy;
   const columns = neededColumns(copy, rule);
   const rules = compileRules([rule], columns);
-  const read = await readCopyRows(clickhouse, asset, columns, { rest: `ORDER BY _version DESC LIMIT ${last}` });
+  const read = await readCopyRows(copy, columns, { rest: `${copy.newest} LIMIT ${last}` });
   const shadow: Shadow = {
     rows: [],
     rejected: [],
@@ -48,13 +47,13 @@ export async function shadowRun(copy: CheckedCopy, rule: RuleInput, last: number
 }
 
 /** Columns that it reads, keys, and what it fills. */
-function neededColumns({ columns }: CheckedCopy, rule: RuleInput): CopyColumn[] {
+function neededColumns({ columns }: CheckedCopy, rule: RuleInput): CheckedColumn[] {
   const { uses } = compileRules([rule], columns);
   const named = new Set([rule.target_field, ...(rule.source_fields ?? [])]);
   return columns.filter((column, index) => column.key || uses.includes(index) || named.has(column.name));
 }
 
-function compareRow(shadow: Shadow, rules: RuleSet, columns: CopyColumn[], values: Value[], number: number): void {
+function compareRow(shadow: Shadow, rules: RuleSet, columns: CheckedColumn[], values: Value[], number: number): void {
   const { differences } = shadow;
   const before = shown(columns, values, (column) => rules.targets.some(({ name }) => name === column.name));
   const outcome = rules.apply([...values]);
@@ -71,7 +70,7 @@ function compareRow(shadow: Shadow, rules: RuleSet, columns: CopyColumn[], value
   if (after) shadow.rows.push({ ...row, ...after });
 }
 
-function shown(columns: CopyColumn[], values: Value[], which: (column: CopyColumn) => boolean): PreviewRow {
+function shown(columns: CheckedColumn[], values: Value[], which: (column: CheckedColumn) => boolean): PreviewRow {
   const row: PreviewRow = Object.create(null);
   for (const [index, column] of columns.entries()) if (which(column)) row[column.name] = jsonOf(values[index]!);
   return row;
@@ -84,7 +83,7 @@ function afterOf(rules: RuleSet): PreviewRow {
 }
 
 /** True when the copy has what the rule makes, in the form in which it would be stored. */
-function isSame(rules: RuleSet, columns: CopyColumn[], values: Value[]): boolean {
+function isSame(rules: RuleSet, columns: CheckedColumn[], values: Value[]): boolean {
   return rules.targets.every(({ name, clickhouse }, i) => {
     const index = columns.findIndex((column) => column.name === name);
     if (index < 0) return false;
