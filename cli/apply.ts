@@ -3,6 +3,8 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { type ApplyAnswer, applyFiles, type Planned } from '../api/control/apply.ts';
 import { readConfig } from '../workers/config.ts';
+import { createLog } from '../workers/log.ts';
+import { loadOwnFunctions } from '../workers/own_functions.ts';
 import { projectFolder } from '../workers/settings.ts';
 import { print, printJson, wantsJson, withControl } from './print.ts';
 
@@ -23,7 +25,8 @@ export function addApply(program: Command, done: (status: number) => void): void
     .addHelpText('after', '\nExamples:\n  $ npx sluice apply --dry-run\n  $ npx sluice apply --dir /etc/sluice --prune')
     .action(async ({ dryRun, prune, dir }: ApplyFlags, command: Command) => {
       const folder = dir ?? process.env.SLUICE_CONFIG_DIR ?? path.join(projectFolder, 'config');
-      const answer = await withControl((control) => {
+      const answer = await withControl(async (control) => {
+        await loadOwnFunctions({ ...control.settings, configFolder: folder }, createLog('apply', 'silent'));
         // As where the stack runs.
         const { clickhouseUrl: CLICKHOUSE_URL } = control.settings;
         const files = readConfig(path.relative(process.cwd(), path.resolve(folder)) || '.', {

@@ -5,6 +5,7 @@ import { copyName, isMultiset, type TableSchema, tableName } from '../../model/t
 import { loadKnownSchemas } from '../load/batches.ts';
 import { Block } from '../load/block.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
+import { lookUpIn } from '../load/look_up.ts';
 import { markRejects, readRejects, type StoredReject } from '../load/rejects.ts';
 import { lostRows } from '../load/sink.ts';
 import { copyColumns, sweepBelow } from '../load/tables.ts';
@@ -57,7 +58,7 @@ async function release(
   answer.superseded += past.length;
   const right: { reject: StoredReject; bytes: Buffer }[] = [];
   for (const reject of open.filter((one) => !past.includes(one))) {
-    const row = restage(table, { ...reject, committed_at: copyTime(reject.committed_at) });
+    const row = await restage(table, { ...reject, committed_at: copyTime(reject.committed_at) }, lookUpIn(clickhouse));
     if (row instanceof Block) right.push({ reject, bytes: Buffer.from(row.content()) });
     else {
       const { reason, column } = row;

@@ -1,7 +1,9 @@
 /** Makes sources, rules and checks as the files of config/ say: everything is looked at first, then changed. */
 import { isDeepStrictEqual } from 'node:util';
+import { columnTypes } from '../../activities/load/tables.ts';
 import { knownTables } from '../../activities/transform/rule_activities.ts';
 import { checkDeclared } from '../../activities/transform/rule_check.ts';
+import { joinedAssets } from '../../activities/transform/table_rules.ts';
 import { asSluiceError, describeError, SluiceError } from '../../model/errors.ts';
 import { applyRules } from '../../model/rule_changes.ts';
 import type { DeclaredRules } from '../../model/rules.ts';
@@ -128,11 +130,12 @@ function differencesOf(from: Record<string, unknown>, to: Record<string, unknown
 
 /** What cannot be compiled for a copy is told with its place in the files, before anything changes. */
 async function refuseMistakes(control: Control, set: DeclaredRules, { places }: Files): Promise<void> {
+  const joined = await columnTypes(control.clickhouse, joinedAssets(set));
   const tables = await knownTables(control.clickhouse).catch((error: unknown) => {
     if (noTableYet(error)) return [];
     throw error;
   });
-  const [issue] = checkDeclared(set, tables);
+  const [issue] = checkDeclared(set, tables, joined);
   if (issue === undefined) return;
   const [, list, index, ...part] = issue.pointer.split('/');
   const item = (list === 'rules' ? set.rules : set.checks)[Number(index)];
