@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { openSource } from '../activities/capture/source.ts';
 import { type TableVerification, verifyTable } from '../activities/check/verify.ts';
 import { lastRecord, loadSchemas } from '../activities/load/batches.ts';
+import { storeRules } from '../activities/transform/rule_store.ts';
 import { behindPageHeader, parseLsn } from '../model/position.ts';
 import type { Finding } from '../model/source.ts';
 import { type Random, seededRandom } from '../workers/demo/random.ts';
@@ -515,6 +516,40 @@ describe('comparing', () => {
     await harness.drain(client);
     expect(await verify(harness, 'restless')).toMatchObject({ identical: true, moving: 0 });
   }, 60_000);
+});
+
+describe('rules', () => {
+  it('that would be for the table stop it alone: a mask is never passed over', async () => {
+    await make('masked', 'a int, email text');
+    const harness = capture(['masked']);
+    const clickhouse = harness.context.clickhouse('write');
+    await harness.context.sink('write').createOwnTables();
+    const mask = {
+      rule_id: 'mask',
+      name: 'mask',
+      rule_type: 'map' as const,
+      source_fields: ['email'],
+      target_field: 'email',
+      expression: '***',
+      version: 1,
+    };
+    const declare = (version: number, assets: string[]) =>
+      storeRules(
+        clickhouse,
+        { version, rules: [{ ...mask, ...(assets.length > 0 && { assets }) }], checks: [] },
+        { by: 'test', change: 'declared' },
+      );
+    await declare(1, []);
+    await expect(harness.prepare()).rejects.toMatchObject({
+      kind: 'rule_failed',
+      message: expect.stringContaining('without a key'),
+      place: { table: 'masked' },
+    });
+    await declare(2, ['another']);
+    await harness.begin();
+    await sql(`INSERT INTO masked VALUES (1, 'a@b.c')`);
+    expect(await expectEqual(harness, 'masked')).toHaveLength(1);
+  });
 });
 
 describe('any workload', () => {

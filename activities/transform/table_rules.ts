@@ -9,28 +9,27 @@ import { compileChecks } from '../check/row_checks.ts';
 import { ofKind } from './jinja/static_type.ts';
 import { compileRules } from './rules.ts';
 
-/** The rules and checks of a set that are for this table; undefined when there are none. */
+/** The rules and checks of a set that are for this table; undefined when there are none. Errors: as `withRules`. */
 function declaredFor(table: TableSchema, set: DeclaredRules): DeclaredRules | undefined {
   const { asset_id, columns } = table;
-  if (isMultiset(table)) return refuseNamed(table, set);
   const names = columns.map((column) => column.name);
   const rules = rulesOf(set.rules, asset_id, names);
   const checks = checksOf(set.checks, asset_id);
-  return rules.length + checks.length === 0 ? undefined : { version: set.version, rules, checks };
+  const [first] = [...rules, ...checks];
+  if (!first) return undefined;
+  if (isMultiset(table)) throw withoutKey(table, first.rule_id);
+  return { version: set.version, rules, checks };
 }
 
-/** Rows without a key are told apart by all their values: none of them may be another one, or left out. */
-function refuseNamed(table: TableSchema, { rules, checks }: DeclaredRules): undefined {
-  const named = [
-    ...rules.filter(({ assets }) => assets?.includes(table.asset_id)),
-    ...checksOf(checks, table.asset_id),
-  ];
-  const [first] = named;
-  if (!first) return undefined;
+/**
+ * Rows without a key are told apart by all their values: none of them may be another one, or left out. Nor may a rule that is
+ * meant for such a table be passed over: it may be there to mask what nobody should see.
+ */
+function withoutKey(table: TableSchema, rule: string): SluiceError {
   const name = tableName(table);
-  const reason = `${first.rule_id} names ${table.asset_id}, and a table without a key takes no rules or checks`;
-  const remedy = `Give ${name} a key, or take ${first.rule_id} away.`;
-  throw new SluiceError('rule_failed', reason, remedy, { table: name });
+  const reason = `${rule} is for ${table.asset_id}, and a table without a key takes no rules or checks`;
+  const remedy = `Give ${name} a key; or name the assets that ${rule} is for, without ${table.asset_id}.`;
+  return new SluiceError('rule_failed', reason, remedy, { table: name });
 }
 
 /** Excluded columns that rules and checks of a set use, by `schema.table`: they are read, and stored nowhere. */
