@@ -116,8 +116,9 @@ function configCheck({ configFolder }: Settings): Check {
   const name = 'configuration';
   if (!configFolder) return { name, state: 'ok', detail: 'no SLUICE_CONFIG_DIR: nothing is read', remedy: '' };
   try {
-    const { sources } = readConfig(configFolder);
-    return { name, state: 'ok', detail: `${configFolder}: ${sources.length} sources`, remedy: '' };
+    const { sources, transformations = [], quality = [] } = readConfig(configFolder);
+    const counts = `${sources.length} sources, ${transformations.length} rules, ${quality.length} checks`;
+    return { name, state: 'ok', detail: `${configFolder}: ${counts}`, remedy: '' };
   } catch (error) {
     return problem(name, error);
   }

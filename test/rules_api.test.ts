@@ -134,11 +134,35 @@ describe('rules', () => {
     ]);
     expect(body.rejected).toEqual([{ row: 2, reason: expect.any(String) }]);
     expect(body.rows_per_second).toBeGreaterThan(0);
+    const nothing = await call<PreviewAnswer>('POST', '/transformations/preview', { rule: mask, rows: [{ id: 1 }] });
+    expect(nothing.body.rows).toEqual([{ id: 1, masked: null }]);
+    const typed = { rule: { ...mask, expression: '{{ id + 1 }}', source_fields: ['id'] }, asset_id: 'shop_items' };
+    const ids = [{ id: 1 }, { id: '9007199254740993' }, { id: 'one' }];
+    const exact = (await call<PreviewAnswer>('POST', '/transformations/preview', { ...typed, rows: ids })).body;
+    expect(exact.rows.map((row) => row.masked)).toEqual([2, '9007199254740994']);
+    expect(exact.rejected).toEqual([{ row: 2, reason: 'id has a text that is no bigint' }]);
     const bad = await call('POST', '/transformations/preview', { rule: { ...mask, expression: '{{ x' }, rows });
     expect(bad.body.errors).toMatchObject([{ pointer: '/rule/expression', line: 1, column: expect.any(Number) }]);
     expect((await call('POST', '/transformations/preview', { rule: mask })).status).toBe(422);
     const shape = await call('POST', '/transformations/preview', { rule: { ...mask, rule_type: 'filter' }, rows });
     expect(shape.body.errors).toMatchObject([{ pointer: '/rule/target_field' }]);
+  });
+
+  it('of type join are tried too', async () => {
+    const join = {
+      rule_id: 'kind',
+      rule_type: 'join',
+      parameters: { asset: 'shop_kinds', on: { kind: 'code' }, fields: ['code'] },
+    };
+    const rows = [{ kind: 'a' }, { kind: 'z' }, { kind: null }];
+    const sent = (await call<PreviewAnswer>('POST', '/transformations/preview', { rule: join, rows })).body;
+    expect(sent.rows).toEqual([
+      { kind: 'a', code: 'a' },
+      { kind: null, code: null },
+    ]);
+    expect(sent.rejected).toMatchObject([{ row: 1 }]);
+    const copy = await call<PreviewAnswer>('POST', '/transformations/preview', { rule: join, asset_id: 'shop_items' });
+    expect(copy.body.differences).toMatchObject({ checked: 100, changed: 99, rejected: 1 });
   });
 
   it('are tried on the newest rows of a copy', async () => {

@@ -3,7 +3,7 @@ import { type CheckInput, isRowCheck } from '../../model/checks.ts';
 import { parseDuration } from '../../model/duration.ts';
 import { quoteName } from '../load/clickhouse.ts';
 import type { Value } from '../transform/jinja/values.ts';
-import { jsonOf } from '../transform/preview.ts';
+import { jsonOf } from '../transform/json_rows.ts';
 import { type CheckedColumn, readCopyRows } from './copy_columns.ts';
 import { type CheckedCopy, columnOf, conditionOf, Parameters } from './copy_conditions.ts';
 import { type CheckCounts, compileChecks } from './row_checks.ts';

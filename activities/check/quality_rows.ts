@@ -2,15 +2,12 @@
 import { tableAssetOf } from '../../model/asset.ts';
 import { type CheckInput, isRowCheck } from '../../model/checks.ts';
 import { type ClickHouse, quoteName, quoteText } from '../load/clickhouse.ts';
-import { decoderFor, typeOfSource } from '../transform/decode.ts';
 import type { ExpressionColumn } from '../transform/expression.ts';
 import { parseIso } from '../transform/jinja/date_format.ts';
 import { epochMicroseconds } from '../transform/jinja/dates.ts';
-import { parseDecimal } from '../transform/jinja/decimal.ts';
-import { parseJson } from '../transform/jinja/json_text.ts';
 import { EvaluationError } from '../transform/jinja/limits.ts';
-import { Float, integer, type Value } from '../transform/jinja/values.ts';
-import { allColumns, type PreviewRow } from '../transform/preview.ts';
+import type { Value } from '../transform/jinja/values.ts';
+import { cellOf, type JsonRow, rowColumns } from '../transform/json_rows.ts';
 import {
   type CheckResult,
   isCount,
@@ -26,11 +23,11 @@ import { compileChecks } from './row_checks.ts';
 export async function checkRows(
   clickhouse: ClickHouse,
   checks: readonly CheckInput[],
-  rows: readonly PreviewRow[],
+  rows: readonly JsonRow[],
   columns: readonly { name: string; type: string }[],
 ): Promise<QualityResult> {
   const named = [...new Set(checks.flatMap((check) => check.field ?? []))].map((name) => ({ [name]: null }));
-  const known = allColumns([...rows, ...named], columns);
+  const known = rowColumns([...rows, ...named], columns);
   const values = rows.map((row) => known.map((column) => cellOf(row, column)));
   const failing = new Set<number>();
   const rules: CheckResult[] = [];
@@ -55,7 +52,7 @@ export async function checkRows(
 async function failedRows(
   clickhouse: ClickHouse,
   check: CheckInput,
-  rows: readonly PreviewRow[],
+  rows: readonly JsonRow[],
   values: readonly Value[][],
   columns: readonly ExpressionColumn[],
 ): Promise<number[] | undefined> {
@@ -77,7 +74,7 @@ async function failedRows(
 }
 
 /** Undefined for a row with a NULL in it, which is unique. */
-function uniqueKey(row: PreviewRow, { field, parameters }: CheckInput): string | undefined {
+function uniqueKey(row: JsonRow, { field, parameters }: CheckInput): string | undefined {
   const parts = (parameters.fields ?? [field!]).map((name) => textOf(row[name]));
   return parts.some((part) => part === undefined) ? undefined : JSON.stringify(parts);
 }
@@ -104,7 +101,7 @@ async function valuesThere(
 }
 
 /** True when the newest time among the rows is young enough; those without one do not count. */
-function isFresh(check: CheckInput, rows: readonly PreviewRow[]): boolean {
+function isFresh(check: CheckInput, rows: readonly JsonRow[]): boolean {
   const oldest = BigInt(Date.now() - maxAge(check) * 1000) * 1000n;
   return rows.some((row) => {
     const text = textOf(row[check.field ?? '_committed_at']);
@@ -115,40 +112,4 @@ function isFresh(check: CheckInput, rows: readonly PreviewRow[]): boolean {
       throw error;
     }
   });
-}
-
-/** A cell as a value of its column; what is none of its type stays as JSON has it, and fails where that matters. */
-function cellOf(row: PreviewRow, { name, type }: ExpressionColumn): Value {
-  const json = Object.hasOwn(row, name) ? row[name] : null;
-  if (json === null || json === undefined) return null;
-  const typed = typeof type === 'string' ? typedCell(json, type) : undefined;
-  if (typed !== undefined) return typed;
-  return typeof json === 'string' ? json : (parseJson(JSON.stringify(json)) ?? null);
-}
-
-function typedCell(json: unknown, type: string): Value | undefined {
-  const text = typeof json === 'string' ? json : JSON.stringify(json);
-  switch (typeOfSource(type).kind) {
-    case 'int':
-      return /^-?\d{1,100}$/.test(text) ? integer(BigInt(text)) : undefined;
-    case 'decimal':
-      return text.length <= 200 ? parseDecimal(text) : undefined;
-    case 'float':
-      return typeof json === 'number' ? new Float(json) : undefined;
-    case 'date':
-    case 'datetime':
-      return decoded(text, type);
-    default:
-      return undefined;
-  }
-}
-
-function decoded(text: string, type: string): Value | undefined {
-  try {
-    const bytes = Buffer.from(text);
-    return decoderFor(type)(bytes, 0, bytes.length);
-  } catch (error) {
-    if (error instanceof EvaluationError) return undefined;
-    throw error;
-  }
 }

@@ -1,22 +1,18 @@
 /** What a rule would make of some rows, before it is used: for POST /api/v1/transformations/preview. */
 import { performance } from 'node:perf_hooks';
-import type { RuleInput } from '../../model/rules.ts';
-import { decoderFor } from './decode.ts';
-import { storedText } from './encode.ts';
+import type { JoinedTypes, RuleInput } from '../../model/rules.ts';
+import { typeOfSource } from './decode.ts';
 import type { ExpressionColumn } from './expression.ts';
-import { Decimal, decimalText } from './jinja/decimal.ts';
-import { parseJson } from './jinja/json_text.ts';
-import { EvaluationError } from './jinja/limits.ts';
-import { ofKind } from './jinja/static_type.ts';
-import { Dict, Float, Tuple, type Value } from './jinja/values.ts';
+import { EvaluationError, failure } from './jinja/limits.ts';
+import type { Kind } from './jinja/static_type.ts';
+import type { Value } from './jinja/values.ts';
+import type { LookUp } from './join.ts';
+import { cellOf, type JsonRow, jsonOf, rowColumns } from './json_rows.ts';
 import { compileRules, type RuleSet } from './rules.ts';
-
-/** A row as JSON has it. */
-export type PreviewRow = Record<string, unknown>;
 
 export interface Preview {
   /** Rows that the rule lets through, with its target. */
-  rows: PreviewRow[];
+  rows: JsonRow[];
   /** Rows that it would hold back, by their number from 0, and why. */
   rejected: { row: number; reason: string }[];
   /** How many rows a second the rule does here, on one core. */
@@ -30,88 +26,73 @@ const measureMilliseconds = 20;
  * Runs a rule on rows. `columns`: their types in the source; a column without one has whatever JSON says: whole numbers are
  * ints, other numbers floats. Throws SluiceError `configuration` for a rule that cannot be compiled.
  */
-export function previewRule(
+export async function previewRule(
   rule: RuleInput,
-  rows: readonly PreviewRow[],
+  rows: readonly JsonRow[],
   columns: readonly { name: string; type: string }[] = [],
-): Preview {
-  const known = allColumns(rows, columns);
-  const rules = compileRules([{ ...rule, on_error: rule.on_error === 'null' ? 'null' : 'reject' }], known);
-  const types = new Map(columns.map(({ name, type }) => [name, type]));
+  { types, lookUp }: PreviewJoins = noJoins,
+): Promise<Preview> {
+  const fields = rule.source_fields ?? [];
+  const known = rowColumns([...rows, Object.fromEntries(fields.map((field) => [field, null]))], columns);
+  const rules = compileRules([{ ...rule, on_error: rule.on_error === 'null' ? 'null' : 'reject' }], known, types);
   const preview: Preview = { rows: [], rejected: [], rows_per_second: 0 };
-  const decoded: Value[][] = [];
-  for (const [number, row] of rows.entries()) {
-    try {
-      const values = known.map(({ name }) => decodeJson(ownValue(row, name), types.get(name)));
-      decoded.push(values);
+  const decoded = rows.map((row) => decodedRow(row, known));
+  const right = decoded.filter((values) => Array.isArray(values));
+  await lookUpJoins(rules, right, lookUp);
+  for (const [number, values] of decoded.entries()) {
+    if (!Array.isArray(values)) preview.rejected.push({ row: number, reason: values.message });
+    else {
       const outcome = rules.apply([...values]);
       if (outcome === 'rejected') preview.rejected.push({ row: number, reason: rules.rejection.reason });
-      if (outcome === 'kept') preview.rows.push(shownRow(row, rules));
-    } catch (error) {
-      if (!(error instanceof EvaluationError)) throw error;
-      preview.rejected.push({ row: number, reason: error.message });
+      if (outcome === 'kept') preview.rows.push(shownRow(rows[number]!, rules));
     }
   }
-  preview.rows_per_second = measure(rules, decoded);
+  preview.rows_per_second = measure(rules, right);
   return preview;
 }
 
-function ownValue(row: PreviewRow, name: string): unknown {
-  return Object.hasOwn(row, name) ? row[name] : null;
+/** The copies that rules of type join look into. */
+export interface PreviewJoins {
+  types: JoinedTypes;
+  lookUp: LookUp;
 }
 
-/** Columns that rows have, with those of `columns` before; what these do not say of their types, the rows do. */
-export function allColumns(
-  rows: readonly PreviewRow[],
-  columns: readonly { name: string; type: string }[],
-): ExpressionColumn[] {
-  const known = new Map<string, ExpressionColumn>(columns.map((column) => [column.name, column]));
-  for (const name of rows.flatMap((row) => Object.keys(row)))
-    if (!known.has(name)) known.set(name, { name, type: kindOf(rows, name) });
-  return [...known.values()];
+const noJoins: PreviewJoins = { types: {}, lookUp: async () => new Map() };
+
+function decodedRow(row: JsonRow, known: readonly ExpressionColumn[]): Value[] | EvaluationError {
+  try {
+    return valuesOf(row, known);
+  } catch (error) {
+    if (error instanceof EvaluationError) return error;
+    throw error;
+  }
 }
 
-/** What is known of a column of JSON: its kind, where all rows agree. */
-function kindOf(rows: readonly PreviewRow[], name: string) {
-  const kinds = new Set(rows.map((row) => jsonKind(ownValue(row, name))).filter((kind) => kind !== 'none'));
-  const [kind = 'any'] = kinds;
-  return ofKind(kinds.size === 1 ? kind : 'any');
+/** Looks up what a rule of type join will ask for. */
+export async function lookUpJoins(rules: RuleSet, rows: readonly Value[][], lookUp: LookUp): Promise<void> {
+  for (const join of rules.joins) {
+    for (const values of rows) rules.want(join, [...values]);
+    await join.lookUp(lookUp);
+  }
 }
 
-function jsonKind(value: unknown) {
-  if (value === null || value === undefined) return 'none';
-  if (typeof value === 'string') return 'text';
-  if (typeof value === 'boolean') return 'bool';
-  if (typeof value === 'number') return Number.isInteger(value) ? 'int' : 'float';
-  return 'any';
+/** Values of a row. Throws EvaluationError for what is none of its column's type. */
+function valuesOf(row: JsonRow, columns: readonly ExpressionColumn[]): Value[] {
+  return columns.map((column) => {
+    const value = cellOf(row, column);
+    const typed = typeof column.type === 'string' && exact.has(typeOfSource(column.type).kind);
+    if (typed && typeof value === 'string') throw failure(`${column.name} has a text that is no ${column.type}`);
+    return value;
+  });
 }
 
-/** A value of JSON, by the type of its column where that is known. */
-function decodeJson(json: unknown, type: string | undefined): Value {
-  if (json === null || json === undefined) return null;
-  const text = typeof json === 'string' ? json : JSON.stringify(json);
-  if (type === undefined) return typeof json === 'string' ? json : parseJson(text)!;
-  const bytes = Buffer.from(text);
-  return decoderFor(type)(bytes, 0, bytes.length);
-}
+/** Kinds that no text is of. */
+const exact = new Set<Kind>(['int', 'decimal', 'float', 'bool', 'date', 'datetime']);
 
 /** The row with what the rule made of it. */
-function shownRow(row: PreviewRow, rules: RuleSet): PreviewRow {
-  const shown: PreviewRow = Object.assign(Object.create(null), row);
+function shownRow(row: JsonRow, rules: RuleSet): JsonRow {
+  const shown: JsonRow = Object.assign(Object.create(null), row);
   for (const [i, { name }] of rules.targets.entries()) shown[name] = jsonOf(rules.values[i]!);
-  return shown;
-}
-
-/** A value for an answer: numbers that JSON's readers would round are texts. */
-export function jsonOf(value: Value): unknown {
-  if (value === null || typeof value !== 'object') return typeof value === 'bigint' ? String(value) : value;
-  if (value instanceof Float) return Number.isFinite(value.number) ? value.number : String(value.number);
-  if (value instanceof Decimal) return decimalText(value);
-  if (Array.isArray(value)) return value.map(jsonOf);
-  if (value instanceof Tuple) return value.items.map(jsonOf);
-  if (!(value instanceof Dict)) return storedText(value);
-  const shown: PreviewRow = Object.create(null);
-  for (const [key, item] of value.entries()) shown[storedText(key)] = jsonOf(item);
   return shown;
 }
 

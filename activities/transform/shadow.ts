@@ -1,23 +1,24 @@
 /** A rule run beside a copy: what would be another in its newest rows, had the rule been there. Nothing is written. */
 import { performance } from 'node:perf_hooks';
-import type { RuleInput } from '../../model/rules.ts';
+import type { JoinedTypes, RuleInput } from '../../model/rules.ts';
 import { type CheckedColumn, readCopyRows } from '../check/copy_columns.ts';
 import type { CheckedCopy } from '../check/copy_conditions.ts';
 import { encoderFor } from './encode.ts';
 import { EvaluationError } from './jinja/limits.ts';
 import type { Value } from './jinja/values.ts';
-import { jsonOf, type Preview, type PreviewRow } from './preview.ts';
+import { type JsonRow, jsonOf } from './json_rows.ts';
+import { lookUpJoins, type Preview, type PreviewJoins } from './preview.ts';
 import { compileRules, type RuleSet } from './rules.ts';
 
 /** A row that would be another. */
 export interface Difference {
   /** Its key. */
-  row: PreviewRow;
+  row: JsonRow;
   outcome: 'changed' | 'filtered' | 'rejected';
   /** The fields that the rule fills, as the copy has them; those that it does not have yet are missing. */
-  before: PreviewRow;
+  before: JsonRow;
   /** The same fields as they would be; null where the copy would not have the row. */
-  after: PreviewRow | null;
+  after: JsonRow | null;
   reason?: string;
 }
 
@@ -29,9 +30,15 @@ export interface Shadow extends Preview {
 const samplesLimit = 100;
 
 /** Runs a rule on the newest rows of a copy. Errors: `configuration` for a rule that cannot be compiled. */
-export async function shadowRun(copy: CheckedCopy, rule: RuleInput, last: number): Promise<Shadow> {
-  const columns = neededColumns(copy, rule);
-  const rules = compileRules([rule], columns);
+export async function shadowRun(
+  copy: CheckedCopy,
+  rule: RuleInput,
+  last: number,
+  { types, lookUp }: PreviewJoins,
+): Promise<Shadow> {
+  const tried: RuleInput = { ...rule, on_error: rule.on_error === 'null' ? 'null' : 'reject' };
+  const columns = neededColumns(copy, tried, types);
+  const rules = compileRules([tried], columns, types);
   const read = await readCopyRows(copy, columns, { rest: `${copy.newest} LIMIT ${last}` });
   const shadow: Shadow = {
     rows: [],
@@ -39,6 +46,11 @@ export async function shadowRun(copy: CheckedCopy, rule: RuleInput, last: number
     rows_per_second: 0,
     differences: { checked: read.length, changed: 0, filtered: 0, rejected: 0, samples: [] },
   };
+  await lookUpJoins(
+    rules,
+    read.map(({ values }) => values),
+    lookUp,
+  );
   const begun = performance.now();
   for (const [number, { values }] of read.entries()) compareRow(shadow, rules, columns, values, number);
   const seconds = (performance.now() - begun) / 1000;
@@ -47,9 +59,9 @@ export async function shadowRun(copy: CheckedCopy, rule: RuleInput, last: number
 }
 
 /** Columns that it reads, keys, and what it fills. */
-function neededColumns({ columns }: CheckedCopy, rule: RuleInput): CheckedColumn[] {
-  const { uses } = compileRules([rule], columns);
-  const named = new Set([rule.target_field, ...(rule.source_fields ?? [])]);
+function neededColumns({ columns }: CheckedCopy, rule: RuleInput, types: JoinedTypes): CheckedColumn[] {
+  const { uses, targets } = compileRules([rule], columns, types);
+  const named = new Set([...targets.map(({ name }) => name), ...(rule.source_fields ?? [])]);
   return columns.filter((column, index) => column.key || uses.includes(index) || named.has(column.name));
 }
 
@@ -70,14 +82,14 @@ function compareRow(shadow: Shadow, rules: RuleSet, columns: CheckedColumn[], va
   if (after) shadow.rows.push({ ...row, ...after });
 }
 
-function shown(columns: CheckedColumn[], values: Value[], which: (column: CheckedColumn) => boolean): PreviewRow {
-  const row: PreviewRow = Object.create(null);
+function shown(columns: CheckedColumn[], values: Value[], which: (column: CheckedColumn) => boolean): JsonRow {
+  const row: JsonRow = Object.create(null);
   for (const [index, column] of columns.entries()) if (which(column)) row[column.name] = jsonOf(values[index]!);
   return row;
 }
 
-function afterOf(rules: RuleSet): PreviewRow {
-  const row: PreviewRow = Object.create(null);
+function afterOf(rules: RuleSet): JsonRow {
+  const row: JsonRow = Object.create(null);
   for (const [i, { name }] of rules.targets.entries()) row[name] = jsonOf(rules.values[i]!);
   return row;
 }

@@ -1,10 +1,13 @@
 /** Rules: declared, and tried before they are. */
+import { lookUpIn } from '../../activities/load/look_up.ts';
+import { columnTypes } from '../../activities/load/tables.ts';
 import { previewRule } from '../../activities/transform/preview.ts';
 import { issuesOf } from '../../activities/transform/rule_check.ts';
 import { shadowRun } from '../../activities/transform/shadow.ts';
+import { joinedAssets } from '../../activities/transform/table_rules.ts';
 import { tableAssetOf } from '../../model/asset.ts';
 import { asSluiceError, SluiceError } from '../../model/errors.ts';
-import { type Rule, type RuleInput, readRule } from '../../model/rules.ts';
+import { type Rule, readRule } from '../../model/rules.ts';
 import { ShapeError } from '../../model/shape_error.ts';
 import type { Control } from './control.ts';
 import { declaredRules, putDeclared, removeDeclared } from './declared_rules.ts';
@@ -50,8 +53,11 @@ export function withId<Body extends { rule_id?: string }>(body: Body, id: string
 export async function preview(control: Control, body: PreviewBody): Promise<PreviewAnswer> {
   const rule = readRule(body.rule, '/rule');
   return await located(async () => {
-    if (body.rows) return previewRule(rule, body.rows, await columnsOf(control, body.asset_id));
-    return await onCopy(control, rule, body.asset_id!, body.last ?? 1000);
+    const types = await columnTypes(control.clickhouse, joinedAssets({ rules: [{ ...rule, version: 1 }] }));
+    const joins = { types, lookUp: lookUpIn(control.clickhouse) };
+    if (body.rows) return await previewRule(rule, body.rows, await columnsOf(control, body.asset_id), joins);
+    const copy = await copyOf(control, tableAssetOf(body.asset_id!));
+    return await shadowRun(copy, rule, body.last ?? 1000, joins);
   });
 }
 
@@ -59,11 +65,6 @@ async function columnsOf(control: Control, asset: string | undefined): Promise<{
   if (asset === undefined) return [];
   const { columns } = await copyOf(control, tableAssetOf(asset));
   return columns.map(({ name, type }) => ({ name, type }));
-}
-
-async function onCopy(control: Control, rule: RuleInput, asset: string, last: number): Promise<PreviewAnswer> {
-  const copy = await copyOf(control, tableAssetOf(asset));
-  return await shadowRun(copy, rule, last);
 }
 
 /** A mistake of the rule as one of the body. */
