@@ -13,9 +13,11 @@ import { assetTable } from '../activities/extract/asset_copy.ts';
 import { auditSource } from '../activities/lineage/audit.ts';
 import { assetBatchOf, rowVersions } from '../activities/lineage/row_versions.ts';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
+import { storeRules } from '../activities/transform/rule_store.ts';
 import { type BackfillRequest, backfillWorkflowId, runWorkflowId, scheduledWorkflowId } from '../model/deployment.ts';
 import type { ExtractAnswer, ExtractRequest } from '../model/extract.ts';
 import { flowNames } from '../model/messages.ts';
+import type { DeclaredRules, Rule } from '../model/rules.ts';
 import { type AssetApi, startAssetApi } from '../workers/demo/asset_api.ts';
 import type { Asset } from '../workers/demo/asset_market.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
@@ -525,4 +527,71 @@ describe('a backfill', () => {
   async function clickhouseHas(deployment: string): Promise<number> {
     return (await runsOf(deployment).catch(() => [])).length;
   }
+});
+
+describe('rules and checks of a deployment', () => {
+  it('add columns to its copy, and hold rows back with their file; the kept position goes on', async () => {
+    const writer = new ClickHouse({ url: parts.clickhouse.url, database: 'sluice', role: 'write' });
+    const declare = async (version: number, set: Partial<DeclaredRules>) =>
+      await storeRules(writer, { version, rules: [], checks: [], ...set }, { by: 'test', change: 'declared' });
+    const map = (target_field: string, expression: string): Rule => ({
+      rule_id: target_field,
+      rule_type: 'map',
+      assets: ['ruled'],
+      target_field,
+      expression,
+      version: 1,
+    });
+    // Own tables are there from the first run on.
+    await run(requestOf('before_rules'));
+    const all = (await truth()).filter((asset) => !asset.deleted);
+    const values = all.map((asset) => Number(asset.value)).sort((a, b) => a - b);
+    const most = values[Math.floor(values.length / 2)]!;
+    const range = { rule_id: 'cheap', asset: 'ruled', field: 'value', rule_type: 'range', severity: 'reject' } as const;
+    try {
+      await declare(1, {
+        rules: [
+          map('label', '{{ name.upper() }}/{{ kind }}'),
+          map('double', '{{ value * 2 }}'),
+          map('year', '{{ updated_at.year }}'),
+        ],
+        checks: [{ ...range, parameters: { max: most }, version: 1 }],
+      });
+      await run(requestOf('ruled'));
+      const now = new Map((await truth()).map((asset) => [asset.id, asset]));
+      const rows = await clickhouse.rows<Record<string, string>>(
+        `SELECT id, name, kind, toString(value) AS value, label, toString(double) AS double, toString(year) AS year,
+           toString(toYear(updated_at)) AS at FROM ${clickhouse.name('ruled')} FINAL`,
+      );
+      expect(rows.length).toBeGreaterThan(10);
+      for (const { name, kind, value, label, double, year, at } of rows) {
+        expect([label, Number(double), year]).toEqual([`${name!.toUpperCase()}/${kind}`, Number(value) * 2, at]);
+        expect(Number(value)).toBeLessThanOrEqual(most);
+      }
+      const held = await clickhouse.rows<Record<string, string>>(
+        `SELECT key, \`check\`, reason, row FROM ${clickhouse.name('_rejects')} FINAL WHERE asset = 'ruled' AND state = 'open'`,
+      );
+      expect(held.length).toBeGreaterThan(10);
+      expect(held[0]).toMatchObject({ check: 'cheap', reason: expect.stringMatching(/\.csv: /) });
+      // Everything is in the one or the other, but for what changed meanwhile.
+      const found = new Set([
+        ...rows.map(({ id }) => id),
+        ...held.map(({ key }) => (JSON.parse(key!) as { id: string }).id),
+      ]);
+      const missing = all.filter(
+        ({ id }) => !found.has(id) && now.get(id)?.updated_at === all.find((one) => one.id === id)?.updated_at,
+      );
+      expect(missing).toEqual([]);
+      await declare(2, {
+        rules: [{ rule_id: 'some', rule_type: 'filter', assets: ['ruled'], expression: '{{ value > 1 }}', version: 1 }],
+      });
+      await sleep(10_500);
+      await expect(run(requestOf('ruled'))).rejects.toMatchObject({
+        cause: { cause: { message: expect.stringMatching(/only add columns/) } },
+      });
+    } finally {
+      await declare(3, {});
+      await writer.close();
+    }
+  }, 90_000);
 });

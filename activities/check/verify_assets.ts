@@ -24,6 +24,9 @@ import { keptPosition } from '../extract/records.ts';
 import { describeSchedule } from '../extract/schedule_times.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { type Problem, type TableVerification, verifySum } from './verify.ts';
+import { keyTextOfOutput } from './verify_keys.ts';
+import { openRejects } from './verify_rejects.ts';
+import { keyId } from './verify_sides.ts';
 import { createVerificationTable, storeVerification, type Verification } from './verify_store.ts';
 
 /** Assets that are compared at once, at least. */
@@ -96,6 +99,8 @@ class AssetComparison {
   readonly #until: bigint;
   readonly #found: TableVerification;
   #suspects: Suspect[] = [];
+  /** Those that a check holds back, by their keys. */
+  #rejects = new Map<string, bigint>();
 
   constructor(clickhouse: ClickHouse, api: AssetApi, asset: string, until: bigint) {
     this.#clickhouse = clickhouse;
@@ -109,6 +114,7 @@ class AssetComparison {
   }
 
   async run(): Promise<TableVerification> {
+    this.#rejects = await openRejects(this.#clickhouse, assetTable(this.#asset));
     const walk = new AssetWalk(this.#api, { since: 0n, until: this.#until, pageSize });
     let held: Found[] = [];
     let from = 0n;
@@ -156,7 +162,8 @@ class AssetComparison {
 
   #suspect(suspect: Suspect, fields?: Fields): void {
     // What cannot enter the copy is held back as a reject, and is no loss.
-    if (fields && findFault([...fields.slice(0, 6), '0'])) this.#found.rejected++;
+    const held = fields && this.#rejects.has(keyId([keyTextOfOutput(idColumn, suspect.id)]));
+    if (held || (fields && findFault([...fields.slice(0, 6), '0']))) this.#found.rejected++;
     else if (this.#suspects.length < mostSuspects) this.#suspects.push(suspect);
     else this.#found.at_least = true;
   }
@@ -193,6 +200,7 @@ class AssetComparison {
   }
 }
 
+const idColumn = assetTable('').columns.find((column) => column.name === 'id')!;
 const comparedColumns = assetTable('')
   .columns.map((column) => column.name)
   .filter((name) => name !== 'id');

@@ -2,12 +2,13 @@
 import type { Column, TableSchema } from '../../model/table.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 
-const types: [name: string, type: string][] = [
-  ['id', 'String'],
-  ['name', 'Nullable(String)'],
-  ['kind', 'LowCardinality(Nullable(String))'],
-  ['value', 'Nullable(Decimal(38, 10))'],
-  ['updated_at', "Nullable(DateTime64(9, 'UTC'))"],
+/** With the type of PostgreSQL whose texts its values have: as which rules see them. */
+const types: [name: string, type: string, seenAs: string][] = [
+  ['id', 'String', 'text'],
+  ['name', 'Nullable(String)', 'text'],
+  ['kind', 'LowCardinality(Nullable(String))', 'text'],
+  ['value', 'Nullable(Decimal(38, 10))', 'numeric(38,10)'],
+  ['updated_at', "Nullable(DateTime64(9, 'UTC'))", 'timestamp with time zone'],
 ];
 
 /** The copy of a deployment; its table bears the deployment's name. */
@@ -15,10 +16,10 @@ export function assetTable(deployment: string): TableSchema {
   return { asset_id: deployment, schema: '', table: deployment, oid: 0, relfilenode: 0, identity: 'full', columns };
 }
 
-const columns: Column[] = types.map(([name, clickhouse], index) => ({
+const columns: Column[] = types.map(([name, clickhouse, type], index) => ({
   attnum: index + 1,
   name,
-  type: 'text',
+  type,
   typeOid: 0,
   typmod: -1,
   notNull: name === 'id',
@@ -54,7 +55,10 @@ export function explainAssetVersion(version: bigint): { updated: bigint; started
 /** Makes the copy's table. Files do not hold when a row was committed: that is when the asset was updated. */
 export async function makeAssetCopy(sink: ClickHouseSink, table: TableSchema): Promise<void> {
   const { clickhouse } = sink;
-  await sink.createCopy(table);
+  const { targets, ...bare } = table;
+  await sink.createCopy(bare);
+  // Rows from before have NULL there, until they are pulled again.
+  if (targets) await sink.alterCopy(table);
   await clickhouse.command(
     `ALTER TABLE ${clickhouse.name(table.asset_id)} MODIFY COLUMN _committed_at DateTime64(6, 'UTC') DEFAULT assumeNotNull(updated_at)`,
   );

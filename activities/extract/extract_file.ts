@@ -5,10 +5,14 @@ import { Context } from '@temporalio/activity';
 import { noEffects } from '../../model/batch.ts';
 import type { ExtractRequest } from '../../model/extract.ts';
 import { formatInstant, parseInstant } from '../../model/instant.ts';
+import type { TableSchema } from '../../model/table.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
 import { saveSchema } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
+import { columnTypes } from '../load/tables.ts';
+import { loadRules } from '../transform/rule_store.ts';
+import { joinedAssets, withRules } from '../transform/table_rules.ts';
 import { AssetApi } from './asset_api.ts';
 import { assetTable, assetVersion, makeAssetCopy } from './asset_copy.ts';
 import { csvColumns, csvLine, fieldsOf, findFault } from './asset_row.ts';
@@ -157,11 +161,10 @@ async function loadAndRecord(
   const { request, number, plan } = input;
   const { file, summary, next } = pulled;
   const sink = context.sink('snapshot');
-  if (number === 1) await makeCopy(context, sink, request.deployment);
+  const table = await copyOf(context, sink, request.deployment, number === 1);
   const begun = performance.now();
   const { workflowId = '', runId = '' } = activity.info.workflowExecution ?? {};
   const id = `${runPrefix(request.deployment, input.started, runId)}/${number}/${activity.info.attempt}`;
-  const table = assetTable(request.deployment);
   const effects = file && summary ? await loadCsv({ sink, table, file, summary, id }) : noEffects();
   const { kind, from, to } = plan;
   const workflow = { id: workflowId, run_id: runId };
@@ -181,20 +184,29 @@ async function loadAndRecord(
   };
 }
 
-/** When copies were last seen to be there, by deployment: a backfill of many small intervals need not look each time. */
-const copiesSeen = new Map<string, number>();
+/** Copies that were seen to be there, by deployment: a backfill of many small intervals need not look each time. */
+const copiesSeen = new Map<string, { at: number; table: TableSchema }>();
 const lookAgain = 10_000;
 
-async function makeCopy(context: CaptureContext, sink: ClickHouseSink, deployment: string): Promise<void> {
+/** The copy with its rules, made when it is not there. All files of a run may ask; `first` looks for other rules. */
+async function copyOf(
+  context: CaptureContext,
+  sink: ClickHouseSink,
+  deployment: string,
+  first: boolean,
+): Promise<TableSchema> {
   const seen = copiesSeen.get(deployment);
-  if (seen !== undefined && performance.now() - seen < lookAgain) return;
-  const table = assetTable(deployment);
+  if (seen && (!first || performance.now() - seen.at < lookAgain)) return seen.table;
   await ensureOwnTables(sink.clickhouse);
+  const rules = await loadRules(sink.clickhouse);
+  const joined = await columnTypes(sink.clickhouse, joinedAssets(rules));
+  const table = withRules(assetTable(deployment), rules, joined);
   await makeAssetCopy(sink, table);
   await saveSchema(sink.clickhouse, deployment, table, 1);
-  // Files of assets have the same columns for ever: once tells all.
-  if (seen === undefined) await context.tablesDefined(deployment);
-  copiesSeen.set(deployment, performance.now());
+  // Files of assets have the same columns for ever: what is told once is true until rules fill others.
+  if (JSON.stringify(seen?.table) !== JSON.stringify(table)) await context.tablesDefined(deployment);
+  copiesSeen.set(deployment, { at: performance.now(), table });
+  return table;
 }
 
 /** Records the file, and the interval when it is done. Answers the head of the run's chain. */

@@ -8,9 +8,11 @@ import type { TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
 import { Block } from '../load/block.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
+import { lookUpIn } from '../load/look_up.ts';
 import type { RowsInsert } from '../load/rows_insert.ts';
 import { insertBytes } from '../load/rows_insert.ts';
 import { timeText } from '../load/time_text.ts';
+import { TableStage } from '../transform/stage.ts';
 import { loadedColumns } from './asset_copy.ts';
 import { csvColumns, type Fields, findFault } from './asset_row.ts';
 import type { CsvFile, CsvSummary } from './csv_file.ts';
@@ -33,7 +35,8 @@ export interface LoadOptions {
 /** Loads a finished file. Answers what that did to the copy. Errors: those of the sink, `conservation`. */
 export async function loadCsv(options: LoadOptions): Promise<AssetEffects> {
   const { summary, table } = options;
-  const effects = summary.faulty === 0 ? await loadWhole(options) : await loadRows(options);
+  const asItIs = summary.faulty === 0 && !table.rules;
+  const effects = asItIs ? await loadWhole(options) : await loadRows(options);
   if (effects.written + effects.rejected >= summary.rows) return effects;
   throw new SluiceError(
     'conservation',
@@ -77,8 +80,16 @@ async function loadRows(options: LoadOptions): Promise<AssetEffects> {
   let block = new Block(256 * 1024);
   let rejects: Reject[] = [];
   let parts = 0;
+  const stage = table.rules && new TableStage(table);
+  const lookUp = lookUpIn(sink.clickhouse);
   const send = async () => {
     parts++;
+    if (stage) {
+      const held: Reject[] = [];
+      await stage.lookUp(block, lookUp);
+      stage.apply(block, held, 'tombstone');
+      rejects.push(...held.map((reject) => ({ ...reject, reason: `${summary.file}: ${reject.reason}` })));
+    }
     if (block.rows > 0) effects.written += await sink.write(table, block, `${id}/${parts}`);
     if (rejects.length > 0) await sink.reject(table.asset_id, rejects, `${id}/${parts}`);
     effects.rejected += rejects.length;

@@ -101,7 +101,8 @@ function decodeMoment(bytes: Buffer, start: number, end: number, utc: boolean): 
   if (bytes[at] === 0x2e) {
     let unit = 100_000;
     for (at++; at < end && bytes[at]! >= digit0 && bytes[at]! <= 0x39; at++) {
-      microseconds += (bytes[at]! - digit0) * unit;
+      // Smaller parts than expressions know are cut off.
+      if (unit >= 1) microseconds += (bytes[at]! - digit0) * unit;
       unit /= 10;
     }
   }

@@ -18,6 +18,7 @@ function declaredFor(table: TableSchema, set: DeclaredRules): DeclaredRules | un
   const [first] = [...rules, ...checks];
   if (!first) return undefined;
   if (isMultiset(table)) throw withoutKey(table, first.rule_id);
+  if (table.schema === '') for (const rule of rules) expectNewColumn(table, rule);
   return { version: set.version, rules, checks };
 }
 
@@ -30,6 +31,16 @@ function withoutKey(table: TableSchema, rule: string): SluiceError {
   const reason = `${rule} is for ${table.asset_id}, and a table without a key takes no rules or checks`;
   const remedy = `Give ${name} a key; or name the assets that ${rule} is for, without ${table.asset_id}.`;
   return new SluiceError('rule_failed', reason, remedy, { table: name });
+}
+
+/** Assets are compared with their API by all their columns, and by which there are: rules can only add columns there. */
+function expectNewColumn({ asset_id, columns }: TableSchema, rule: Rule): void {
+  const replaces = columns.some((column) => column.name === rule.target_field);
+  if (rule.rule_type !== 'filter' && !replaces) return;
+  const what = replaces ? `fills ${rule.target_field}, which assets have themselves` : 'filters';
+  const reason = `${rule.rule_id} ${what}: rules of a deployment's copy, as ${asset_id}, can only add columns`;
+  const remedy = `Give ${rule.rule_id} another target; or name the assets that it is for, without ${asset_id}.`;
+  throw new SluiceError('rule_failed', reason, remedy, { table: asset_id });
 }
 
 /** Excluded columns that rules and checks of a set use, by `schema.table`: they are read, and stored nowhere. */
