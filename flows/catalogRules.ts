@@ -126,7 +126,12 @@ export class CatalogRules {
 
   /** Runs a change when those before it have ended. `id`: mistakes of that rule or check are told as those of the input. */
   async #change(by: string | undefined, make: (set: DeclaredRules) => RuleChanges, id?: string): Promise<RulesAnswer> {
-    const running = this.#last.then(() => this.#store(by ?? 'Temporal', make, id));
+    const store = () => this.#store(by ?? 'Temporal', make, id);
+    const running = this.#last.then(store).catch((error: unknown) => {
+      // What is known here was outdated: it is read anew.
+      if (this.#set === undefined && readFailure(error).report.kind === 'conflict') return store();
+      throw error;
+    });
     this.#last = running.catch(() => {});
     return running;
   }

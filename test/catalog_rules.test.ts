@@ -1,15 +1,19 @@
 /** Declared rules and checks in the catalog: on a real Temporal and ClickHouse, through Temporal's own messages. */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { WithStartWorkflowOperation } from '@temporalio/client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createOwnTables, saveSchema } from '../activities/load/batches.ts';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
-import { loadRules } from '../activities/transform/rule_store.ts';
+import { loadRules, storeRules } from '../activities/transform/rule_store.ts';
 import { catalogMessages, catalogWorkflowId, flowNames } from '../model/messages.ts';
 import type { RulesAnswer } from '../model/rule_changes.ts';
 import type { DeclaredRules } from '../model/rules.ts';
 import type { TableSchema } from '../model/table.ts';
+import { findTemporal } from '../workers/embedded/temporal_binary.ts';
 import { askFlow, connectTemporal, updateFlow, updateWithStart } from '../workers/temporal_client.ts';
 import { type ControlStack, startControlStack } from './control_stack.ts';
+import { recordHistory } from './histories.ts';
 
 let stack: ControlStack;
 let clickhouse: ClickHouse;
@@ -45,8 +49,15 @@ const accounts = {
     { name: 'id', type: 'bigint' },
     { name: 'email', type: 'text' },
   ],
-  leftOut: [{ attnum: 3, name: 'password', why: 'excluded' }],
+  leftOut: [{ attnum: 3, name: 'pin', why: 'excluded' }],
 };
+
+/** The `temporal` command on this stack's server. */
+async function cli(...args: string[]): Promise<{ stdout: string; stderr: string; code: number }> {
+  const temporal = await findTemporal(() => {});
+  const command = [...args, '--address', stack.parts.temporal.url];
+  return { ...(await promisify(execFile)(temporal, command, { maxBuffer: 64 << 20 })), code: 0 };
+}
 
 const update = (name: string, input: unknown) => updateFlow<RulesAnswer>(client, catalogWorkflowId, name, input);
 const mask = {
@@ -123,7 +134,7 @@ describe('the catalog', () => {
       kind: 'configuration',
     });
     // A rule of what a table leaves out may read it.
-    const secret = { ...mask, rule_id: 'secret', target_field: 's', expression: '{{ password[:1] }}' };
+    const secret = { ...mask, rule_id: 'secret', target_field: 's', expression: '{{ pin[:1] }}' };
     expect((await update(catalogMessages.putRule, { rule: secret })).version).toBe(12);
     // A later rule would lack what an earlier one fills.
     const later = {
@@ -159,6 +170,15 @@ describe('the catalog', () => {
     expect((await loadRules(clickhouse)).checks).toHaveLength(1);
   });
 
+  it('reads the set again when somebody else has changed it', async () => {
+    const { rules, checks } = await loadRules(clickhouse);
+    await storeRules(clickhouse, { version: 15, rules, checks: [] }, { by: 'another catalog', change: 'a test' });
+    const answer = await update(catalogMessages.putCheck, { check: { ...check, severity: 'reject' } });
+    expect(answer).toMatchObject({ version: 16, check: { version: 1 } });
+    expect(checks).toHaveLength(1);
+    if (process.env.RECORD_HISTORIES) await recordHistory({ cli }, catalogWorkflowId, 'rules');
+  });
+
   it('is made again from ClickHouse when it is lost', async () => {
     await client.workflow.getHandle(catalogWorkflowId).terminate('a test');
     const start = new WithStartWorkflowOperation(flowNames.catalog, {
@@ -168,7 +188,7 @@ describe('the catalog', () => {
       workflowIdConflictPolicy: 'USE_EXISTING',
     });
     const answer = await updateWithStart<RulesAnswer>(client, start, catalogMessages.removeCheck, { rule_id: 'there' });
-    expect(answer.version).toBe(15);
+    expect(answer.version).toBe(17);
     expect(await loadRules(clickhouse)).toMatchObject({ rules: [{ rule_id: 'mask', version: 3 }], checks: [] });
   });
 
@@ -176,7 +196,7 @@ describe('the catalog', () => {
     const source = { id: 'main', type: 'postgresql', connection_string: '${DATABASE_URL}' };
     await updateFlow(client, catalogWorkflowId, catalogMessages.registerSource, source);
     // There is no such flow: the change is made all the same.
-    expect((await update(catalogMessages.putCheck, { check })).version).toBe(16);
+    expect((await update(catalogMessages.putCheck, { check })).version).toBe(18);
     const { events } = await client.workflow.getHandle(catalogWorkflowId).fetchHistory();
     const told = events!.filter((event) => event.signalExternalWorkflowExecutionInitiatedEventAttributes);
     expect(told.map((event) => event.signalExternalWorkflowExecutionInitiatedEventAttributes)).toMatchObject([

@@ -443,5 +443,8 @@ describe('rejects', () => {
     ]);
     expect(await open()).toEqual([]);
     expect((await call('POST', '/rejects/release', { asset_id: 'shop_kinds' })).status).toBe(404);
+    const metrics = await (await fetch(`${stack.api}/metrics`)).text();
+    expect(metrics).toMatch(/sluice_transform_total{rule="part",outcome="passed"} [1-9]/);
+    expect(metrics).toMatch(/sluice_transform_total{rule="part",outcome="failed"} [1-9]/);
   });
 });

@@ -64,6 +64,36 @@ export async function assetFigures(control: Control): Promise<AssetFigures[]> {
   });
 }
 
+/** What became of rows that a rule or check looked at. */
+export interface RuleFigures {
+  rule: string;
+  passed: number;
+  /** Let through by no filter, or failed by a check. */
+  stopped: number;
+  /** On which the rule itself failed, whatever followed. */
+  failed: number;
+}
+
+/** Sums by rule and check, over all tables. */
+export async function ruleFigures(control: Control): Promise<RuleFigures[]> {
+  return await shared(control, 'rules', async () => {
+    const sums = ['in', 'out', 'errors'].map(
+      (name) => `toString(sum(JSONExtractUInt(one.2, '${name}'))) AS \`${name}\``,
+    );
+    const rows = await rowsIfThere<Record<'rule' | 'in' | 'out' | 'errors', string>>(
+      control,
+      `SELECT one.1 AS rule, ${sums.join(', ')}
+       FROM (SELECT arrayJoin(JSONExtractKeysAndValuesRaw(applied)) AS table
+         FROM ${control.clickhouse.name('_batches')} FINAL WHERE applied != '')
+       ARRAY JOIN JSONExtractKeysAndValuesRaw(table.2) AS one GROUP BY rule ORDER BY rule`,
+    );
+    return rows.map(({ rule, in: seen, out, errors }) => {
+      const stopped = Math.max(0, Number(seen) - Number(out) - Number(errors));
+      return { rule, passed: Number(out), stopped, failed: Number(errors) };
+    });
+  });
+}
+
 /** Seconds that batches took, counted into buckets by source: what a Prometheus histogram needs. */
 export async function batchSeconds(
   control: Control,

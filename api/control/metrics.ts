@@ -2,7 +2,7 @@
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { type VerifyFigures, verifyFigures } from './alarms.ts';
 import type { Control } from './control.ts';
-import { assetFigures, batchSeconds } from './figures.ts';
+import { assetFigures, batchSeconds, ruleFigures } from './figures.ts';
 import { newestScores } from './quality.ts';
 import { listSources } from './sources.ts';
 import { requireWorker } from './temporal.ts';
@@ -30,11 +30,12 @@ export async function metricsPage(control: Control): Promise<string> {
 }
 
 async function recordMetrics(control: Control): Promise<string> {
-  const [assets, batches, verified, scores] = await Promise.all([
+  const [assets, batches, verified, scores, rules] = await Promise.all([
     assetFigures(control),
     batchSeconds(control, buckets),
     verifyFigures(control),
     newestScores(control),
+    ruleFigures(control),
   ]);
   const ofCopies = (value: (one: VerifyFigures) => number): Sample[] =>
     verified.map((one) => ({ labels: { source: one.source, asset: one.asset }, value: value(one) }));
@@ -74,6 +75,14 @@ async function recordMetrics(control: Control): Promise<string> {
       'gauge',
       'When the last comparison ended',
       ofCopies((one) => Date.parse(one.at) / 1000),
+    ),
+    family(
+      'sluice_transform_total',
+      'counter',
+      'Rows that rules and checks looked at, by what became of them',
+      rules.flatMap(({ rule, ...outcomes }) =>
+        Object.entries(outcomes).map(([outcome, value]) => ({ labels: { rule, outcome }, value })),
+      ),
     ),
     family(
       'sluice_quality_score',
