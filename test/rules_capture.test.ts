@@ -540,4 +540,31 @@ describe('a join', () => {
     expect(await verify(harness)).toMatchObject({ identical: true });
     await expectAudited(harness);
   }, 90_000);
+
+  it('holds rows back until what they belong to has come', async () => {
+    const dimension = `owners_${number + 1}`;
+    await sql(`CREATE TABLE ${dimension} (id int PRIMARY KEY, name text)`);
+    const parameters = { asset: `rules${number + 1}_${dimension}`, on: { owner: 'id' }, fields: ['name'] };
+    const { harness, table } = await streaming(
+      'id int PRIMARY KEY, owner int',
+      'VALUES (1, 7), (2, NULL)',
+      [{ rule_id: 'owner', rule_type: 'join', assets: ['rules*_t*'], target_field: 'owner_name', parameters }],
+      [],
+      { tables: [dimension] },
+    );
+    expect(await copyRows(harness, 'id, owner_name')).toEqual(['["2",null]']);
+    await sql(`INSERT INTO ${table} VALUES (3, 8), (4, 7)`, `DELETE FROM ${table} WHERE id = 4`);
+    await harness.drain(client);
+    expect((await rejects(harness)).map(({ key, check, state }) => [key, check, state])).toEqual([
+      ['{"id":"1"}', 'owner', 'open'],
+      ['{"id":"3"}', 'owner', 'open'],
+      ['{"id":"4"}', 'owner', 'open'],
+    ]);
+    await sql(`INSERT INTO ${dimension} VALUES (7, 'seven')`);
+    const came = () => copyRows(harness, 'id, owner_name');
+    await expect.poll(came, { timeout: 20_000 }).toEqual(['["1","seven"]', '["2",null]']);
+    await sql(`INSERT INTO ${dimension} VALUES (8, 'eight')`);
+    await expect.poll(came, { timeout: 20_000 }).toEqual(['["1","seven"]', '["2",null]', '["3","eight"]']);
+    expect(await verify(harness)).toMatchObject({ identical: true, source_rows: 3 });
+  }, 90_000);
 });

@@ -1,5 +1,4 @@
 /** Rows that were read from a table, on their way into its copy: few large inserts, each checked by what it confirms. */
-import type { RuleCounts } from '../../model/batch.ts';
 import { type Column, type TableSchema, tableName } from '../../model/table.ts';
 import type { Block } from '../load/block.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
@@ -8,7 +7,7 @@ import { insertBytes, type RowsInsert } from '../load/rows_insert.ts';
 import { lostRows, type Sink } from '../load/sink.ts';
 import { ownColumnsOf } from '../load/tables.ts';
 import type { LookUp } from '../transform/join.ts';
-import { type Filtered, type Staged, TableStage } from '../transform/stage.ts';
+import { type Filtered, type StageCounts, type Staged, TableStage } from '../transform/stage.ts';
 import type { ChunkTarget } from './source.ts';
 import type { Reject } from './stream.ts';
 
@@ -55,9 +54,9 @@ export class ChunkWriter implements ChunkTarget {
     this.#lookUp = lookUpIn(sink.clickhouse);
   }
 
-  /** What rules and checks did. */
-  takeCounts(): Map<string, RuleCounts> {
-    return this.#stage?.takeCounts() ?? new Map();
+  /** What rules and checks did; undefined where there are none. */
+  takeCounts(): StageCounts | undefined {
+    return this.#stage?.takeCounts();
   }
 
   async write(block: Block, rejects: Reject[]): Promise<void> {

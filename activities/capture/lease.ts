@@ -5,9 +5,11 @@ import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import { addSample, type LogFigures, type LogSample, logFigures } from '../../model/log.ts';
 import type { ConnectRequest, LeaseProgress, LeaseSummary } from '../../model/source.ts';
 import { copyName, isBeside } from '../../model/table.ts';
+import { storeScores } from '../check/scores.ts';
 import { headAt, readRecords } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { lookUpIn } from '../load/look_up.ts';
+import { LateRows } from '../transform/late_rows.ts';
 import { Stages } from '../transform/stages.ts';
 import { activityError, type CaptureContext } from './context.ts';
 import type { KnownTables, TableRef } from './contract.ts';
@@ -22,6 +24,8 @@ import type { ChangeStream } from './stream.ts';
 const keepOpen = 30_000;
 /** How often the source is asked how much log it keeps. */
 const askLog = 15_000;
+/** How often rows are looked at that wait for a row of another copy. */
+const lookForLate = 3_000;
 
 interface Attached {
   /** What the stream was opened for: another one is needed when it differs. */
@@ -151,6 +155,7 @@ export class Leases {
       duration: input.seconds * 1000,
       failed,
       schemas: keeper,
+      keepScores: (scores) => storeScores(sink.clickhouse, scores),
       stages: new Stages((asset) => keeper.table(asset), lookUpIn(sink.clickhouse)),
       newTables: input.known && new NewTables(source, connected, input.known, [...tables, ...(input.absent ?? [])]),
     });
@@ -168,12 +173,24 @@ export class Leases {
     };
     ask();
     const asking = setInterval(ask, askLog);
+    const late = new LateRows(this.#context.clickhouse('snapshot'));
+    let looking = false;
+    const looks = setInterval(() => {
+      if (looking) return;
+      looking = true;
+      // What fails now is tried again at the next look.
+      late
+        .look(keeper.tables)
+        .catch(() => {})
+        .finally(() => (looking = false));
+    }, lookForLate);
     live(() => loop.progress(log));
     let ended: LeaseSummary['ended'] | undefined;
     try {
       ended = await loop.run();
     } finally {
       clearInterval(asking);
+      clearInterval(looks);
       // A stream that a lease left in order waits for the next one; any other may hold what nobody will write.
       const goesOn = ended === 'tables_found' && loop.news?.found.length === 0;
       if (ended === 'time' || ended === 'summary_full' || goesOn)

@@ -88,7 +88,8 @@ function loopOver(log: string[], sink: Partial<Sink> = {}, duration = 60_000): C
     duration,
     failed: {},
     schemas: unchanged,
-    stages: { apply: async () => ({ version: 0, applied: {}, failed: {} }) },
+    stages: { apply: async () => ({ version: 0, applied: {}, checked: [], failed: {} }) },
+    keepScores: async () => {},
   });
 }
 

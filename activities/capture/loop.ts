@@ -17,9 +17,10 @@ import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import type { LogFigures } from '../../model/log.ts';
 import type { LeaseProgress, LeaseSummary } from '../../model/source.ts';
 import { tableName } from '../../model/table.ts';
+import { type Scores, scoresOf } from '../check/scores.ts';
 import { sealRecord } from '../load/batches.ts';
 import { lostRows, repairInserts, type Sink } from '../load/sink.ts';
-import type { Stages } from '../transform/stages.ts';
+import type { StagedBatch, Stages } from '../transform/stages.ts';
 import type { FoundTables, NewTables } from './new_tables.ts';
 import type { SchemaKeeper } from './schema_keeper.ts';
 import type { Alteration, ChangeBatch, ChangeStream, TableChanges } from './stream.ts';
@@ -55,6 +56,8 @@ export interface LoopOptions {
   schemas: LoopSchemas;
   /** Rules and checks of the tables. */
   stages: Pick<Stages, 'apply'>;
+  /** Keeps what checks found. */
+  keepScores: (scores: Scores[]) => Promise<void>;
   /** Looks for tables that the source's globs mean, where these are to be taken in. */
   newTables?: Pick<NewTables, 'look'>;
   /** For tests of crashes: called between the steps of a batch. */
@@ -65,12 +68,17 @@ export interface LoopOptions {
 const summaryLimit = 400;
 /** Milliseconds for which a lease may believe that it is the last: shorter than its heartbeat timeout. */
 const fenceEvery = 5_000;
+/** Milliseconds between two inserts of scores. */
+const keepScoresEvery = 2_000;
 
 /** Batches that a heartbeat tells of. */
 const shownBatches = 5;
 
 export class CaptureLoop {
   readonly #options: LoopOptions;
+  /** What checks found since it was kept last. */
+  readonly #scores: Scores[] = [];
+  #keptAt = performance.now();
   #seq = 0;
   #hash: string;
   #lastKind: BatchKind = 'begin';
@@ -124,13 +132,29 @@ export class CaptureLoop {
 
   /** Runs until time is up, the signal is given, or a table fails, comes back or is new; answers which. */
   async run(): Promise<LeaseSummary['ended']> {
-    const { stream, signal, duration, failed } = this.#options;
+    const { duration, failed } = this.#options;
     const end = performance.now() + duration;
     const streamed = Object.fromEntries(this.#options.assets.map((asset) => [asset, noEffects()]));
     // The fence: when this is written, no insert of a predecessor is still under way.
     await this.#record('begin', undefined, streamed, failed, untimed);
     if (Object.keys(failed).length > 0) return 'table_failed';
     if (this.returned.length > 0) return 'table_returned';
+    try {
+      return await this.#runBatches(end);
+    } finally {
+      await this.#keepScores();
+    }
+  }
+
+  /** Scores of some batches at once: a batch of few rows would else cost two inserts more. They are no promise. */
+  async #keepScores(): Promise<void> {
+    this.#keptAt = performance.now();
+    const scores = this.#scores.splice(0);
+    if (scores.length > 0) await this.#options.keepScores(scores).catch(() => {});
+  }
+
+  async #runBatches(end: number): Promise<LeaseSummary['ended']> {
+    const { stream, signal } = this.#options;
     let atTransactionEnd = true;
     for (;;) {
       if (signal.aborted) return 'cancelled';
@@ -213,6 +237,8 @@ export class CaptureLoop {
     await onStep?.('recorded', batch);
     stream.acknowledge(batch.to);
     await onStep?.('acknowledged', batch);
+    this.#scores.push(...rules.checked.map(({ asset, ...found }) => scoresOf(asset, id, found)));
+    if (performance.now() - this.#keptAt > keepScoresEvery) await this.#keepScores();
     stream.recycle(batch);
   }
 
@@ -228,18 +254,15 @@ export class CaptureLoop {
   }
 
   /** Rules and checks, over rows that have all their values. A table that they stop is left out. */
-  async #transform(
-    batch: ChangeBatch,
-    failed: Record<string, ErrorReport>,
-  ): Promise<{ version: number; applied: AppliedRules }> {
+  async #transform(batch: ChangeBatch, failed: Record<string, ErrorReport>): Promise<Omit<StagedBatch, 'failed'>> {
     const { source, stages } = this.#options;
-    const { version, applied, failed: stopped } = await stages.apply(batch.tables);
+    const { failed: stopped, ...staged } = await stages.apply(batch.tables);
     for (const { table } of batch.tables) {
       const report = stopped[table.asset_id];
       if (report) failed[table.asset_id] = resyncAfter(report, source, tableName(table));
     }
     batch.tables = batch.tables.filter(({ table }) => !(table.asset_id in stopped));
-    return { version, applied };
+    return staged;
   }
 
   /** Writes one table's part. A refusal of its rows stops this table alone. */

@@ -6,6 +6,7 @@ import { type AppliedRules, type BatchRecord, noEffects } from '../../model/batc
 import { SluiceError } from '../../model/errors.ts';
 import type { ConnectRequest } from '../../model/source.ts';
 import { isBeside, isMultiset, type TableSchema } from '../../model/table.ts';
+import { scoresOf, storeScores } from '../check/scores.ts';
 import { chunksDigest, lastRecord, loadSchemas, readRecords, sealRecord, writeRecord } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { newReading } from '../load/multiset.ts';
@@ -133,7 +134,8 @@ export async function copyChunk(
       );
     }
     const effects = chunkEffects(copied, writer);
-    const applied = schema.rules && { [table.asset_id]: Object.fromEntries(writer?.takeCounts() ?? []) };
+    const staged = writer?.takeCounts();
+    const applied = staged && { [table.asset_id]: Object.fromEntries(staged.counts) };
     const durations = { fill: 0, resolve: 0, write: Math.round(performance.now() - startedAt) };
     // The snapshot's end seals the chunks' records: what a second attempt has recorded meanwhile must stay.
     const recorded = await recordedChunk(clickhouse, request.id, id, table);
@@ -154,6 +156,7 @@ export async function copyChunk(
         ...(applied && { applied }),
       },
     );
+    if (staged) await storeScores(clickhouse, [scoresOf(table.asset_id, id, staged)]);
     return { rows, bytes };
   } catch (error) {
     const cause = (await isOutdated(clickhouse, request.id, schema, error)) ? alteredMeanwhile(table, error) : error;

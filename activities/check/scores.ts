@@ -45,6 +45,15 @@ export function scoreOf({ checked, failed }: CheckCounts): number {
   return checked === 0 ? 1 : (checked - failed) / checked;
 }
 
+/** What checks found in the rows of a batch, as of now. */
+export function scoresOf(
+  asset: string,
+  batch: string,
+  { rows, checks }: { rows: CheckCounts; checks: ReadonlyMap<string, CheckCounts> },
+): Scores {
+  return { asset, at: new Date().toISOString(), batch, rows, rules: checks };
+}
+
 /** Keeps scores; keeping those of one batch again changes nothing. What looked at no row leaves nothing. */
 export async function storeScores(clickhouse: ClickHouse, all: readonly Scores[]): Promise<void> {
   const rows = all.flatMap(({ asset, at, batch, rows: together, rules }) =>

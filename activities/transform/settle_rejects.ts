@@ -84,7 +84,7 @@ async function release(
 }
 
 /** ClickHouse's text of a time. */
-function copyTime(iso: string): string {
+export function copyTime(iso: string): string {
   return iso.replace('T', ' ').replace('Z', '');
 }
 

@@ -9,7 +9,7 @@
 import type { RuleCounts } from '../../model/batch.ts';
 import { type Column, copiedColumns, type TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
-import { type CompiledChecks, compileChecks } from '../check/row_checks.ts';
+import { type CheckCounts, type CompiledChecks, compileChecks } from '../check/row_checks.ts';
 import { Block } from '../load/block.ts';
 import { ownColumns } from '../load/tables.ts';
 import type { Decoder } from './decode.ts';
@@ -30,6 +30,16 @@ export interface Staged {
   /** Left out by a filter, without a trace in the copy. */
   filtered: number;
   rejected: number;
+}
+
+/** What rules and checks did to rows. */
+export interface StageCounts {
+  /** By the id of the rule or check. */
+  counts: Map<string, RuleCounts>;
+  /** Rows that were checked, and those that failed any check. */
+  rows: CheckCounts;
+  /** By the id of the check. */
+  checks: Map<string, CheckCounts>;
 }
 
 /** A used column of the table: where its values go in the row, and where they come from. */
@@ -84,12 +94,14 @@ export class TableStage {
     return copiedColumns({ columns: [...this.#columns], targets: [...targets] }).map((column) => column.name);
   }
 
-  /** What each rule and check did since the last call. */
-  takeCounts(): Map<string, RuleCounts> {
+  /** What rules and checks did since the last call. */
+  takeCounts(): StageCounts {
     const counts = this.#rules.takeCounts();
-    for (const [check, { checked, failed }] of this.#checks.takeCounts())
+    const { rows } = this.#checks;
+    const checks = this.#checks.takeCounts();
+    for (const [check, { checked, failed }] of checks)
       counts.set(check, { in: checked, out: checked - failed, errors: 0 });
-    return counts;
+    return { counts, rows, checks };
   }
 
   /** Looks up, for all rows of a block at once, what joins will ask for. Before `apply`. */

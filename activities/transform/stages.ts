@@ -4,13 +4,15 @@ import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import type { TableSchema } from '../../model/table.ts';
 import type { TableChanges } from '../capture/stream.ts';
 import type { LookUp } from './join.ts';
-import { TableStage } from './stage.ts';
+import { type StageCounts, TableStage } from './stage.ts';
 
 /** What rules and checks did to the rows of a batch. */
 export interface StagedBatch {
   /** The highest version of rules among its tables; 0 = none has any. */
   version: number;
   applied: AppliedRules;
+  /** What checks found; partitions of several shapes come one by one. */
+  checked: ({ asset: string } & Omit<StageCounts, 'counts'>)[];
   /** Tables that stop, since a rule or check says so. */
   failed: Record<string, ErrorReport>;
 }
@@ -32,7 +34,7 @@ export class Stages {
 
   /** Puts rows of a batch through the rules and checks of their tables, in place. */
   async apply(tables: TableChanges[]): Promise<StagedBatch> {
-    const staged: StagedBatch = { version: 0, applied: {}, failed: {} };
+    const staged: StagedBatch = { version: 0, applied: {}, checked: [], failed: {} };
     for (const changes of tables) {
       const { asset_id: asset, rules } = changes.table;
       if (!rules || asset in staged.failed) continue;
@@ -43,7 +45,9 @@ export class Stages {
         changes.effects.rejected += rejected;
         staged.version = Math.max(staged.version, rules.version);
         staged.applied[asset] ??= {};
-        addCounts(staged.applied[asset], stage.takeCounts());
+        const { counts, ...checked } = stage.takeCounts();
+        addCounts(staged.applied[asset], counts);
+        if (checked.rows.checked > 0) staged.checked.push({ asset, ...checked });
       } catch (error) {
         if (!(error instanceof SluiceError) || error.transient) throw error;
         staged.failed[asset] = error.report();

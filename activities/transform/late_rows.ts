@@ -1,0 +1,57 @@
+/**
+ * Rows that wait for a row of another copy: a join has not found their key, and says on_error reject. When that row has come,
+ * they come into their own copy, at their own versions, so that whatever changed since wins.
+ */
+import type { TableSchema } from '../../model/table.ts';
+import { Block } from '../load/block.ts';
+import type { ClickHouse } from '../load/clickhouse.ts';
+import { lookUpIn } from '../load/look_up.ts';
+import { type RejectPlace, readRejects } from '../load/rejects.ts';
+import { restage } from './held_row.ts';
+import { copyTime, settleRejects } from './settle_rejects.ts';
+
+/** Rows that are tried again at once. */
+const atOnce = 500;
+
+export class LateRows {
+  readonly #clickhouse: ClickHouse;
+  /** By rule and asset, where the last look ended: rows that wait for long must not keep others waiting. */
+  readonly #places = new Map<string, RejectPlace | undefined>();
+
+  constructor(clickhouse: ClickHouse) {
+    this.#clickhouse = clickhouse;
+  }
+
+  /** Looks at some waiting rows of these tables; answers how many have come into their copies. */
+  async look(tables: readonly TableSchema[]): Promise<number> {
+    let released = 0;
+    for (const table of tables) {
+      const joins = (table.rules?.rules ?? []).filter(
+        ({ rule_type: type, on_error: on = 'reject' }) => type === 'join' && on === 'reject',
+      );
+      for (const { rule_id } of joins) released += await this.#lookAt(table, rule_id);
+    }
+    return released;
+  }
+
+  async #lookAt(table: TableSchema, check: string): Promise<number> {
+    const { asset_id: asset } = table;
+    const place = `${check} ${asset}`;
+    const after = this.#places.get(place);
+    const waiting = await readRejects(
+      this.#clickhouse,
+      { asset, check, state: 'open', ...(after && { after }) },
+      atOnce,
+    );
+    const last = waiting.length === atOnce ? waiting.at(-1) : undefined;
+    this.#places.set(place, last && [last.changed_at, last.asset, last.key, last.version, last.check]);
+    const lookUp = lookUpIn(this.#clickhouse);
+    const come: string[] = [];
+    for (const reject of waiting) {
+      const row = await restage(table, { ...reject, committed_at: copyTime(reject.committed_at) }, lookUp);
+      if (row instanceof Block) come.push(reject.version);
+    }
+    if (come.length === 0) return 0;
+    return (await settleRejects(this.#clickhouse, { asset, action: 'release', versions: come })).released;
+  }
+}
