@@ -124,6 +124,39 @@ describe('changes', () => {
     expect(await expectEqual(harness, 'kinds')).toHaveLength(0);
   });
 
+  it('of numbers that are not equal to themselves, in the only column there is', async () => {
+    await make('lonely', 'f float8');
+    await sql(`INSERT INTO lonely VALUES ('NaN'), ('NaN'), ('NaN'), ('0'), ('0'), ('-0'), (NULL)`);
+    const harness = capture(['lonely']);
+    await harness.begin();
+    await sql(`DELETE FROM lonely WHERE ${one('lonely', "f = 'NaN'")}`, `DELETE FROM lonely WHERE f::text = '-0'`);
+    expect(await expectEqual(harness, 'lonely')).toHaveLength(5);
+  });
+
+  it('that are written again after a crash count once', async () => {
+    await make('repeated', 'a int');
+    await sql('INSERT INTO repeated VALUES (1), (1)');
+    let spoil = false;
+    const clickhouse = await spoiled(({ query }) => (spoil && query.includes('_batches') ? 'lost' : 'passed'));
+    const harness = capture(['repeated'], { clickhouse });
+    await harness.begin();
+    await harness.drain(client);
+    spoil = true;
+    await sql('INSERT INTO repeated VALUES (1), (2)', 'UPDATE repeated SET a = 3 WHERE a = 2');
+    await expect(harness.leaseEnd()).rejects.toThrow();
+    spoil = false;
+    const successor = capture(['repeated'], { source: harness.options.source });
+    successor.takeOver(harness);
+    successor.startLease(600, 2);
+    expect(await expectEqual(successor, 'repeated')).toHaveLength(4);
+    const read = harness.context.clickhouse('read');
+    const asset = read.name(`${harness.options.source}_repeated`);
+    const [count] = await read.rows<{ n: string; twice: string }>(
+      `SELECT toString(count()) AS n, toString((SELECT count() FROM ${asset} FINAL)) AS twice FROM ${asset}`,
+    );
+    expect(Number(count!.n)).toBeGreaterThan(Number(count!.twice));
+  });
+
   it('TRUNCATE empties the copy, also where rows stand before and behind it in one transaction', async () => {
     await make('emptied', 'a int');
     await sql('INSERT INTO emptied SELECT generate_series(1, 10)');
@@ -169,6 +202,40 @@ describe('a snapshot', () => {
     expect(rows.length).toBeGreaterThan(10);
     await sql('DELETE FROM seen');
     expect(await expectEqual(harness, 'seen')).toHaveLength(0);
+  });
+
+  it('does not see a commit that is in the log before others can see it, and the stream brings that', async () => {
+    await make('hidden', 'a int');
+    await sql('INSERT INTO hidden VALUES (1)');
+    const harness = capture(['hidden']);
+    await harness.prepare();
+    harness.startLease();
+    await harness.plan('hidden');
+    await sql(
+      `SET synchronous_commit = local`,
+      `ALTER SYSTEM SET synchronous_standby_names = 'nobody'`,
+      'SELECT pg_reload_conf()',
+    );
+    try {
+      const waiting = await session();
+      await expect
+        .poll(async () => (await waiting.query('SHOW synchronous_standby_names')).rows)
+        .toEqual([{ synchronous_standby_names: 'nobody' }]);
+      const { rows } = await waiting.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+      const commit = waiting.query('INSERT INTO hidden VALUES (1), (2)');
+      const isWaiting = async () =>
+        (await client.query('SELECT wait_event FROM pg_stat_activity WHERE pid = $1', [rows[0]!.pid])).rows;
+      await expect.poll(isWaiting).toEqual([{ wait_event: 'SyncRep' }]);
+      // Its commit stands in the log before the end of this one, which is seen.
+      await sql('INSERT INTO hidden VALUES (3)');
+      await harness.copyChunk('hidden', 0);
+      await sql(`SELECT pg_cancel_backend(${rows[0]!.pid})`);
+      await commit;
+    } finally {
+      await sql('ALTER SYSTEM RESET synchronous_standby_names', 'SELECT pg_reload_conf()', 'RESET synchronous_commit');
+    }
+    await harness.finish('hidden');
+    expect(await expectEqual(harness, 'hidden')).toHaveLength(4);
   });
 
   it('keeps its rows when it saw the TRUNCATE that the stream brings, and loses them when it did not', async () => {
@@ -533,19 +600,26 @@ describe('rules', () => {
       expression: '***',
       version: 1,
     };
-    const declare = (version: number, assets: string[]) =>
-      storeRules(
-        clickhouse,
-        { version, rules: [{ ...mask, ...(assets.length > 0 && { assets }) }], checks: [] },
-        { by: 'test', change: 'declared' },
-      );
+    const declare = (version: number, assets: string[], severity: 'warn' | 'reject' = 'warn') => {
+      const rules = [{ ...mask, ...(assets.length > 0 && { assets }) }];
+      const check = {
+        rule_id: 'there',
+        asset: harness.tables[0]!.asset_id,
+        field: 'email',
+        rule_type: 'not_null' as const,
+      };
+      const checks = [{ ...check, parameters: {}, severity, version: 1 }];
+      return storeRules(clickhouse, { version, rules, checks }, { by: 'test', change: 'declared' });
+    };
     await declare(1, []);
     await expect(harness.prepare()).rejects.toMatchObject({
       kind: 'rule_failed',
       message: expect.stringContaining('without a key'),
       place: { table: 'masked' },
     });
-    await declare(2, ['another']);
+    await declare(2, ['another'], 'reject');
+    await expect(harness.prepare()).rejects.toMatchObject({ remedy: expect.stringContaining('severity: warn') });
+    await declare(3, ['another']);
     await harness.begin();
     await sql(`INSERT INTO masked VALUES (1, 'a@b.c')`);
     expect(await expectEqual(harness, 'masked')).toHaveLength(1);

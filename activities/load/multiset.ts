@@ -13,7 +13,7 @@
  * - of a TRUNCATE: nothing below its version counts, unless the snapshot has seen it.
  */
 import { randomBytes } from 'node:crypto';
-import { type Column, copyName, type TableSchema } from '../../model/table.ts';
+import { copyName, type TableSchema } from '../../model/table.ts';
 import { type ClickHouse, quoteName } from './clickhouse.ts';
 
 /**
@@ -96,23 +96,13 @@ export function multisetRows(clickhouse: ClickHouse, table: TableSchema): string
     `AND NOT has(arrayMap(x -> bitAnd(x, ${2 ** 32 - 1}), ${unseen}), ${row}._origin))`;
   const streamed = (row: string) => `${row}._origin < ${firstReading} AND NOT ${seen(row)}`;
   const since = `(SELECT max(_m._version) FROM ${copy} AS _m WHERE _m._sign = 0 AND ${streamed('_m')})`;
-  const name = (column: Column) => `_r.${quoteName(column.name)}`;
-  const shown = table.columns.map((column) =>
-    isFloat(column)
-      ? `any(${name(column)}) AS ${quoteName(column.name)}`
-      : `${name(column)} AS ${quoteName(column.name)}`,
-  );
-  // Numbers that are not equal to themselves, and two zeros, are told apart by their text.
-  const groups = table.columns.map((column) => (isFloat(column) ? `toString(${name(column)})` : name(column)));
+  const columns = table.columns.map((column) => quoteName(column.name));
+  // Numbers are grouped by their bits: two that are not equal to themselves are alike, and the two zeros are not.
   return (
-    `SELECT ${table.columns.map((column) => quoteName(column.name)).join(', ')} FROM (` +
-    `SELECT ${shown.join(', ')}, sum(_r._sign) AS _sign FROM ${copy} AS _r FINAL ` +
+    `SELECT ${columns.join(', ')} FROM (` +
+    `SELECT ${columns.map((name) => `_r.${name} AS ${name}`).join(', ')}, sum(_r._sign) AS _sign FROM ${copy} AS _r FINAL ` +
     `WHERE _r._sign != 0 AND ${reading}.2 != 0 AND _r._version >= ${since} ` +
     `AND (_r._origin = ${reading}.2 OR (${streamed('_r')})) ` +
-    `GROUP BY ${groups.join(', ')} HAVING _sign > 0) ARRAY JOIN range(toUInt64(_sign)) AS _row`
+    `GROUP BY ${columns.map((name) => `_r.${name}`).join(', ')} HAVING _sign > 0) ARRAY JOIN range(toUInt64(_sign)) AS _row`
   );
-}
-
-function isFloat({ clickhouse }: Column): boolean {
-  return /Float(32|64)/.test(clickhouse);
 }

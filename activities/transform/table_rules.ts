@@ -15,22 +15,27 @@ function declaredFor(table: TableSchema, set: DeclaredRules): DeclaredRules | un
   const names = columns.map((column) => column.name);
   const rules = rulesOf(set.rules, asset_id, names);
   const checks = checksOf(set.checks, asset_id);
-  const [first] = [...rules, ...checks];
-  if (!first) return undefined;
-  if (isMultiset(table)) throw withoutKey(table, first.rule_id);
+  if (isMultiset(table)) return refuseFor(table, [...rules, ...checks.filter(({ severity }) => severity !== 'warn')]);
+  if (rules.length + checks.length === 0) return undefined;
   if (table.schema === '') for (const rule of rules) expectNewColumn(table, rule);
   return { version: set.version, rules, checks };
 }
 
 /**
  * Rows without a key are told apart by all their values: none of them may be another one, or left out. Nor may a rule that is
- * meant for such a table be passed over: it may be there to mask what nobody should see.
+ * meant for such a table be passed over: it may be there to mask what nobody should see. Checks that only warn look at the
+ * whole copy, when they are asked to.
  */
-function withoutKey(table: TableSchema, rule: string): SluiceError {
+function refuseFor(table: TableSchema, [first]: (Rule | Check)[]): undefined {
+  if (!first) return undefined;
   const name = tableName(table);
-  const reason = `${rule} is for ${table.asset_id}, and a table without a key takes no rules or checks`;
-  const remedy = `Give ${name} a key; or name the assets that ${rule} is for, without ${table.asset_id}.`;
-  return new SluiceError('rule_failed', reason, remedy, { table: name });
+  const rule = first.rule_id;
+  const reason = `${rule} is for ${table.asset_id}, and a table without a key takes no rules, and no checks but those that warn`;
+  const remedy =
+    'severity' in first
+      ? `Give ${name} a key; or let ${rule} warn (severity: warn).`
+      : `Give ${name} a key; or name the assets that ${rule} is for, without ${table.asset_id}.`;
+  throw new SluiceError('rule_failed', reason, remedy, { table: name });
 }
 
 /** Assets are compared with their API by all their columns, and by which there are: rules can only add columns there. */
