@@ -4,8 +4,9 @@
  *
  *   (a) limit    pg_recvlogical where it is installed, and a reader of ours that only counts frames
  *   (b) product  a paused source is resumed: flow, worker, capture loop, inserts, records
+ *   (c) rules    with --rules: as (b), the rows going through two rules and two checks
  *
- * Prints JSON with both rates, their ratio and the worker's peak memory.
+ * Prints JSON with the rates, their ratios and the worker's peak memory.
  */
 import { execFile, spawn } from 'node:child_process';
 import { performance } from 'node:perf_hooks';
@@ -18,12 +19,16 @@ import { message } from '../activities/capture/postgresql/pgoutput.ts';
 import { frameType, RawSession } from '../activities/capture/postgresql/wire.ts';
 import { lastRecord } from '../activities/load/batches.ts';
 import type { Control } from '../api/control/control.ts';
+import { applyDeclared } from '../api/control/declared_rules.ts';
 import { getSource, orderSource } from '../api/control/sources.ts';
+import type { CheckInput } from '../model/checks.ts';
 import { behindPageHeader, compareLsn, formatLsn, parseLsn } from '../model/position.ts';
+import type { RuleInput } from '../model/rules.ts';
 import { forgetPeak, machine, peakMemory, round, withCpu } from './measure/processes.ts';
 import { connectTables, type Product, startProduct } from './measure/product.ts';
 
-const usage = 'sluice bench capture [--changes 1000000] [--per-transaction 1000 (0 = all in one)] [--rounds 1]';
+const usage =
+  'sluice bench capture [--changes 1000000] [--per-transaction 1000 (0 = all in one)] [--rounds 1] [--rules]';
 /** The source's id. */
 export const source = 'bench';
 
@@ -44,6 +49,7 @@ export async function run(args: string[]): Promise<number> {
       changes: { type: 'string', default: '1000000' },
       'per-transaction': { type: 'string', default: '1000' },
       rounds: { type: 'string', default: '1' },
+      rules: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
@@ -59,7 +65,8 @@ export async function run(args: string[]): Promise<number> {
   const rounds = [];
   for (let i = 0; i < Number(values.rounds); i++) rounds.push(await measure(product, { changes, perTransaction }));
   const best = rounds.reduce((a, b) => (b.product.changes_per_second > a.product.changes_per_second ? b : a));
-  const figures = { changes, per_transaction: perTransaction, ...best, rounds: rounds.length };
+  const rules = values.rules ? await measureRules(product, { changes, perTransaction }, best.product) : undefined;
+  const figures = { changes, per_transaction: perTransaction, ...best, ...(rules && { rules }), rounds: rounds.length };
   console.log(JSON.stringify({ benchmark: 'capture', machine: machine(), ...figures }, null, 2));
   return 0;
 }
@@ -99,6 +106,61 @@ async function measure(product: Product, { changes, perTransaction }: { changes:
     product: { changes_per_second: rate(seconds), seconds: round(seconds, 2), cpu_seconds: cpu },
     ratio: round(rate(seconds) / limit, 3),
     worker_peak_memory_bytes: peakMemory(worker.pid),
+  };
+}
+
+/** Two rules and two checks: a new column of a text, one of numbers, a pattern and a range. */
+const benchRules: { rules: RuleInput[]; checks: Omit<CheckInput, 'asset'>[] } = {
+  rules: [
+    {
+      rule_id: 'loud',
+      rule_type: 'map',
+      source_fields: ['note'],
+      target_field: 'loud',
+      expression: '{{ note.upper() }}',
+    },
+    {
+      rule_id: 'gross',
+      rule_type: 'map',
+      source_fields: ['amount'],
+      target_field: 'gross',
+      expression: '{{ amount * 2 }}',
+    },
+  ],
+  checks: [
+    { rule_id: 'positive', field: 'amount', rule_type: 'range', parameters: { min: 0 }, severity: 'reject' },
+    { rule_id: 'noted', field: 'note', rule_type: 'length', parameters: { max: 200 }, severity: 'warn' },
+  ],
+};
+
+/** The same changes once more, by a copy that is made under rules. */
+async function measureRules(
+  product: Product,
+  { changes, perTransaction }: { changes: number; perTransaction: number },
+  plain: { changes_per_second: number },
+) {
+  const { client, control, pids } = product;
+  const checks = benchRules.checks.map((check) => ({ ...check, asset: `${source}_bench` }));
+  await applyDeclared(control, { ...benchRules, checks });
+  await orderSource(control, source, 'resume');
+  for (;;) {
+    await sleep(200);
+    const [table] = (await getSource(control, source)).tables;
+    const named = await control.clickhouse.rows(
+      `SELECT 1 FROM system.columns WHERE database = '${control.clickhouse.database}' AND table = '${source}_bench' AND name = 'gross'`,
+    );
+    if (table?.status === 'streaming' && named.length > 0) break;
+  }
+  await orderSource(control, source, 'pause');
+  await makeChanges(client, changes, perTransaction);
+  const end = await durablePosition(client);
+  const { result: seconds, cpu } = await withCpu(pids, () => drainProduct(control, end));
+  const rate = Math.round(changes / seconds);
+  return {
+    changes_per_second: rate,
+    seconds: round(seconds, 2),
+    cpu_seconds: cpu,
+    ratio_to_plain: round(rate / plain.changes_per_second, 3),
   };
 }
 
