@@ -24,6 +24,9 @@ beforeAll(async () => {
   clickhouse = new ClickHouse({ url: stack.parts.clickhouse.url, database: 'sluice', role: 'write' });
   await sql(`CREATE TABLE public.kinds (code text PRIMARY KEY);
     INSERT INTO public.kinds VALUES ('a'), ('b');
+    CREATE TABLE public.events (note text);
+    ALTER TABLE public.events REPLICA IDENTITY FULL;
+    INSERT INTO public.events VALUES ('a'), ('a'), ('b'), (NULL), (NULL);
     CREATE TABLE public.items (
       id bigint PRIMARY KEY, email text, kind text, amount numeric(12,2), big numeric(30,4), ratio double precision, ok boolean,
       day date, at timestamptz, tags text[] NOT NULL, doc jsonb, bytes bytea, ref uuid);
@@ -38,7 +41,7 @@ beforeAll(async () => {
     id: 'shop',
     type: 'postgresql',
     connection_string: stack.parts.postgres.url,
-    config: { tables: ['items', 'kinds'], poll_interval: 0.2 },
+    config: { tables: ['items', 'kinds', 'events'], poll_interval: 0.2 },
   });
   expect(connected.status).toBe(201);
   await call('POST', '/sources/shop/start');
@@ -323,6 +326,23 @@ describe('checks', () => {
     const none = await call<QualityAnswer>('POST', '/quality/check', { asset_id: 'shop_kinds' });
     expect(none.body).toEqual({ asset_id: 'shop_kinds', score: 1, checked: 0, passed: 0, failed: 0, rules: [] });
     for (const [rule_id] of declared) await call('DELETE', `/quality/rules/${rule_id}`);
+  });
+
+  it('that warn are for tables without a key, too', async () => {
+    const check = { asset: 'shop_events', field: 'note' };
+    const add = (more: object) => call('POST', '/quality/add-rule', { ...check, ...more });
+    const refused = await add({ rule_id: 'filled', rule_type: 'not_null', severity: 'reject' });
+    expect([refused.status, refused.body.errors?.[0]?.detail]).toEqual([422, expect.stringContaining('without a key')]);
+    await add({ rule_id: 'once', rule_type: 'unique' });
+    await add({ rule_id: 'filled', rule_type: 'not_null' });
+    await add({ rule_id: 'five', field: undefined, rule_type: 'row_count', parameters: { min: 5, max: 5 } });
+    const { body } = await call<QualityAnswer>('POST', '/quality/check', { asset_id: 'shop_events' });
+    expect(body).toMatchObject({ checked: 6, failed: 4, rules: [{ failed: 2 }, { failed: 2 }, { failed: 0 }] });
+    expect(body.rules[0]!.samples).toEqual([{ note: 'a' }, { note: 'a' }]);
+    const source = await call<SourceAnswer>('GET', '/sources/shop');
+    expect(source.body.tables.map((table) => table.status)).toEqual(['streaming', 'streaming', 'streaming']);
+    for (const id of ['once', 'filled', 'five'])
+      expect((await call('DELETE', `/quality/rules/${id}`)).status).toBe(204);
   });
 
   it('leave scores, page by page and in metrics', async () => {

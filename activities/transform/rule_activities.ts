@@ -7,7 +7,7 @@ import type { ClickHouse } from '../load/clickhouse.ts';
 import { columnTypes } from '../load/tables.ts';
 import type { RuleActivities } from './contract.ts';
 import { ofKind } from './jinja/static_type.ts';
-import { checkDeclared, type KnownTable } from './rule_check.ts';
+import { type KnownTable, newIssues } from './rule_check.ts';
 import { loadRules, storeRules } from './rule_store.ts';
 import { settleRejects } from './settle_rejects.ts';
 import { joinedAssets } from './table_rules.ts';
@@ -23,7 +23,8 @@ export function createRuleActivities(options: { settings: CaptureSettings; clien
     },
     declareRules: async ({ set, by, change }) => {
       const joined = await columnTypes(open(), joinedAssets(set));
-      const issues = checkDeclared(set, await knownTables(open()), joined);
+      const before = await loadRules(open());
+      const issues = newIssues(before, set, await knownTables(open()), joined);
       if (issues.length === 0) await storeRules(open(), set, { by, change });
       return issues;
     },

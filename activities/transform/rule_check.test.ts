@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { readRules } from '../../model/rules.ts';
-import { checkDeclared, type KnownTable } from './rule_check.ts';
+import { checkDeclared, type KnownTable, newIssues } from './rule_check.ts';
 
 const tables: KnownTable[] = [
   {
@@ -61,6 +61,42 @@ describe('declared rules', () => {
     expect(issues([], [{ ...range, field: 'totl' }])[0]!.pointer).toBe('/checks/0/field');
     const unique = { rule_id: 'u', asset: 'main_orders', rule_type: 'unique', parameters: { fields: ['id', 'no'] } };
     expect(issues([], [unique])[0]!.detail).toContain('no is no column');
+  });
+
+  it('are not kept from being changed by what was wrong before', () => {
+    const version = 1;
+    const old = { ...readRules({ rules: [map] }).rules![0]!, assets: ['main_orders'], version };
+    const set = (rules: (typeof old)[]) => ({ version, rules, checks: [] });
+    const other = { ...old, rule_id: 'n', source_fields: [], target_field: 'y' };
+    const found = (rules: (typeof old)[]) => newIssues(set([old]), set(rules), tables).map(({ pointer }) => pointer);
+    expect(found([{ ...other, expression: '{{ total }}' }, old])).toEqual([]);
+    expect(found([old, { ...other, expression: '{{ totl }}' }])).toEqual(['/rules/1/expression']);
+    // Another version of it must be right.
+    expect(found([{ ...old, version: 2 }])).toEqual(['/rules/0/source_fields']);
+  });
+
+  it('are refused for tables without a key, but for checks that warn', () => {
+    const log: KnownTable = { asset: 'main_log', columns: [{ name: 'email', type: 'text', key: false }] };
+    const count = {
+      rule_id: 'n',
+      asset: 'main_log',
+      rule_type: 'row_count',
+      parameters: { min: 1 },
+      severity: 'warn',
+      version: 1,
+    } as const;
+    const there = {
+      ...count,
+      rule_id: 't',
+      field: 'email',
+      rule_type: 'not_null',
+      parameters: {},
+      severity: 'reject',
+    } as const;
+    const rule = { ...readRules({ rules: [map] }).rules![0]!, version: 1 };
+    const found = checkDeclared({ rules: [rule], checks: [count, there] }, [log]);
+    expect(found.map(({ pointer }) => pointer)).toEqual(['/rules/0', '/checks/1']);
+    expect(found[0]!.detail).toContain('for main_log: a table without a key takes no rules');
   });
 
   it('of tables that nobody knows yet are read as far as they can be', () => {

@@ -46,6 +46,30 @@ export function checkDeclared(
   return issues.slice(0, issuesLimit);
 }
 
+/**
+ * What is wrong with a set that was not wrong before: a table that was altered since must not keep people from changing, or
+ * taking away, what has nothing to do with it.
+ */
+export function newIssues(
+  before: DeclaredRules,
+  set: DeclaredRules,
+  tables: readonly KnownTable[],
+  joined: JoinedTypes = {},
+): ShapeIssue[] {
+  const issues = checkDeclared(set, tables, joined);
+  if (issues.length === 0) return [];
+  const known = new Set(checkDeclared(before, tables, joined).map((issue) => issueId(before, issue)));
+  return issues.filter((issue) => !known.has(issueId(set, issue)));
+}
+
+/** The same for mistakes of the same part of the same version of a rule or check, for the same asset. */
+function issueId({ rules, checks }: DeclaredRules, { pointer, detail }: ShapeIssue): string {
+  const [, list, index, ...part] = pointer.split('/');
+  const { rule_id, version } = (list === 'rules' ? rules : checks)[Number(index)]!;
+  const [asset] = /^for [^:]*: /.exec(detail) ?? [];
+  return [rule_id, version, ...part, asset].join('/');
+}
+
 function checkTable(
   { rules, checks }: Pick<DeclaredRules, 'rules' | 'checks'>,
   { asset, columns }: KnownTable,
@@ -56,19 +80,34 @@ function checkTable(
   const applied = rulesOf(rules, asset, names);
   for (const rule of applied) met.add(rule);
   let after: readonly ExpressionColumn[] = columns;
+  const right: (typeof rules)[number][] = [];
+  const withoutKey = columns.every((column) => column.key === false);
   // One after another: an error then belongs to the last of them.
-  for (const [count, rule] of applied.entries()) {
+  for (const rule of applied) {
+    const at = `/rules/${rules.indexOf(rule)}`;
     try {
-      after = compileRules(applied.slice(0, count + 1), columns, joined).columns;
+      if (withoutKey) throw keyless();
+      after = compileRules([...right, rule], columns, joined).columns;
+      right.push(rule);
     } catch (error) {
-      issues.push(...issuesOf(error, `/rules/${rules.indexOf(rule)}`, '/expression', `for ${asset}: `));
-      return;
+      issues.push(...issuesOf(error, at, '/expression', `for ${asset}: `));
     }
   }
   for (const check of checksOf(checks, asset)) {
     met.add(check);
-    tryCheck(check, `/checks/${checks.indexOf(check as (typeof checks)[number])}`, after, `for ${asset}: `, issues);
+    const at = `/checks/${checks.indexOf(check)}`;
+    if (withoutKey && check.severity !== 'warn') issues.push(...issuesOf(keyless(), at, '', `for ${asset}: `));
+    else tryCheck(check, at, after, `for ${asset}: `, issues);
   }
+}
+
+function keyless(): SluiceError {
+  const remedy = 'Give it a key, name other assets, or let a check warn.';
+  return new SluiceError(
+    'configuration',
+    'a table without a key takes no rules, and no checks but those that warn',
+    remedy,
+  );
 }
 
 /** Copies that are joined with and are not there yet have whatever is wanted of them. */

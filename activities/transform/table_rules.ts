@@ -1,7 +1,7 @@
 /** Which rules and checks are for a table, and what they make of its copy. */
 import { isDeepStrictEqual } from 'node:util';
 import { tableAssetOf } from '../../model/asset.ts';
-import type { Check } from '../../model/checks.ts';
+import { type Check, isRowCheck } from '../../model/checks.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { checksOf, type DeclaredRules, type JoinedTypes, type Rule, rulesOf } from '../../model/rules.ts';
 import { isMultiset, type TableSchema, type Target, tableName } from '../../model/table.ts';
@@ -14,7 +14,8 @@ function declaredFor(table: TableSchema, set: DeclaredRules): DeclaredRules | un
   const { asset_id, columns } = table;
   const names = columns.map((column) => column.name);
   const rules = rulesOf(set.rules, asset_id, names);
-  const checks = checksOf(set.checks, asset_id);
+  // Checks of the whole copy say nothing of a row on its way.
+  const checks = checksOf(set.checks, asset_id).filter(isRowCheck);
   if (isMultiset(table)) return refuseFor(table, [...rules, ...checks.filter(({ severity }) => severity !== 'warn')]);
   if (rules.length + checks.length === 0) return undefined;
   if (table.schema === '') for (const rule of rules) expectNewColumn(table, rule);

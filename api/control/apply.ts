@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { columnTypes } from '../../activities/load/tables.ts';
 import { knownTables } from '../../activities/transform/rule_activities.ts';
-import { checkDeclared } from '../../activities/transform/rule_check.ts';
+import { newIssues } from '../../activities/transform/rule_check.ts';
 import { joinedAssets } from '../../activities/transform/table_rules.ts';
 import { asSluiceError, describeError, SluiceError } from '../../model/errors.ts';
 import { applyRules } from '../../model/rule_changes.ts';
@@ -54,7 +54,7 @@ export async function applyFiles(
   const { transformations: rules, quality: checks } = files;
   const [known, set] = await Promise.all([registered(control), declaredRules(control)]);
   const next = applyRules(set, { rules, checks, prune }).set;
-  await refuseMistakes(control, next, files);
+  await refuseMistakes(control, set, next, files);
   const sources = files.sources.map((source) => plannedSource(source, known));
   const changes = [
     ...sources,
@@ -129,13 +129,18 @@ function differencesOf(from: Record<string, unknown>, to: Record<string, unknown
 }
 
 /** What cannot be compiled for a copy is told with its place in the files, before anything changes. */
-async function refuseMistakes(control: Control, set: DeclaredRules, { places }: Files): Promise<void> {
+async function refuseMistakes(
+  control: Control,
+  before: DeclaredRules,
+  set: DeclaredRules,
+  { places }: Files,
+): Promise<void> {
   const joined = await columnTypes(control.clickhouse, joinedAssets(set));
   const tables = await knownTables(control.clickhouse).catch((error: unknown) => {
     if (noTableYet(error)) return [];
     throw error;
   });
-  const [issue] = checkDeclared(set, tables, joined);
+  const [issue] = newIssues(before, set, tables, joined);
   if (issue === undefined) return;
   const [, list, index, ...part] = issue.pointer.split('/');
   const item = (list === 'rules' ? set.rules : set.checks)[Number(index)];
