@@ -57,7 +57,8 @@ export function sourceText(source: SourceAnswer): string {
   const head = `${source.id} (${source.type}) ${source.status} · ${source.changes_total?.toLocaleString('en-GB') ?? '?'} changes${lag} · at ${source.position || 'its beginning'}`;
   const rows = source.tables.map((one) => [one.table, progress(one), one.rows, one.rejected, one.asset_id]);
   const problems = source.tables.flatMap((one) => {
-    if (one.error) return [`! ${one.table}: ${one.error.reason}. ${one.error.remedy}`];
+    const affects = one.affects?.length ? ` It affects ${one.affects.join(', ')}.` : '';
+    if (one.error) return [`! ${one.table}: ${one.error.reason}. ${one.error.remedy}${affects}`];
     return one.notice ? [`  ${one.table} is copied anew: ${one.notice}`] : [];
   });
   if (source.last_error)

@@ -60,12 +60,18 @@ async function get<Answer>(call: string, status = 200): Promise<Answer> {
   return (await answer.json()) as Answer;
 }
 
-async function connect(id: string, tables: string[]): Promise<void> {
+async function connect(id: string, tables: string[], more: object = {}): Promise<void> {
   await connectSource(control, {
     id,
     type: 'postgresql',
     connection_string: '${DATABASE_URL}',
-    config: { tables, poll_interval: 0.05, mode: 'copy', exclude_columns: {}, options: { verify: 'off' } as object },
+    config: {
+      tables,
+      poll_interval: 0.05,
+      mode: 'copy',
+      exclude_columns: {},
+      options: { verify: 'off', ...more } as object,
+    },
   });
   await orderSource(control, id, 'start');
 }
@@ -259,4 +265,22 @@ describe('lineage', () => {
     expect(load?.definition).toMatchObject({ version: 1, generation: 1 });
     expect(load?.definition?.workflow?.id).toMatch(/^assets\//);
   });
+});
+
+describe('a change that somebody has to agree with', () => {
+  it('is shown with what it reaches', async () => {
+    await sql('CREATE TABLE careful (id int PRIMARY KEY, v int); INSERT INTO careful VALUES (1, 1)');
+    await connect('wary', ['careful'], { schema_changes: 'approve' });
+    await streams('wary');
+    await sql('ALTER TABLE careful ADD COLUMN w int; INSERT INTO careful VALUES (2, 2, 2)');
+    const waiting = await until(
+      () => getSource(control, 'wary'),
+      (source) => source.tables.some((table) => table.error?.kind === 'table_changed'),
+      30,
+    );
+    expect(waiting.tables).toMatchObject([{ affects: ['clickhouse_wary_careful'] }]);
+    await orderSource(control, 'wary', 'approveSchema', ['careful']);
+    await streams('wary');
+    expect((await getSource(control, 'wary')).tables[0]).not.toHaveProperty('affects');
+  }, 120_000);
 });

@@ -114,6 +114,10 @@ const sourceTable = z.object({
   progress: z.number().min(0).max(1),
   notice: z.string().nullable().describe('Why it is copied anew without anybody having asked for it'),
   error: errorReport.nullable(),
+  affects: z
+    .array(z.string())
+    .optional()
+    .describe('While somebody has to agree with a change of the table: what is made from it, at most 20 assets'),
 });
 
 const logFigures = z.object({

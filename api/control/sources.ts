@@ -17,6 +17,7 @@ import { type Control, workflowUrl } from './control.ts';
 import { countRows } from './counts.ts';
 import { type AssetFigures, assetFigures, leaseGlance, type SourceFigures, sourceFigures } from './figures.ts';
 import { FindingsError } from './findings.ts';
+import { impactOf } from './lineage.ts';
 import { restingLog } from './log.ts';
 import type { ConnectBody, SourceAnswer } from './shapes.ts';
 import { refuseDeployment } from './shared_ids.ts';
@@ -195,7 +196,14 @@ async function describeTable(control: Control, table: CapturedTable, rejected: M
     progress: progressOf(table),
     notice: table.notice ?? null,
     error: table.error,
+    // Whoever is to agree with a change should see what it reaches.
+    ...(table.error?.kind === 'table_changed' && { affects: await affectedBy(control, table.asset_id) }),
   };
+}
+
+async function affectedBy(control: Control, asset: string): Promise<string[]> {
+  const impact = await impactOf(control, asset).catch(() => undefined);
+  return impact?.affected.slice(0, 20).map((one) => one.asset_id) ?? [];
 }
 
 function progressOf(table: CapturedTable): number {
