@@ -6,7 +6,7 @@ import type { ImpactAnswer, RowLineage, WalkAnswer } from '../api/control/lineag
 import { ownTables } from '../api/control/own_tables.ts';
 import { getRowLineage } from '../api/control/row_lineage.ts';
 import { SluiceError } from '../model/errors.ts';
-import type { Direction } from '../model/lineage.ts';
+import { type Direction, mergeGraphs } from '../model/lineage.ts';
 import { print, printJson, table, wantsJson, withControl } from './print.ts';
 
 interface LineageOptions {
@@ -80,8 +80,7 @@ async function show(asset: string, options: LineageOptions, json: boolean): Prom
     for (const direction of directions) walks.push([direction, await walkLineage(control, asset, direction, depth)]);
     if (options.dot || options.mermaid) {
       const graphs = await Promise.all(walks.map(([, walk]) => walkGraph(control, walk)));
-      const graph = { nodes: graphs.flatMap(({ nodes }) => nodes), edges: graphs.flatMap(({ edges }) => edges) };
-      process.stdout.write(draw(graph, options.dot ? 'dot' : 'mermaid'));
+      process.stdout.write(draw(mergeGraphs(graphs), options.dot ? 'dot' : 'mermaid'));
     } else if (json) printJson(walks.length === 1 ? walks[0]![1] : Object.fromEntries(walks));
     else print(walks.map(([direction, walk]) => walkText(direction, walk)).join('\n\n'));
   });

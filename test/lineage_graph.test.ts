@@ -2,6 +2,7 @@
  * The graph of assets through the random life of sources and a deployment: it follows every definition, and what is made anew from
  * Temporal's histories equals what was noted while all of it happened.
  */
+import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -22,7 +23,7 @@ import { catalogWorkflowId } from '../model/messages.ts';
 import { type AssetApi, startAssetApi } from '../workers/demo/asset_api.ts';
 import { seededRandom } from '../workers/demo/random.ts';
 import { readDeployments } from '../workers/deployment_files.ts';
-import { readSettings } from '../workers/settings.ts';
+import { projectFolder, readSettings } from '../workers/settings.ts';
 import { type ControlStack, startControlStack, until } from './control_stack.ts';
 
 const seed = process.env.LINEAGE_SEED ?? String(Math.floor(Math.random() * 1e9));
@@ -58,6 +59,19 @@ async function get<Answer>(call: string, status = 200): Promise<Answer> {
   const answer = await fetch(`${stack.api}/api/v1/lineage/${call}`);
   expect([call, answer.status]).toEqual([call, status]);
   return (await answer.json()) as Answer;
+}
+
+async function sluice(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+  const file = path.join(projectFolder, 'cli', 'main.ts');
+  const child = spawn(process.execPath, ['--import', 'tsx', file, ...args], { env: stack.environment });
+  const ran = { code: null as number | null, out: '', err: '' };
+  child.stdout.on('data', (bytes) => {
+    ran.out += bytes;
+  });
+  child.stderr.on('data', (bytes) => {
+    ran.err += bytes;
+  });
+  return await new Promise((resolve) => child.once('close', (code) => resolve({ ...ran, code })));
 }
 
 async function connect(id: string, tables: string[], more: object = {}): Promise<void> {
@@ -218,6 +232,23 @@ describe('lineage', () => {
     expect(await rebuildLineage(control.temporal, clickhouse)).toMatchObject({ added: 0, dropped: 1, kept: 1 });
     expect(stretchesOf(await readHappenings(clickhouse))).toEqual(live);
   }, 170_000);
+
+  it('is asked by the command line', async () => {
+    const up = await sluice('lineage', 'clickhouse_assets', '--upstream');
+    expect(up.out).toMatch(/^clickhouse_assets is made from\n.*\n *1 +csv_assets +csv\n *2 +api_assets +api\n/);
+    expect((await sluice('lineage', 'api_assets', '--downstream', '--depth', '1', '--json')).out).not.toContain(
+      'clickhouse_',
+    );
+    const impact = await sluice('lineage', 'api_assets', '--impact', '--column', 'value');
+    expect(impact.out).toContain('a change of api_assets reaches 2');
+    expect(impact.out).toContain('longest chain: api_assets → csv_assets → clickhouse_assets');
+    expect((await sluice('lineage', 'csv_assets', '--mermaid')).out).toMatch(/^flowchart LR\n(.*\n){3}.*"extract"/);
+    const missing = await sluice('lineage', 'csv_asset');
+    expect([missing.code, missing.err]).toEqual([1, expect.stringContaining('Did you mean csv_assets?')]);
+    expect((await sluice('lineage', 'csv_assets', '--depth', 'x')).code).toBe(2);
+    const rebuilt = JSON.parse((await sluice('lineage-rebuild', '--json')).out);
+    expect(rebuilt).toMatchObject({ added: 0, dropped: 0 });
+  }, 90_000);
 
   it('is asked by REST', async () => {
     const up = await get<WalkAnswer>('asset/clickhouse_assets/upstream');

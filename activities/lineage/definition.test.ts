@@ -65,7 +65,8 @@ describe('a table', () => {
       {
         rule_id: 'rate',
         rule_type: 'join',
-        parameters: { asset: 'shop_rates', on: { country: 'code' }, fields: ['rate'] },
+        target_field: 'their_rate',
+        parameters: { asset: 'clickhouse_shop_rates', on: { country: 'code' }, fields: ['rate'] },
       },
     ];
     const { edges, nodes } = graphOf('shop', {
@@ -85,8 +86,8 @@ describe('a table', () => {
       ['shop_accounts', 'mask', 'email>email'],
       ['shop_accounts', 'only_de', 'country>*'],
       ['shop_accounts', 'total', 'amount>total'],
-      ['shop_accounts', 'rate', 'country>rate'],
-      ['clickhouse_shop_rates', 'rate', 'rate>rate code>rate'],
+      ['shop_accounts', 'rate', 'country>their_rate'],
+      ['clickhouse_shop_rates', 'rate', 'rate>their_rate code>their_rate'],
     ]);
     expect(nodes[0]?.columns).toEqual(['id', 'email', 'country', 'amount', 'password']);
     expect(nodes[1]?.columns).toEqual([
@@ -98,7 +99,7 @@ describe('a table', () => {
       'place',
       'strong',
       'total',
-      'rate',
+      'their_rate',
     ]);
     const { affected } = new Lineage({ nodes, edges }).impact('shop_accounts', 'password');
     expect(affected.map((one) => one.columns)).toEqual([['strong']]);

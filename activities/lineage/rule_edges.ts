@@ -1,9 +1,10 @@
 /** What rules add to lineage: which columns of a table decide on which of its copy. */
-import { copyAssetId } from '../../model/asset.ts';
+import { copyAssetId, tableAssetOf } from '../../model/asset.ts';
 import { allColumns, type ColumnPair, type LineageEdge } from '../../model/lineage.ts';
 import type { RuleInput } from '../../model/rules.ts';
 import { compileExpression, type ExpressionColumn } from '../transform/expression.ts';
 import { ofKind } from '../transform/jinja/static_type.ts';
+import { targetName } from '../transform/join.ts';
 
 /** What the rules of a table make of it. */
 export interface RuleEdges {
@@ -56,17 +57,19 @@ function readBy(rule: RuleInput, known: readonly ExpressionColumn[]): string[] {
   }
 }
 
-function filledBy({ rule_type: type, target_field: target, parameters }: RuleInput): string[] {
+function filledBy(rule: RuleInput): string[] {
+  const { rule_type: type, target_field: target, parameters } = rule;
   if (type === 'filter') return [];
-  if (type === 'join') return parameters?.fields ?? [];
+  if (type === 'join') return (parameters?.fields ?? []).map((field) => targetName(rule, field));
   return target === undefined ? [] : [target];
 }
 
 /** The other asset's row is looked up by its key, and some of its fields are taken. */
-function joinEdges({ rule_type: type, rule_id: via, parameters }: RuleInput, copy: string): LineageEdge[] {
+function joinEdges(rule: RuleInput, copy: string): LineageEdge[] {
+  const { rule_type: type, rule_id: via, parameters } = rule;
   if (type !== 'join' || parameters?.asset === undefined) return [];
-  const fields = parameters.fields ?? [];
-  const taken = fields.map((name) => ({ from: name, to: name }));
-  const keys = pairs(Object.values(parameters.on ?? {}), fields);
-  return [{ from: copyAssetId(parameters.asset), to: copy, via, columns: [...taken, ...keys] }];
+  const taken = (parameters.fields ?? []).map((name) => ({ from: name, to: targetName(rule, name) }));
+  const keys = pairs(Object.values(parameters.on ?? {}), filledBy(rule));
+  const other = copyAssetId(tableAssetOf(parameters.asset));
+  return [{ from: other, to: copy, via, columns: [...taken, ...keys] }];
 }

@@ -142,7 +142,7 @@ export function compileJoin(
 }
 
 /** One field goes to the rule's target; of several each to its own name, with the target's before it. */
-function targetName({ target_field: target, parameters }: RuleInput, field: string): string {
+export function targetName({ target_field: target, parameters }: RuleInput, field: string): string {
   if (target === undefined) return field;
   return parameters!.fields!.length === 1 ? target : `${target}_${field}`;
 }

@@ -102,12 +102,18 @@ async function matching(control: Control, told: Action[]): Promise<Set<string>> 
   if (oldest === undefined) return new Set();
   const from = new Date(Date.parse(oldest) - longestAction).toISOString();
   const recorded = await recordedActions(control, { from, limit: 100_000 });
+  const alike = new Map<string, Action[]>();
+  for (const one of recorded) alike.set(kindOf(one), [...(alike.get(kindOf(one)) ?? []), one]);
   const isOne = (message: Action) =>
-    recorded.some(({ target, action, at, milliseconds }) => {
+    alike.get(kindOf(message))?.some(({ at, milliseconds }) => {
       const after = Date.parse(message.at) - Date.parse(at);
-      return target === message.target && action === message.action && after >= -slack && after <= milliseconds + slack;
+      return after >= -slack && after <= milliseconds + slack;
     });
   return new Set(sent.filter(isOne).map((one) => one.id));
+}
+
+function kindOf({ target, action }: Action): string {
+  return JSON.stringify([target, action]);
 }
 
 /** Milliseconds; clocks of the server and ours may differ a little. */

@@ -1,6 +1,6 @@
 /** Tables, files and APIs as datasets of OpenLineage, by its naming rules. Never a password among them. */
 import path from 'node:path';
-import { copyAssetId } from '../../../model/asset.ts';
+import { copyAssetId, tableAssetOf } from '../../../model/asset.ts';
 import type { AssetEffects } from '../../../model/batch.ts';
 import type { ConnectRequest } from '../../../model/source.ts';
 import { copiedColumns, type TableSchema } from '../../../model/table.ts';
@@ -50,7 +50,7 @@ export async function sourceDatasets(
   const outputs = known.map((table) => {
     return output(
       names.get(copyAssetId(table.asset_id))!,
-      copyFacets(request.id, table, names),
+      copyFacets(context, request.id, table, names),
       done?.[table.asset_id],
     );
   });
@@ -91,15 +91,27 @@ export async function deploymentDatasets(
         effects,
       ),
     ],
-    outputs: [{ ...csv, facets: files }, output(copy, table ? copyFacets(deployment, table, names) : {}, effects)],
+    outputs: [
+      { ...csv, facets: files },
+      output(copy, table ? copyFacets(context, deployment, table, names) : {}, effects),
+    ],
   };
 }
 
-function copyFacets(owner: string, table: TableSchema, names: Map<string, DatasetName>): Facets {
+/** Rules may take values from other copies, too. */
+function copyFacets(
+  context: CaptureContext,
+  owner: string,
+  table: TableSchema,
+  names: Map<string, DatasetName>,
+): Facets {
   const copy = copyAssetId(table.asset_id);
   const edges = graphOf(owner, table).edges.filter(({ to }) => to === copy);
   const fields = copiedColumns(table).map(({ name, clickhouse }) => ({ name, type: clickhouse }));
-  return { ...schemaFacet(fields), ...columnLineageFacet(edges, (asset) => names.get(asset)) };
+  return {
+    ...schemaFacet(fields),
+    ...columnLineageFacet(edges, (asset) => names.get(asset) ?? copyName(context, tableAssetOf(asset))),
+  };
 }
 
 /** Rows that were read, and whether ClickHouse's types could hold them. */
