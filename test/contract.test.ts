@@ -349,6 +349,106 @@ describe('lineage', () => {
   }, 60_000);
 });
 
+describe('rules', () => {
+  const rule = {
+    rule_id: 'domain',
+    name: 'Domain of the address',
+    rule_type: 'map',
+    assets: ['shop_accounts'],
+    source_fields: ['email'],
+    target_field: 'domain',
+    expression: '{{ email.split("@")[1] }}',
+  };
+
+  it('are added, shown, tried, replaced and taken away, and the copy follows', async () => {
+    expect(await get('/api/v1/transformations')).toEqual([]);
+    const rows = [{ email: 'a@b.c' }];
+    const tried = await post('/api/v1/transformations/preview', 200, { rule, rows });
+    expect(tried).toMatchObject({ rows: [{ domain: 'b.c' }], rejected: [], rows_per_second: expect.any(Number) });
+    const failing = { ...rule, expression: '{{ 1 // 0 }}' };
+    const failed = await post('/api/v1/transformations/preview', 200, { rule: failing, rows });
+    expect(failed).toMatchObject({ rows: [], rejected: [{ row: 0, reason: expect.stringMatching(/./) }] });
+    const bad = await post<{ errors: object[] }>('/api/v1/transformations', 422, {
+      ...rule,
+      expression: '{{ emial }}',
+    });
+    expect(JSON.stringify(bad)).toMatch(/line 1, column 4/);
+    expect(await post('/api/v1/transformations', 201, rule)).toMatchObject({ rule_id: 'domain', version: 1 });
+    await post('/api/v1/transformations', 200, rule);
+    await post('/api/v1/transformations', 409, { ...rule, target_field: 'other' });
+    expect(await get<unknown[]>('/api/v1/transformations')).toHaveLength(1);
+    const query = { sql: `SELECT DISTINCT domain FROM shop_accounts` };
+    const ask = async () =>
+      await fetch(`${stack.api}/api/v1/query`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(query),
+      }).then((answer) => answer.json() as Promise<{ rows?: unknown[][] }>);
+    await until(ask, ({ rows }) => JSON.stringify(rows) === '[["example.org"]]', 60);
+    await until(
+      () => get<{ affected: { columns: string[] }[] }>('/api/v1/lineage/impact/shop_accounts?column=email'),
+      ({ affected }) => affected[0]?.columns.includes('domain') === true,
+      20,
+    );
+    await call('PUT', '/api/v1/transformations/domain', 200, { ...rule, name: 'Domain' });
+    await call('DELETE', '/api/v1/transformations/domain', 204);
+    await call('DELETE', '/api/v1/transformations/domain', 404);
+  }, 120_000);
+
+  it('of quality are added, run, and score; what they hold back is listed', async () => {
+    const check = {
+      rule_id: 'country_known',
+      asset: 'shop_accounts',
+      field: 'country',
+      rule_type: 'accepted_values',
+      parameters: { values: ['DE'] },
+      severity: 'warn',
+    };
+    expect(await post('/api/v1/quality/add-rule', 201, check)).toMatchObject({ rule_id: 'country_known', version: 1 });
+    await post('/api/v1/quality/add-rule', 200, check);
+    await post('/api/v1/quality/add-rule', 422, { ...check, rule_id: 'x', rule_type: 'nothing' });
+    expect(await get('/api/v1/quality/rules')).toMatchObject([{ rule_id: 'country_known' }]);
+    await inState('streaming');
+    const found = await post('/api/v1/quality/check', 200, { asset_id: 'shop_accounts' });
+    expect(found).toMatchObject({ score: 39 / 40, checked: 40, passed: 39, failed: 1 });
+    const sent = await post('/api/v1/quality/check', 200, {
+      asset_id: 'shop_accounts',
+      rows: [{ id: 1, country: 'XX' }],
+    });
+    expect(sent).toMatchObject({ checked: 1, failed: 1, score: 0, rules: [{ rule_id: 'country_known', failed: 1 }] });
+    const scores = await get<{ items: { score: number }[] }>('/api/v1/quality/scores?asset=shop_accounts');
+    expect(scores.items.map((one) => one.score)).toContain(39 / 40);
+    expect(await get('/api/v1/rejects')).toEqual({ items: [], next_cursor: null });
+    await post('/api/v1/rejects/release', 404, { asset_id: 'shop_accounts' });
+    // From now on such rows wait outside of the copy.
+    await call('PUT', '/api/v1/quality/rules/country_known', 200, { ...check, severity: 'reject' });
+    const held = await until(
+      () => get<{ items: object[] }>('/api/v1/rejects?asset=shop_accounts'),
+      ({ items: all }) => all.length > 0,
+      60,
+    );
+    expect(held.items).toMatchObject([
+      { asset_id: 'shop_accounts', key: { id: '7' }, check: 'country_known', state: 'open' },
+    ]);
+    await inState('streaming');
+    const body = { asset_id: 'shop_accounts', keys: ['7'] };
+    expect(await post('/api/v1/rejects/release', 200, body)).toMatchObject({ released: 0, still_open: 1 });
+    expect(await post('/api/v1/rejects/discard', 200, body)).toMatchObject({ discarded: 1 });
+    expect(await get('/api/v1/rejects')).toEqual({ items: [], next_cursor: null });
+    await call('DELETE', '/api/v1/quality/rules/country_known', 204);
+    const { items } = await get<{ items: { action: string; target: string }[] }>('/api/v1/audit/actions?limit=1000');
+    const done = items.map(({ action, target }) => `${action} ${target}`);
+    expect(done).toEqual(
+      expect.arrayContaining([
+        'putRule domain',
+        'removeRule domain',
+        'putCheck country_known',
+        'removeCheck country_known',
+      ]),
+    );
+  }, 120_000);
+});
+
 describe('schemas', () => {
   it('are registered, compared, listed and migrated', async () => {
     const first = { fields: [{ name: 'id', type: 'long' }] };
@@ -395,14 +495,14 @@ describe('schemas', () => {
 describe('queries', () => {
   it('read, and nothing else', async () => {
     const answer = await post('/api/v1/query', 200, {
-      sql: 'SELECT count() AS n, toInt64(9007199254740993) AS big FROM shop_accounts',
+      sql: 'SELECT count() AS n, toInt64(9007199254740993) AS big FROM shop_transactions',
     });
     expect(answer).toEqual({
       columns: [
         { name: 'n', type: 'UInt64' },
         { name: 'big', type: 'Int64' },
       ],
-      rows: [[40, '9007199254740993']],
+      rows: [[100, '9007199254740993']],
       row_count: 1,
       truncated: false,
     });

@@ -116,5 +116,9 @@ describe('a deployment', () => {
       ['csv_assets', 'clickhouse_assets', 'load'],
     ]);
     expect(edges[1]?.columns.at(-1)).toEqual({ from: 'deleted', to: '*' });
+    const rules = [{ ...map('upper', '{{ name | upper }}', 'name'), version: 1 }];
+    const ruled = graphOf('assets', { ...assetTable('assets'), rules: { version: 1, rules, checks: [] } });
+    expect(ruled.edges[1]?.columns).not.toContainEqual({ from: 'name', to: 'name' });
+    expect(ruled.edges[2]).toMatchObject({ from: 'csv_assets', via: 'upper', columns: [{ from: 'name', to: 'name' }] });
   });
 });

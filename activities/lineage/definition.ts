@@ -1,7 +1,7 @@
 /** What flows where because of one definition: of a source table and its copy, or of a deployment. */
 import { createHash } from 'node:crypto';
 import { copyAssetId } from '../../model/asset.ts';
-import type { ColumnPair, LineageGraph } from '../../model/lineage.ts';
+import { allColumns, type ColumnPair, type LineageGraph } from '../../model/lineage.ts';
 import { copiedColumns, type TableSchema } from '../../model/table.ts';
 import { csvColumns } from '../extract/asset_row.ts';
 import { ofKind } from '../transform/jinja/static_type.ts';
@@ -28,7 +28,7 @@ function tableGraph(schema: TableSchema): LineageGraph {
   // Excluded columns can be read by rules, and are stored nowhere.
   const left = leftOut.filter(({ why }) => why === 'excluded').map(({ name }) => ({ name, type: ofKind('any') }));
   const excluded = [...columns.filter((column) => column.hidden), ...left];
-  const { edges, targets } = ruleEdges(table, [...columns, ...left], schema.rules?.rules ?? []);
+  const { edges, targets } = ruleEdges({ asset: table, copy }, [...columns, ...left], schema.rules?.rules ?? []);
   const names = columns.filter((column) => !column.hidden).map((column) => column.name);
   const captured = same(names.filter((name) => !targets.includes(name)));
   const copied = copiedColumns(schema).map((column) => column.name);
@@ -42,20 +42,24 @@ function tableGraph(schema: TableSchema): LineageGraph {
 }
 
 /** The API's answer becomes files, and these the copy. A file's `deleted` is a tombstone in the copy, its version the row's. */
-function deploymentGraph(deployment: string, { columns }: TableSchema): LineageGraph {
+function deploymentGraph(deployment: string, schema: TableSchema): LineageGraph {
   const [api, csv, copy] = [`api_${deployment}`, `csv_${deployment}`, copyAssetId(deployment)];
-  const names = columns.map((column) => column.name);
+  const names = schema.columns.map((column) => column.name);
   const pulled = csvColumns.filter((name) => !name.startsWith('_'));
-  const flags = pulled.filter((name) => !names.includes(name)).map((from) => ({ from, to: '*' }));
+  const flags = pulled.filter((name) => !names.includes(name)).map((from) => ({ from, to: allColumns }));
+  const { edges, targets } = ruleEdges({ asset: csv, copy }, schema.columns, schema.rules?.rules ?? []);
+  const loaded = same(names.filter((name) => !targets.includes(name)));
+  const copied = copiedColumns(schema).map((column) => column.name);
   return {
     nodes: [
       { asset_id: api, type: 'api', columns: [...pulled] },
       { asset_id: csv, type: 'csv', columns: [...csvColumns] },
-      { asset_id: copy, type: 'copy', columns: names },
+      { asset_id: copy, type: 'copy', columns: [...new Set([...copied, ...targets])] },
     ],
     edges: [
       { from: api, to: csv, via: 'extract', columns: same(pulled) },
-      { from: csv, to: copy, via: 'load', columns: [...same(names), ...flags] },
+      { from: csv, to: copy, via: 'load', columns: [...loaded, ...flags] },
+      ...edges,
     ],
   };
 }

@@ -13,6 +13,8 @@ function happening(second: number, kind: Happening['kind'], more: Partial<Happen
 const begun = (second: number, generation: number) => happening(second, 'begun', { mark: String(generation) });
 const defined = (second: number, definition: string) =>
   happening(second, 'defined', { mark: String(second), definition });
+const streams = (second: number, ...assets: string[]) =>
+  happening(second, 'streams', { asset: '*', definition: JSON.stringify(assets) });
 const short = (all: Happening[]) =>
   stretchesOf(all).map(({ definition, version, generation, since, until }) => {
     return [
@@ -33,6 +35,17 @@ describe('stretches', () => {
       ['y', 2, 2, 7, 9],
       ['y', 2, 3, 12, null],
     ]);
+  });
+
+  it('end where a table was prepared, and taken away before any lease streamed it; not where it failed later', () => {
+    const life = [begun(1, 1), defined(1, 'x'), streams(3, 'other')];
+    expect(short(life)).toEqual([['x', 1, 1, 1, 3]]);
+    expect(short([...life, begun(5, 2), streams(6, 'other', 'shop_a'), streams(8, 'other')])).toEqual([
+      ['x', 1, 1, 1, 3],
+      ['x', 1, 2, 5, null],
+    ]);
+    expect(firsts([streams(1, 'a'), streams(2, 'a'), streams(3, 'b'), streams(4, 'a')])).toHaveLength(3);
+    expect(short([streams(1, 'b'), begun(2, 1), defined(2, 'x'), streams(4, 'b')])).toEqual([['x', 1, 1, 2, 4]]);
   });
 
   it('end with the source', () => {
@@ -79,7 +92,7 @@ describe('activities', () => {
 
   it('tell what begins, is defined and ends', () => {
     expect(tell('prepareSource', { request }, { tables })).toEqual([{ ...begun(1, 2) }]);
-    expect(tell('captureLease', { request, tables }, undefined)).toEqual([{ ...begun(1, 2) }]);
+    expect(tell('captureLease', { request, tables }, undefined)).toEqual([begun(1, 2), streams(1, 'shop_a')]);
     expect(tell('releaseTables', { request, tables }, null)).toEqual([happening(1, 'ended')]);
     expect(tell('removeSource', { request }, null)).toEqual([happening(1, 'ended', { asset: '*' })]);
     const workflow = { workflow_id: 'capture/x', run_id: 'r9' };

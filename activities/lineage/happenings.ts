@@ -12,17 +12,17 @@ export interface FlowRun {
 
 /**
  * `begun` a table is captured, or a deployment loads, under a generation · `defined` what its copy is made from is another one
- * now · `ended` it is captured no more.
+ * now · `ended` it is captured no more · `streams` a lease streams these tables, and no others.
  */
 export interface Happening extends FlowRun {
   /** Source or deployment. */
   owner: string;
   /** Of the table, which its copy's table bears too; `*` for all of the owner. */
   asset: string;
-  kind: 'begun' | 'defined' | 'ended';
+  kind: 'begun' | 'defined' | 'ended' | 'streams';
   /** Tells those of one asset and kind apart: the generation, or the registration's number. What comes later has a higher one. */
   mark: string;
-  /** Digest of the graph, where one was defined. */
+  /** Digest of the graph, where one was defined; of `streams` the assets, as JSON. */
   definition: string;
   /** ISO 8601 in UTC, to the millisecond: when the activity was scheduled. */
   at: string;
@@ -66,7 +66,8 @@ export function happeningsOf({ name, input, result, at, run }: ToldActivity): Ha
     tables.map(({ asset_id, generation }) => note(owner, asset_id, 'begun', { mark: String(generation) }));
   if (name === 'captureLease') {
     const { request, tables } = input as { request: { id: string }; tables: Tables };
-    return begun(request.id, tables);
+    const assets = tables.map((table) => table.asset_id).sort();
+    return [...begun(request.id, tables), note(request.id, '*', 'streams', { definition: JSON.stringify(assets) })];
   }
   if (result === undefined) return [];
   switch (name) {
@@ -98,10 +99,17 @@ export function happeningsOf({ name, input, result, at, run }: ToldActivity): Ha
 /** Of several that tell the same, the first: a table that is prepared again has begun only once. */
 export function firsts(happenings: Happening[]): Happening[] {
   const kept = new Map<string, Happening>();
+  const streamed = new Map<string, string>();
   for (const one of happenings.toSorted(byTime)) {
-    const { owner, asset, kind, mark, at } = one;
-    const key = JSON.stringify([owner, asset, kind, kind === 'ended' ? at : mark]);
-    if (!kept.has(key)) kept.set(key, one);
+    const { owner, asset, kind, mark, at, definition } = one;
+    if (kind === 'streams' && streamed.get(owner) === definition) continue;
+    if (kind === 'streams') streamed.set(owner, definition);
+    const again = kind === 'ended' || kind === 'streams';
+    const key = JSON.stringify([owner, asset, kind, again ? at : mark]);
+    if (kept.has(key)) continue;
+    kept.set(key, one);
+    // Whether a lease streams what has begun, the next one says, whatever it said before.
+    if (kind === 'begun') streamed.delete(owner);
   }
   return [...kept.values()];
 }
@@ -136,27 +144,34 @@ export interface Stretch extends FlowRun {
 export function stretchesOf(happenings: Happening[]): Stretch[] {
   const all = firsts(happenings);
   const assets = new Map<string, Happening[]>();
-  const ends = all.filter((one) => one.asset === '*');
+  const ofAll = all.filter((one) => one.asset === '*');
   for (const one of all) {
     if (one.asset === '*') continue;
     const key = JSON.stringify([one.owner, one.asset]);
-    assets.set(key, [...(assets.get(key) ?? ends.filter((end) => end.owner === one.owner)), one]);
+    assets.set(key, [...(assets.get(key) ?? ofAll.filter((other) => other.owner === one.owner)), one]);
   }
-  return [...assets.values()].flatMap((of) => stretchesOfAsset(of.sort(byTime))).sort(byBegin);
+  return [...assets].flatMap(([key, of]) => stretchesOfAsset(JSON.parse(key)[1], of.sort(byTime))).sort(byBegin);
 }
 
 function byBegin(a: Stretch, b: Stretch): number {
   return compare([a.since, a.owner, a.asset], [b.since, b.owner, b.asset]);
 }
 
-function stretchesOfAsset(happenings: Happening[]): Stretch[] {
+function stretchesOfAsset(asset: string, happenings: Happening[]): Stretch[] {
   const found: Stretch[] = [];
+  /** False until a lease has streamed it: what is prepared and then left out was taken away in between. */
+  let streamed = false;
   let begun: Happening | undefined;
   let defined: Happening | undefined;
   let version = 0;
   for (const one of happenings) {
     const last = found.at(-1);
-    if (one.kind === 'ended') {
+    if (one.kind === 'streams') {
+      const isStreamed = (JSON.parse(one.definition) as string[]).includes(asset);
+      streamed ||= isStreamed;
+      if (streamed || !begun) continue;
+    }
+    if (one.kind === 'ended' || one.kind === 'streams') {
       if (last?.until === null) last.until = one.at;
       begun = undefined;
       continue;
@@ -165,6 +180,7 @@ function stretchesOfAsset(happenings: Happening[]): Stretch[] {
       // Who tells of an older generation is late.
       if (begun && Number(begun.mark) >= Number(one.mark)) continue;
       begun = one;
+      streamed = false;
     } else {
       version += 1;
       defined = one;
@@ -172,7 +188,7 @@ function stretchesOfAsset(happenings: Happening[]): Stretch[] {
     if (!begun || !defined) continue;
     if (last?.until === null) last.until = one.at;
     const first = last === undefined && one.kind === 'defined';
-    const { owner, asset, workflow_id, run_id } = one.asset === '*' ? begun : one;
+    const { owner, workflow_id, run_id } = one;
     const { definition } = defined;
     const since = first ? begun.at : one.at;
     found.push({

@@ -2,7 +2,7 @@
 import { Context } from '@temporalio/activity';
 import { asSluiceError } from '../../model/errors.ts';
 import type { CaptureContext } from '../capture/context.ts';
-import { createLineageTables, writeHappenings } from '../load/lineage_index.ts';
+import { createLineageTables, newestBeginning, writeHappenings } from '../load/lineage_index.ts';
 import type { SchemaActivities } from '../schemas/contract.ts';
 import { redact } from '../secrets.ts';
 import { defineTables } from './define_tables.ts';
@@ -23,6 +23,8 @@ class Notes {
   readonly #context: CaptureContext;
   /** What this process has written, but for what ends or is defined anew: that is written each time. */
   readonly #written = new Set<string>();
+  /** The tables that the last lease of each source streamed. */
+  readonly #streamed = new Map<string, Happening>();
   #tables: Promise<void> | undefined;
 
   constructor(context: CaptureContext) {
@@ -55,13 +57,25 @@ class Notes {
     const { workflowExecution, scheduledTimestampMs: at } = Context.current().info;
     const run = { workflow_id: workflowExecution?.workflowId ?? '', run_id: workflowExecution?.runId ?? '' };
     const told = happeningsOf({ name, input, result, at, run });
-    const news = told.filter((one) => one.kind !== 'begun' || !this.#written.has(keyOf(one)));
+    const news: Happening[] = [];
+    for (const one of told) if (!(await this.#isWritten(one))) news.push(one);
     if (news.length === 0) return;
     await writeHappenings(await this.#clickhouse(), news);
-    for (const one of news) if (one.kind === 'begun') this.#written.add(keyOf(one));
+    for (const one of news) {
+      if (one.kind === 'begun') this.#written.add(keyOf(one));
+      if (one.kind === 'streams') this.#streamed.set(one.owner, one);
+    }
     // Definitions of before this was noted are looked at once.
     const [first] = news;
-    if (tellsAtOnce.has(name) && first) await this.#context.tablesDefined(first.owner);
+    if (first?.kind === 'begun' && tellsAtOnce.has(name)) await this.#context.tablesDefined(first.owner);
+  }
+
+  /** What a lease streams says something new, too, when a table has begun since: perhaps by another worker. */
+  async #isWritten(one: Happening): Promise<boolean> {
+    if (one.kind !== 'streams') return one.kind === 'begun' && this.#written.has(keyOf(one));
+    const last = this.#streamed.get(one.owner);
+    if (last?.definition !== one.definition) return false;
+    return (await newestBeginning(await this.#clickhouse(), one.owner)) <= last.at;
   }
 
   async #clickhouse() {

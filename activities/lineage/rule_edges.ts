@@ -14,13 +14,16 @@ export interface RuleEdges {
 }
 
 /**
- * The edges of a table's rules, each under the rule's id. `columns`: all that rules may read, also those that are stored nowhere.
+ * The edges of the rules on the way from an asset to its copy, each under the rule's id. `columns`: all that rules may read, also those that are stored nowhere.
  * What a rule reads of an earlier one counts as read from the columns that this one reads.
  */
-export function ruleEdges(table: string, columns: readonly ExpressionColumn[], rules: readonly RuleInput[]): RuleEdges {
-  const copy = copyAssetId(table);
+export function ruleEdges(
+  { asset, copy }: { asset: string; copy: string },
+  columns: readonly ExpressionColumn[],
+  rules: readonly RuleInput[],
+): RuleEdges {
   const known = [...columns];
-  /** By name, the columns of the table that its value comes from. */
+  /** By name, the columns of the asset that its value comes from. */
   const origins = new Map(columns.map(({ name }) => [name, new Set([name])]));
   const targets: string[] = [];
   const edges: LineageEdge[] = [];
@@ -29,7 +32,7 @@ export function ruleEdges(table: string, columns: readonly ExpressionColumn[], r
     const from = [...new Set(read.flatMap((name) => [...(origins.get(name) ?? [])]))].sort();
     const filled = filledBy(rule);
     const to = rule.rule_type === 'filter' ? [allColumns] : filled;
-    edges.push({ from: table, to: copy, via: rule.rule_id, columns: pairs(from, to) });
+    edges.push({ from: asset, to: copy, via: rule.rule_id, columns: pairs(from, to) });
     edges.push(...joinEdges(rule, copy));
     for (const name of filled) {
       origins.set(name, new Set(from));

@@ -44,6 +44,16 @@ export async function readHappenings(clickhouse: ClickHouse): Promise<Happening[
   return rows.map((row) => ({ ...row, at: isoTime(row.at) }));
 }
 
+/** When something of a source has begun last, as ISO 8601; '' when nothing has. */
+export async function newestBeginning(clickhouse: ClickHouse, owner: string): Promise<string> {
+  const [row] = await clickhouse.rows<{ at: string | null }>(
+    `SELECT toString(maxOrNull(l.at)) AS at FROM ${clickhouse.name('_lineage')} AS l
+     WHERE l.owner = {owner:String} AND l.kind = 'begun'`,
+    { params: { owner } },
+  );
+  return row?.at ? isoTime(row.at) : '';
+}
+
 /** Graphs by asset and digest, as `asset/digest`. */
 export async function readDefinitions(clickhouse: ClickHouse, digests: string[]): Promise<Map<string, LineageGraph>> {
   const rows = await clickhouse.rows<{ asset: string; digest: string; body: string }>(
