@@ -237,7 +237,7 @@ export class CaptureLoop {
     await onStep?.('recorded', batch);
     stream.acknowledge(batch.to);
     await onStep?.('acknowledged', batch);
-    this.#scores.push(...rules.checked.map(({ asset, ...found }) => scoresOf(asset, id, found)));
+    this.#scores.push(...rules.checked.map(({ asset, ...found }) => scoresOf(asset, id, batch.committedLast, found)));
     if (performance.now() - this.#keptAt > keepScoresEvery) await this.#keepScores();
     stream.recycle(batch);
   }

@@ -156,7 +156,7 @@ export async function copyChunk(
         ...(applied && { applied }),
       },
     );
-    if (staged) await storeScores(clickhouse, [scoresOf(table.asset_id, id, staged)]);
+    if (staged) await storeScores(clickhouse, [scoresOf(table.asset_id, id, readAt, staged)]);
     return { rows, bytes };
   } catch (error) {
     const cause = (await isOutdated(clickhouse, request.id, schema, error)) ? alteredMeanwhile(table, error) : error;

@@ -45,13 +45,14 @@ export function scoreOf({ checked, failed }: CheckCounts): number {
   return checked === 0 ? 1 : (checked - failed) / checked;
 }
 
-/** What checks found in the rows of a batch, as of now. */
+/** What checks found in the rows of a batch. `at`: microseconds since 1970, the same when the batch is written again. */
 export function scoresOf(
   asset: string,
   batch: string,
+  at: number,
   { rows, checks }: { rows: CheckCounts; checks: ReadonlyMap<string, CheckCounts> },
 ): Scores {
-  return { asset, at: new Date().toISOString(), batch, rows, rules: checks };
+  return { asset, at: new Date(at / 1000).toISOString(), batch, rows, rules: checks };
 }
 
 /** Keeps scores; keeping those of one batch again changes nothing. What looked at no row leaves nothing. */
