@@ -1,6 +1,7 @@
 /** A source as flows, activities, REST and CLI speak of it. All of it is plain JSON. */
 import type { AssetEffects, BatchGlance, BatchRecord } from './batch.ts';
 import type { ErrorReport } from './errors.ts';
+import { isGlob } from './glob.ts';
 import type { LogFigures } from './log.ts';
 
 export type SourceType = 'postgresql';
@@ -27,11 +28,6 @@ export function healsItself(config: Pick<CaptureConfig, 'options'>): boolean {
 /** True when the configuration means more tables than it names: others that come later too. */
 export function meansManyTables({ tables = [] }: Pick<CaptureConfig, 'tables'>): boolean {
   return tables.length === 0 || tables.some(isGlob);
-}
-
-/** `*` stands for any text, `?` for one letter. */
-export function isGlob(name: string): boolean {
-  return /[*?]/.test(name);
 }
 
 /** What people do about a table whose definition changed. */

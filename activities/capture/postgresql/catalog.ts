@@ -1,7 +1,7 @@
 /** What the source's catalog says about its tables: read by preflight, chunks, the stream and verify. */
 import type pg from 'pg';
 import { tableAssetId } from '../../../model/asset.ts';
-import { isGlob } from '../../../model/source.ts';
+import { isGlob, matchesGlob } from '../../../model/glob.ts';
 import { type Column, isMultiset, type LeftOut, type TableSchema, tableName } from '../../../model/table.ts';
 import { faultOf, initialOf, type Leaf, leavesSql, partitionOf } from './partitions.ts';
 import { mapColumn, type TypeFacts } from './type_mapping.ts';
@@ -179,27 +179,6 @@ function isMatched(pattern: string, { schema, table }: Relation): boolean {
     if (matchesGlob(pattern.slice(0, dot), schema) && matchesGlob(pattern.slice(dot + 1), table)) return true;
   }
   return false;
-}
-
-/** Without a regular expression: a pattern of many stars takes no more than length times length steps. */
-function matchesGlob(pattern: string, name: string): boolean {
-  let at = 0;
-  let star = -1;
-  let retry = 0;
-  for (let index = 0; index < name.length; ) {
-    if (pattern[at] === '*') {
-      star = at++;
-      retry = index;
-    } else if (at < pattern.length && (pattern[at] === '?' || pattern[at] === name[index])) {
-      at++;
-      index++;
-    } else if (star >= 0) {
-      at = star + 1;
-      index = ++retry;
-    } else return false;
-  }
-  while (pattern[at] === '*') at++;
-  return at === pattern.length;
 }
 
 /** True when changes of the table say which of its rows they mean, at any moment: by a key, or by all their values. */

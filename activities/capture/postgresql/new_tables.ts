@@ -1,6 +1,7 @@
 /** Tables that a source's globs mean, and that came since it was connected. */
 import type pg from 'pg';
-import { type CaptureConfig, type Finding, isGlob, type LeftOutTable, schemaPolicy } from '../../../model/source.ts';
+import { isGlob } from '../../../model/glob.ts';
+import { type CaptureConfig, type Finding, type LeftOutTable, schemaPolicy } from '../../../model/source.ts';
 import { tableName } from '../../../model/table.ts';
 import type { TableName } from '../contract.ts';
 import type { FoundTables } from '../new_tables.ts';

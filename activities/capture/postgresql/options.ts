@@ -1,7 +1,8 @@
 /** The options of a PostgreSQL source: names of slot and publication, and asset ids that differ from the usual ones. */
 import { SluiceError } from '../../../model/errors.ts';
+import { isGlob } from '../../../model/glob.ts';
 import { parseSize } from '../../../model/log.ts';
-import { isGlob, schemaPolicies } from '../../../model/source.ts';
+import { schemaPolicies } from '../../../model/source.ts';
 import { readVerify } from '../../../model/verify.ts';
 
 export interface PostgresqlOptions {

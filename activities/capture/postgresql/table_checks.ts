@@ -1,6 +1,7 @@
 /** What must be so for each table, and what people should know about the ones that can be captured. */
 
-import { type Finding, isGlob } from '../../../model/source.ts';
+import { isGlob } from '../../../model/glob.ts';
+import type { Finding } from '../../../model/source.ts';
 import { isMultiset, keyColumns, type TableSchema, tableName } from '../../../model/table.ts';
 import { multisetColumns } from '../../load/multiset.ts';
 import {
