@@ -7,6 +7,7 @@ import {
   condition,
   type ExternalWorkflowHandle,
   getExternalWorkflowHandle,
+  patched,
   setCurrentDetails,
   upsertSearchAttributes,
   workflowInfo,
@@ -49,6 +50,7 @@ export class Capture {
   removed = false;
   readonly #root = CancellationScope.current();
   #step: CancellationScope | undefined;
+  #doing: Step | undefined;
   #stepsBegun = 0;
   #stepsDone = 0;
   #leasesInRun = 0;
@@ -83,6 +85,7 @@ export class Capture {
     const name = this.next();
     const scope = new CancellationScope({ cancellable: true, parent: this.#root });
     this.#step = scope;
+    this.#doing = name;
     this.#stepsBegun += 1;
     try {
       await scope.run(() => this.#perform(name));
@@ -93,6 +96,7 @@ export class Capture {
       if (!ended) this.#stumble(name, trouble);
     } finally {
       this.#step = undefined;
+      this.#doing = undefined;
       this.#stepsDone += 1;
     }
     return { name, interrupted: scope.consideredCancelled };
@@ -323,8 +327,9 @@ export class Capture {
     for (const table of tables) this.snapshots.stop(table.asset_id);
     this.state.tables = this.state.tables.filter((table) => !tables.includes(table));
     this.state.taken_out = [...(this.state.taken_out ?? []), ...tables.map(nameOf)];
-    // A table without start has never been in the publication.
-    this.state.releasing.push(...tables.filter((table) => table.start_position !== '').map(refOf));
+    // A table without start has never been in the publication, unless it is on its way into it at this moment.
+    const coming = this.#doing === 'prepare' && patched('release what is being prepared');
+    this.state.releasing.push(...tables.filter((table) => coming || table.start_position !== '').map(refOf));
     this.interrupt();
     this.refresh();
   }

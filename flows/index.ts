@@ -2,6 +2,7 @@
 export { backfill } from './backfill.ts';
 export { captureSource } from './captureSource.ts';
 export { catalog } from './catalog.ts';
+export { discoverSource } from './discoverSource.ts';
 export { extractAssets } from './extractAssets.ts';
 export { settleRejects } from './settleRejects.ts';
 export { snapshotTable } from './snapshotTable.ts';

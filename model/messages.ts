@@ -1,6 +1,6 @@
 /** Names of flows, their ids and messages: what the API, the CLI and people at Temporal UI call. */
 import type { LogSample, LogState } from './log.ts';
-import type { CaptureStatus, Finding } from './source.ts';
+import type { CapturedTable, CaptureStatus, Finding } from './source.ts';
 
 export const catalogWorkflowId = 'catalog';
 export const captureWorkflowId = (source: string): string => `capture/${source}`;
@@ -22,6 +22,7 @@ export const flowNames = {
   extractAssets: 'extractAssets',
   backfill: 'backfill',
   settleRejects: 'settleRejects',
+  discoverSource: 'discoverSource',
 } as const;
 
 /**
@@ -79,6 +80,13 @@ export const logMessages = { look: 'look' } as const;
 export interface LogLook {
   state: LogState;
   samples: LogSample[];
+}
+
+/** What a source has to copy, without being connected. */
+export interface DiscoverAnswer {
+  /** Those that can be copied. */
+  tables: Pick<CapturedTable, 'asset_id' | 'schema' | 'table'>[];
+  findings: Finding[];
 }
 
 /** Answer of the update `connect`. */

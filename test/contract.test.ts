@@ -148,6 +148,20 @@ describe('sources', () => {
     expect(refused.errors[0]?.remedy).toMatch(/./);
   }, 60_000);
 
+  it('are looked at without being connected', async () => {
+    const found = await post<{ tables: object[]; findings: object[] }>('/api/v1/sources/discover', 200, {
+      ...connection(),
+      id: 'other',
+      config: { tables: ['later', 'missing'] },
+    });
+    expect(found.tables).toEqual([{ asset_id: 'other_later', table: 'later' }]);
+    expect(found.findings).toContainEqual(expect.objectContaining({ blocking: true, remedy: expect.any(String) }));
+    // Without a body, of what a reference means; nothing that is secret stands in an address.
+    await get('/api/v1/sources/discover?connection_string=postgresql://user:secret@127.0.0.1/x', 422);
+    await get('/api/v1/sources/discover?connection_string=$%7BSLUICE_NO_SUCH_URL%7D', 422);
+    expect(await get<object[]>('/api/v1/sources')).toHaveLength(1);
+  }, 60_000);
+
   it('start, and copy what is there', async () => {
     await post('/api/v1/sources/shop/start', 202);
     const source = await inState('streaming');

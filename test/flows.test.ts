@@ -543,6 +543,22 @@ describe.concurrent('a source that runs', () => {
     recorded.set('fewer_tables', flow);
   });
 
+  it('lets go of a table that is on its way into the publication', async () => {
+    const { id, flow, script } = await streamingSource();
+    script.tables.push('invoices');
+    script.prepareMilliseconds = 3000;
+    await update(flow, 'addTables', { tables: ['invoices'] });
+    await until(
+      'it is prepared',
+      async () => capture.running(id, 'prepareSource'),
+      (calls) => calls.length === 1,
+    );
+    script.prepareMilliseconds = 30;
+    await update(flow, 'removeTables', { tables: ['invoices'] });
+    await untilLease(id, 2);
+    expect(capture.callsOf(id, 'releaseTables').map((call) => call.tables)).toEqual([['invoices']]);
+  });
+
   it('starts some tables alone, and the others later', async () => {
     const { id, flow } = newSource();
     await connect(requestOf(id));

@@ -44,6 +44,7 @@ export interface Script {
   leftOut: LeftOutTable[];
   chunks: number;
   chunkMilliseconds: number;
+  prepareMilliseconds: number;
   snapshotDone: string[];
   lastLease: number;
   start: string;
@@ -64,6 +65,7 @@ export function newScript(tables: string[]): Script {
     leftOut: [],
     chunks: 3,
     chunkMilliseconds: 20,
+    prepareMilliseconds: 30,
     snapshotDone: [],
     lastLease: 0,
     start: '0/100',
@@ -122,7 +124,7 @@ export class ScriptedCapture implements CaptureActivities {
     const automatic = names(tables.filter((table) => table.automatic));
     return this.#call('prepareSource', request.id, { tables: names(tables), automatic }, async (script) => {
       this.#expectNoLease(request.id, 'prepareSource');
-      await pause(30);
+      await pause(script.prepareMilliseconds);
       return {
         position: script.start,
         last_lease: script.lastLease,

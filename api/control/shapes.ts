@@ -87,6 +87,33 @@ export const connectBody = z.strictObject({
 });
 export type ConnectBody = z.infer<typeof connectBody>;
 
+const finding = z.object({
+  code: z.string(),
+  blocking: z.boolean(),
+  table: z.string().optional(),
+  detail: z.string(),
+  remedy: z.string(),
+});
+/** Of a GET: what is secret has no place in an address, so the connection string can only be a reference. */
+export const discoverQuery = z.strictObject({
+  id: sourceId.default('discovered'),
+  type: sourceType.default('postgresql'),
+  connection_string: z
+    .string()
+    .regex(/^\$\{[A-Z_][A-Z0-9_]*\}$/, 'must be a reference such as ${DATABASE_URL}; send others by POST')
+    .default('${DATABASE_URL}'),
+  tables: z
+    .string()
+    .max(10_000)
+    .optional()
+    .describe('Names or globs with commas between; default every table of public'),
+});
+export const discoverAnswer = z.object({
+  tables: z.array(z.object({ asset_id: z.string(), table: z.string() })).describe('Those that can be copied'),
+  findings: z.array(finding),
+});
+export type DiscoverAnswer = z.infer<typeof discoverAnswer>;
+
 /** Which tables: a bare array, or an object. */
 export const someTables = z.union([tableNames.min(1), z.strictObject({ tables: tableNames.min(1) })]);
 export const maybeTables = z.union([tableNames, z.strictObject({ tables: tableNames.optional() })]).nullish();

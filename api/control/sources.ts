@@ -60,7 +60,8 @@ async function connect(control: Control, body: ConnectBody): Promise<Connected> 
   };
 }
 
-function sealed(control: Control, body: ConnectBody): ConnectRequest {
+/** The request with its connection string sealed, or as a reference. Errors: `configuration` without a key. */
+export function sealed(control: Control, body: ConnectBody): ConnectRequest {
   const { secretKey } = control.settings;
   if (!secretKey && !body.connection_string.startsWith('${')) {
     const remedy =

@@ -3,8 +3,11 @@ import type { FastifyInstance } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { Control } from '../control/control.ts';
+import { discoverSource } from '../control/discover.ts';
 import {
   connectBody,
+  discoverAnswer,
+  discoverQuery,
   maybeTables,
   namesIn,
   problemAnswer,
@@ -30,6 +33,7 @@ const flag = z.enum(['true', 'false']).default('false');
 export function addSourceRoutes(app: FastifyInstance, control: Control): void {
   addReads(app, control);
   addOrders(app, control);
+  addDiscovery(app, control);
   const routes = app.withTypeProvider<ZodTypeProvider>();
   routes.post(
     '/api/v1/sources/connect',
@@ -138,4 +142,26 @@ function addOrders(app: FastifyInstance, control: Control): void {
       },
     );
   }
+}
+
+function addDiscovery(app: FastifyInstance, control: Control): void {
+  const routes = app.withTypeProvider<ZodTypeProvider>();
+  const path = '/api/v1/sources/discover';
+  const summary = 'Tables and findings of a database, without connecting it';
+  const response = { 200: discoverAnswer, 422: problemAnswer, 503: problemAnswer, 504: problemAnswer };
+  routes.get(path, { schema: { tags, summary, querystring: discoverQuery, response } }, async ({ query }) => {
+    const { tables, ...rest } = query;
+    const names = tables?.split(',').map((name) => name.trim());
+    const config = {
+      poll_interval: 1,
+      mode: 'copy' as const,
+      exclude_columns: {},
+      options: {},
+      ...(names && { tables: names }),
+    };
+    return await discoverSource(control, { ...rest, config });
+  });
+  routes.post(path, { schema: { tags, summary, body: connectBody, response } }, async ({ body }) => {
+    return await discoverSource(control, body);
+  });
 }
