@@ -597,6 +597,25 @@ describe('altered tables', () => {
 });
 
 describe('crashes and successors', () => {
+  it('leave nothing to do for an attempt that slept until its successor had begun', async () => {
+    await sql('DROP TABLE IF EXISTS slept', 'CREATE TABLE slept (id int PRIMARY KEY)');
+    const harness = capture(['slept']);
+    await harness.begin();
+    await harness.drain(client);
+    await harness.stop();
+    const [late, successor] = [anotherWorker(harness), anotherWorker(harness)];
+    successor.startLease(600, 3);
+    await sql('INSERT INTO slept VALUES (1)');
+    await successor.drain(client);
+    late.startLease(600, 2);
+    await expect(late.leaseEnd()).rejects.toMatchObject({ kind: 'slot_in_use' });
+    // The successor was not disturbed: its session is the one that goes on.
+    await sql('INSERT INTO slept VALUES (2)');
+    await expectEqual(successor);
+    expect(await successor.stop()).toMatchObject({ ended: 'cancelled', changes: 2 });
+    expect(await checkRecords(harness.context.clickhouse('read'), harness.options.source)).toEqual([]);
+  });
+
   for (const [what, table, verdict] of [
     ['before its rows', 'steps', 'lost'],
     ['between rows and record', '_batches', 'lost'],

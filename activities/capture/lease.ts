@@ -13,7 +13,7 @@ import { LateRows } from '../transform/late_rows.ts';
 import { Stages } from '../transform/stages.ts';
 import { activityError, type CaptureContext } from './context.ts';
 import type { KnownTables, TableRef } from './contract.ts';
-import { CaptureLoop } from './loop.ts';
+import { CaptureLoop, expectNoSuccessor } from './loop.ts';
 import { NewTables } from './new_tables.ts';
 import { attemptsLimit, checkIdentity } from './prepare.ts';
 import { SchemaKeeper } from './schema_keeper.ts';
@@ -43,6 +43,8 @@ interface Wanted {
   sink: ClickHouseSink;
   tables: TableRef[];
   keeper: SchemaKeeper;
+  /** Number and attempt of the lease. */
+  lease: number;
 }
 
 /** A stream, and the end of the records that it goes on from. */
@@ -122,7 +124,10 @@ export class Leases {
     const connected = this.#context.connected(request);
     const lease = input.lease * attemptsLimit + activity.info.attempt;
     await sink.createOwnTables();
-    expectNewest(input, await sink.lastRecord(request.id));
+    const last = await sink.lastRecord(request.id);
+    expectNewest(input, last);
+    // An attempt that slept while its successor began would end that one's session, and write behind it.
+    if (last) expectNoSuccessor(last, lease, request.id);
     await sink.endInserts(`${request.id}/`, lease);
     const { absent = [] } = input;
     const defined = () => void this.#context.tablesDefined(request.id);
@@ -130,7 +135,7 @@ export class Leases {
     const { failed } = found;
     const places = keeper.tables.filter(isBeside).map(copyName);
     await sink.checkDamage(request.id, [...tables.map((table) => table.asset_id), ...places]);
-    const { attached, position, previous } = await this.#attach({ source, connected, sink, tables, keeper });
+    const { attached, position, previous } = await this.#attach({ source, connected, sink, tables, keeper, lease });
     // A predecessor alters no copy any more.
     Object.assign(failed, await keeper.mend());
     // Only now: nobody else reads the log any more, so that a predecessor's last record is among them.
@@ -210,12 +215,13 @@ export class Leases {
 
   /** The kept stream when it goes on exactly where the records end, else a new one. */
   async #attach(wanted: Wanted): Promise<Beginning> {
-    const { connected, sink, keeper } = wanted;
+    const { connected, sink, keeper, lease } = wanted;
     const { request } = connected;
     const key = keyOf(keeper, request);
     const kept = this.#take(request.id);
     const record = await sink.lastRecord(request.id);
     if (!record) throw noBeginning(request.id);
+    expectNoSuccessor(record, lease, request.id);
     // A copy beside an old one is about to move: its place is known to the stream and its keeper together only.
     const moving = keeper.tables.some(isBeside);
     if (kept?.key === key && !moving && kept.stream.continuesAt(record.position_to))
@@ -224,13 +230,14 @@ export class Leases {
     return this.#open(wanted, key);
   }
 
-  async #open({ source, connected, sink, tables, keeper }: Wanted, key: string): Promise<Beginning> {
+  async #open({ source, connected, sink, tables, keeper, lease }: Wanted, key: string): Promise<Beginning> {
     const { id } = connected.request;
     const identity = await source.identity(connected);
     // Once nobody else reads the log, nobody else can add a record that counts.
     await source.claim(connected);
     const record = await sink.lastRecord(id);
     if (!record) throw noBeginning(id);
+    expectNoSuccessor(record, lease, id);
     const { position_to: position, cluster, epoch } = record;
     checkIdentity(identity, cluster, id);
     await source.checkLog(connected, position);

@@ -139,9 +139,17 @@ describe('the capture loop', () => {
     quickClock(300);
     const log: string[] = [];
     let asked = 0;
-    const loop = loopOver(log, { lastRecord: async () => ({ lease: ++asked < 3 ? 65_537 : 131_073 }) as BatchRecord });
+    // It asks twice when it begins.
+    const loop = loopOver(log, { lastRecord: async () => ({ lease: ++asked < 5 ? 65_537 : 131_073 }) as BatchRecord });
     await expect(loop.run()).rejects.toMatchObject({ kind: 'slot_in_use' });
-    expect(asked).toBe(3);
+    expect(asked).toBe(5);
     expect(log.at(-1)).toMatch(/^acknowledge/);
+  });
+
+  it('records nothing at all when a later one began before it did', async () => {
+    const log: string[] = [];
+    const loop = loopOver(log, { lastRecord: async () => ({ lease: 65_538 }) as BatchRecord });
+    await expect(loop.run()).rejects.toMatchObject({ kind: 'slot_in_use' });
+    expect(log).toEqual([]);
   });
 });

@@ -135,8 +135,11 @@ export class CaptureLoop {
     const { duration, failed } = this.#options;
     const end = performance.now() + duration;
     const streamed = Object.fromEntries(this.#options.assets.map((asset) => [asset, noEffects()]));
+    // Whoever slept until now, and has a successor, must not write behind that one's records.
+    await this.#lookForSuccessor(0);
     // The fence: when this is written, no insert of a predecessor is still under way.
     await this.#record('begin', undefined, streamed, failed, untimed);
+    await this.#lookForSuccessor(0);
     if (Object.keys(failed).length > 0) return 'table_failed';
     if (this.returned.length > 0) return 'table_returned';
     try {
@@ -182,14 +185,7 @@ export class CaptureLoop {
     if (performance.now() - this.#fencedAt < every) return;
     const { sink, source, lease } = this.#options;
     const last = await sink.lastRecord(source);
-    if (last && last.lease > lease) {
-      throw new SluiceError(
-        'slot_in_use',
-        `lease ${last.lease} has taken over from lease ${lease}`,
-        'Nothing is to be done.',
-        { source },
-      );
-    }
+    if (last) expectNoSuccessor(last, lease, source);
     this.#fencedAt = performance.now();
   }
 
@@ -379,6 +375,13 @@ export class CaptureLoop {
   #id(seq: number): string {
     return `${this.#options.source}/${this.#options.lease}/${seq}`;
   }
+}
+
+/** Throws `slot_in_use` when a later lease, or a later attempt of this one, has recorded something. */
+export function expectNoSuccessor(last: BatchRecord, lease: number, source: string): void {
+  if (last.lease <= lease) return;
+  const reason = `lease ${last.lease} has taken over from lease ${lease}`;
+  throw new SluiceError('slot_in_use', reason, 'Nothing is to be done.', { source });
 }
 
 function resyncAfter(report: ErrorReport, source: string, table: string): ErrorReport {

@@ -297,8 +297,16 @@ export async function checkRecords(clickhouse: ClickHouse, source: string): Prom
 function accountFaults(row: RecordRow): string[] {
   const faults: string[] = [];
   for (const [asset, account] of Object.entries(JSON.parse(row.assets) as Record<string, Record<string, number>>)) {
-    const { effects = 0, truncates = 0, written = 0, compacted = 0, superseded = 0, rejected = 0 } = account;
-    if (effects - truncates !== written + compacted + superseded + rejected)
+    const {
+      effects = 0,
+      truncates = 0,
+      written = 0,
+      compacted = 0,
+      superseded = 0,
+      rejected = 0,
+      filtered = 0,
+    } = account;
+    if (effects - truncates !== written + compacted + superseded + rejected + filtered)
       faults.push(`${row.id} does not account for all of ${asset}: ${JSON.stringify(account)}`);
   }
   return faults;
