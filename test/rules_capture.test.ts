@@ -405,6 +405,23 @@ describe('other rules', () => {
     await expectAudited(harness);
   }, 90_000);
 
+  it('that come to mask a column take it from its first row on', async () => {
+    const { harness, table } = await streaming('id int PRIMARY KEY', 'VALUES (1)', [
+      map('email', '{{ email[:1] }}***', { source_fields: ['email'] }),
+    ]);
+    await sql(`ALTER TABLE ${table} ADD COLUMN email text`, `INSERT INTO ${table} VALUES (2, 'secret@x.org')`);
+    const { failed } = await harness.leaseEnd();
+    expect(Object.values(failed)).toMatchObject([{ kind: 'rules_changed' }]);
+    await harness.resync(table);
+    await harness.drain(client);
+    expect(await copyRows(harness, 'id, email')).toEqual(['["1",null]', '["2","s***"]']);
+    const clickhouse = harness.context.clickhouse('read');
+    const seen = await clickhouse.rows(
+      `SELECT * FROM ${clickhouse.name(harness.tables[0]!.asset_id)} WHERE toString(tuple(*)) LIKE '%secret%'`,
+    );
+    expect(seen).toEqual([]);
+  }, 60_000);
+
   it('that lose a column, or come to fill another one, stop or remake their table', async () => {
     const { harness, table } = await streaming('id int PRIMARY KEY, v int, w int', 'VALUES (1, 1, 1)', [
       map('x', '{{ v + 1 }}', { assets: [`rules${number + 1}_t${number + 1}`] }),

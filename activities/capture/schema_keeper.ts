@@ -320,16 +320,19 @@ export class SchemaKeeper {
     const policy = schemaPolicy(this.#options.connected.request.config);
     const follows = policy === 'evolve' || policy === 'ignore' || change.what.length === 0;
     if (!follows) return this.#fail(known, this.#changed(name, inWords(change.what)), outcome);
-    // Rules may fill other columns now, or have lost one that they need.
-    const ruled = this.#sameRules(change.next);
+    const ruled = await this.#otherwiseRuled(change.next);
     if (ruled) return this.#fail(known, ruled, outcome);
     await this.#alter(change, outcome, fence);
   }
 
-  /** Why a table cannot go on under its rules when it is defined so; undefined when it can. */
-  #sameRules(next: TableSchema): ErrorReport | undefined {
-    if (!next.rules) return undefined;
-    const other = this.#otherRules(next, next.rules, next.joined);
+  /**
+   * Why a table cannot go on under its rules when it is defined so; undefined when it can. All rules count, not those alone
+   * that it had: a column that comes may be one that a rule masks, and no row of it may pass before that is seen.
+   */
+  async #otherwiseRuled(next: TableSchema): Promise<ErrorReport | undefined> {
+    const { clickhouse } = this.#options.sink;
+    const rules = await loadRules(clickhouse);
+    const other = this.#otherRules(next, rules, await columnTypes(clickhouse, joinedAssets(rules)));
     if (other.do === 'nothing') return undefined;
     return other.do === 'stop' ? other.report : this.#changed(tableName(next), 'its rules fill other columns now');
   }
