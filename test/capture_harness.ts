@@ -26,6 +26,8 @@ export interface HarnessOptions {
   /** Of all tables; public when nothing is said. */
   schema?: string;
   bufferSize?: number;
+  /** Milliseconds between two looks at the catalog. */
+  lookEvery?: number;
   /** `config.options` of the source. */
   sourceOptions?: Record<string, unknown>;
   excludeColumns?: Record<string, string[]>;
@@ -49,6 +51,7 @@ export class CaptureHarness {
         clickhouseDatabase: `copy_${options.source}`,
         secretKey: 'test',
         bufferSize: options.bufferSize ?? 100_000,
+        lookEvery: options.lookEvery ?? 2_000,
       },
       undefined as never,
     );

@@ -24,6 +24,8 @@ export interface Settings {
   logLevel: string;
   /** Rows after which a batch is cut. */
   bufferSize: number;
+  /** Milliseconds between two looks at a source's catalog while it streams. */
+  lookEvery: number;
   configFolder: string | undefined;
   apiHost: string;
   apiPort: number;
@@ -48,6 +50,7 @@ export function readSettings(environment: NodeJS.ProcessEnv = process.env): Sett
     secretKey: environment.SLUICE_SECRET_KEY || readIfThere(path.join(home, 'secret.key')).trim(),
     logLevel: (environment.LOG_LEVEL || 'INFO').toLowerCase(),
     bufferSize: readCount(environment, 'BUFFER_SIZE', 100_000),
+    lookEvery: readCount(environment, 'SLUICE_LOOK_SECONDS', 10) * 1000,
     configFolder: environment.SLUICE_CONFIG_DIR ? path.resolve(environment.SLUICE_CONFIG_DIR) : undefined,
     apiHost: environment.SLUICE_HOST || '127.0.0.1',
     apiPort: running?.api ? Number(new URL(running.api).port) : port,

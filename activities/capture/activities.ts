@@ -133,7 +133,9 @@ async function recentBatches(
 ): ReturnType<CaptureActivities['recentBatches']> {
   const clickhouse = context.clickhouse('read');
   // The last lease and the one before it: of all that there ever were, there may be millions.
-  const lately = `lease + ${attemptsLimit} >= (SELECT max(lease) FROM ${clickhouse.name('_batches')} WHERE source = {source:String})`;
+  // Chunks may bear what stood before the first attempt of theirs.
+  const newest = `(SELECT intDiv(max(lease), ${attemptsLimit}) FROM ${clickhouse.name('_batches')} WHERE source = {source:String})`;
+  const lately = `lease >= (greatest(${newest}, 1) - 1) * ${attemptsLimit}`;
   const records = await readRecords(
     clickhouse,
     `source = {source:String} AND kind IN ('rows', 'truncate', 'chunk') AND ${lately}`,

@@ -17,6 +17,8 @@ export interface CaptureSettings {
   secretKey: string;
   /** Rows after which a batch is cut. */
   bufferSize: number;
+  /** Milliseconds between two looks at a source's catalog while it streams. */
+  lookEvery: number;
 }
 
 export class CaptureContext {

@@ -70,6 +70,7 @@ export class Leases {
   readonly #context: CaptureContext;
   /** Streams between two leases, by source. */
   readonly #kept = new Map<string, Attached>();
+  #tablesMade = false;
   /** How much log each source kept lately. */
   readonly #samples = new Map<string, LogSample[]>();
   /** The lease that runs for a source in this process: a successor ends it and waits. */
@@ -77,6 +78,12 @@ export class Leases {
 
   constructor(context: CaptureContext) {
     this.#context = context;
+  }
+
+  /** A worker of a later version may need more of them than the one that prepared the source has made. */
+  async #makeOwnTables(sink: ClickHouseSink): Promise<void> {
+    if (!this.#tablesMade) await sink.createOwnTables();
+    this.#tablesMade = true;
   }
 
   /** Runs one lease; see CaptureActivities.captureLease. */
@@ -123,7 +130,7 @@ export class Leases {
     const source = await openSource(request.type);
     const connected = this.#context.connected(request);
     const lease = input.lease * attemptsLimit + activity.info.attempt;
-    await sink.createOwnTables();
+    await this.#makeOwnTables(sink);
     const last = await sink.lastRecord(request.id);
     expectNewest(input, last);
     // An attempt that slept while its successor began would end that one's session, and write behind it.
@@ -131,7 +138,8 @@ export class Leases {
     await sink.endInserts(`${request.id}/`, lease);
     const { absent = [] } = input;
     const defined = () => void this.#context.tablesDefined(request.id);
-    const { keeper, found } = await SchemaKeeper.open({ source, connected, sink, tables, absent, defined });
+    const { lookEvery } = this.#context.settings;
+    const { keeper, found } = await SchemaKeeper.open({ source, connected, sink, tables, absent, lookEvery, defined });
     const { failed } = found;
     const places = keeper.tables.filter(isBeside).map(copyName);
     await sink.checkDamage(request.id, [...tables.map((table) => table.asset_id), ...places]);
@@ -162,7 +170,8 @@ export class Leases {
       schemas: keeper,
       keepScores: (scores) => storeScores(sink.clickhouse, scores),
       stages: new Stages((asset) => keeper.table(asset), lookUpIn(sink.clickhouse)),
-      newTables: input.known && new NewTables(source, connected, input.known, [...tables, ...(input.absent ?? [])]),
+      newTables:
+        input.known && new NewTables(source, connected, input.known, { streamed: [...tables, ...absent], lookEvery }),
     });
     loop.returned.push(...found.returned);
     let log: LogFigures | null = null;

@@ -7,10 +7,8 @@ import type { LeftOutTable } from '../../model/source.ts';
 import type { KnownTables, TableName } from './contract.ts';
 import type { Connected, Source } from './source.ts';
 
-/** Milliseconds before the first look, between two looks, and between two for tables that are left out. */
+/** Milliseconds before the first look. */
 const firstLook = 1_000;
-const lookEvery = 5_000;
-const lookAgainEvery = 30_000;
 /** Tables that a lease tells of: what flows hold must stay small. */
 const mostLeftOut = 50;
 const longestText = 500;
@@ -26,17 +24,26 @@ export class NewTables {
   readonly #connected: Connected;
   readonly #known: KnownTables;
   readonly #streamed: TableName[];
+  /** Milliseconds between two looks, and between two for tables that are left out. */
+  readonly #every: { look: number; again: number };
   #looking = false;
   #nextLook = performance.now() + firstLook;
-  #nextAgain = performance.now() + lookAgainEvery;
+  #nextAgain: number;
   #news: FoundTables | undefined;
 
-  /** `streamed`: the tables of the lease itself. */
-  constructor(source: Source, connected: Connected, known: KnownTables, streamed: TableName[]) {
+  /** `streamed`: the tables of the lease itself. `lookEvery`: as that of the keeper of schemas. */
+  constructor(
+    source: Source,
+    connected: Connected,
+    known: KnownTables,
+    { streamed, lookEvery }: { streamed: TableName[]; lookEvery: number },
+  ) {
     this.#source = source;
     this.#connected = connected;
     this.#known = known;
     this.#streamed = streamed;
+    this.#every = { look: lookEvery / 2, again: lookEvery * 3 };
+    this.#nextAgain = performance.now() + this.#every.again;
   }
 
   /** Looks when it is time, without waiting; answers what a look has found that the flow does not know. */
@@ -54,14 +61,14 @@ export class NewTables {
       )
       .finally(() => {
         this.#looking = false;
-        this.#nextLook = performance.now() + lookEvery;
+        this.#nextLook = performance.now() + this.#every.look;
       });
   }
 
   /** Tables that are left out are seldom examined again: that asks for more than their names. */
   async #find(): Promise<FoundTables | undefined> {
     const again = performance.now() >= this.#nextAgain;
-    if (again) this.#nextAgain = performance.now() + lookAgainEvery;
+    if (again) this.#nextAgain = performance.now() + this.#every.again;
     const { others, left_out: told } = this.#known;
     const known = [...this.#streamed, ...others];
     const { found, leftOut } = await this.#source.findTables(

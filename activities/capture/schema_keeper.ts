@@ -20,9 +20,6 @@ import type { TableRef } from './contract.ts';
 import type { Connected, Look, Source, TableChange } from './source.ts';
 import type { Alteration, ChangeStream } from './stream.ts';
 
-/** Milliseconds between two looks at the catalog; fewer when the stream announced a table again without a difference. */
-const lookEvery = 10_000;
-const lookInDoubt = 5_000;
 /** Milliseconds between two looks for other rules: people wait for them. */
 const askRulesEvery = 2_000;
 /** Milliseconds between two looks for snapshots that are done. */
@@ -35,6 +32,8 @@ export interface KeeperOptions {
   tables: TableRef[];
   /** Tables that are gone, and may come back. */
   absent: TableRef[];
+  /** Milliseconds between two looks at the catalog; half as many when the stream announced a table again without a difference. */
+  lookEvery: number;
   /** Called when another definition of a table was stored. */
   defined: () => void;
 }
@@ -221,8 +220,9 @@ export class SchemaKeeper {
 
   #lookWhenDue(): void {
     void this.#askForRules();
+    const { lookEvery } = this.#options;
     const age = performance.now() - this.#lookedAt;
-    if (this.#looking || age < (this.#doubt ? lookInDoubt : lookEvery)) return;
+    if (this.#looking || age < (this.#doubt ? lookEvery / 2 : lookEvery)) return;
     this.#doubt = false;
     this.#looking = true;
     const announced = this.#announced;

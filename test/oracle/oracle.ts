@@ -195,6 +195,7 @@ class Oracle {
       clickhouseDatabase: this.#clickhouse.database,
       secretKey: 'test',
       bufferSize: random.pick([10, 100, 1_000, 10_000]),
+      lookEvery: random.pick([500, 2_000, 10_000]),
     };
     const request = {
       id: this.#source,
