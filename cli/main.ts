@@ -12,6 +12,7 @@ import { printProblem } from './print.ts';
 import { addProcesses } from './processes.ts';
 import { addQuality, addRejects } from './quality.ts';
 import { addQueries } from './queries.ts';
+import { addReset } from './reset.ts';
 import { addRuns } from './runs.ts';
 import { addSchemas } from './schemas.ts';
 import { addSources } from './sources.ts';
@@ -56,6 +57,7 @@ export function buildProgram(done: (status: number) => void): Command {
   addLineage(program, done);
   addTail(program, done);
   addDoctor(program, done);
+  addReset(program, done);
   for (const command of allCommands(program)) command.exitOverride().showHelpAfterError('(see --help)');
   return program;
 }

@@ -1,6 +1,6 @@
 /** `npm start` as people use it: it starts, refuses what cannot work, repairs what dies, and leaves nothing behind. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -130,13 +130,18 @@ describe('npm start', () => {
     expect(statSync(path.join(home, 'secret.key')).mode & 0o777).toBe(0o600);
   });
 
-  it('refuses a second start on the same state folder, and a time that is none', async () => {
+  it('refuses a second start on the same state folder, a time that is none, and to be thrown away while it runs', async () => {
     const run = new Run(['--no-demo']);
     const { pid } = await run.up();
     const second = new Run(['--no-demo']);
     expect(await second.ended).toBe(1);
     expect(second.output).toContain(`Sluice runs already on ${home} (pid ${pid})`);
     expect(existsSync(endpointsFile(home))).toBe(true);
+    const early = reset('--yes');
+    expect([early.status, early.stderr]).toEqual([
+      1,
+      expect.stringContaining(`Sluice runs already on ${home} (pid ${pid})`),
+    ]);
     const wrong = new Run(['--for', 'soon']);
     expect(await wrong.ended).toBe(2);
     expect(wrong.output).toContain('--for soon');
@@ -146,6 +151,15 @@ describe('npm start', () => {
     run.child.kill('SIGINT');
     expect(await run.ended, run.output).toBe(0);
     expect(existsSync(endpointsFile(home))).toBe(false);
+
+    // Now it can be thrown away: what the stack has made, and nothing else.
+    writeFileSync(path.join(home, 'notes.txt'), 'mine');
+    const asked = reset();
+    expect(asked.stdout).toMatch(/would throw away[\s\S]*postgresql[\s\S]*--yes/);
+    expect(existsSync(path.join(home, 'temporal.db'))).toBe(true);
+    expect(reset('--yes').status).toBe(0);
+    expect(readdirSync(home)).toEqual(['notes.txt']);
+    expect(reset('--yes').stdout).toContain('nothing to throw away');
   });
 
   it('names a port in use and its variable before anything starts', async () => {
@@ -257,6 +271,12 @@ describe('kill -9', () => {
     }
   });
 });
+
+function reset(...args: string[]) {
+  const sluice = path.join(projectFolder, 'cli', 'sluice.js');
+  const env = { ...process.env, SLUICE_HOME: home };
+  return spawnSync(process.execPath, [sluice, 'reset', ...args], { env, encoding: 'utf8' });
+}
 
 function listen(): Promise<Server> {
   const server = createServer();
