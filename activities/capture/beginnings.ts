@@ -7,9 +7,7 @@ import { schemaPolicy } from '../../model/source.ts';
 import { sideCopyName, type TableSchema, tableName } from '../../model/table.ts';
 import { loadSchemas, savedGenerations, saveSchema } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
-import { columnTypes } from '../load/tables.ts';
-import { loadRules } from '../transform/rule_store.ts';
-import { joinedAssets, readableFor, withRules } from '../transform/table_rules.ts';
+import { readableFor, rulesInForce, withRules } from '../transform/table_rules.ts';
 import type { TableRef } from './contract.ts';
 import type { Connected, Source } from './source.ts';
 
@@ -36,10 +34,10 @@ export async function beginTables(tables: TableRef[], options: BeginOptions): Pr
   const { id } = connected.request;
   const generations = await savedGenerations(sink.clickhouse, id);
   const kept = await loadSchemas(sink.clickhouse, id);
-  const rules = await loadRules(sink.clickhouse);
-  const joined = await columnTypes(sink.clickhouse, joinedAssets(rules));
+  const declared = await rulesInForce(sink.clickhouse);
+  const { rules, joined } = declared;
   const begun: TableRef[] = [];
-  const readable = readableFor((await definitionsOf(source, connected, tables)).values(), rules, joined);
+  const readable = readableFor(options.before.values(), declared);
   const settled = await settle(tables, { ...options, connected: { ...connected, readable } });
   // Tables that begin together may join with each other.
   for (const [{ asset_id }, { columns }] of settled)

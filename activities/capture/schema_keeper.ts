@@ -8,14 +8,12 @@
  */
 import { performance } from 'node:perf_hooks';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
-import type { DeclaredRules, JoinedTypes } from '../../model/rules.ts';
 import { schemaPolicy, schemaRemedy } from '../../model/source.ts';
 import { isBeside, type TableSchema, tableName } from '../../model/table.ts';
 import { loadSaved, readRecords, saveSchema } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
-import { columnTypes } from '../load/tables.ts';
-import { loadRules, rulesVersion } from '../transform/rule_store.ts';
-import { compareRules, joinedAssets } from '../transform/table_rules.ts';
+import { rulesVersion } from '../transform/rule_store.ts';
+import { compareRules, type RulesInForce, rulesInForce } from '../transform/table_rules.ts';
 import type { TableRef } from './contract.ts';
 import type { Connected, Look, Source, TableChange } from './source.ts';
 import type { Alteration, ChangeStream } from './stream.ts';
@@ -54,9 +52,7 @@ export interface Observation extends Outcome {
 /** A look at the catalog, with the rules that were in force then. */
 interface Seen {
   look: Look;
-  rules: DeclaredRules;
-  /** The copies that they join with. */
-  joined: JoinedTypes;
+  declared: RulesInForce;
 }
 
 export class SchemaKeeper {
@@ -252,19 +248,19 @@ export class SchemaKeeper {
   async #look(): Promise<Seen> {
     const { source, connected, absent, sink } = this.#options;
     const look = source.look(connected, [...this.tables, ...absent]);
-    const [seen, rules] = await Promise.all([look, loadRules(sink.clickhouse)]);
-    this.#rules = rules.version;
-    return { look: seen, rules, joined: await columnTypes(sink.clickhouse, joinedAssets(rules)) };
+    const [seen, declared] = await Promise.all([look, rulesInForce(sink.clickhouse)]);
+    this.#rules = declared.rules.version;
+    return { look: seen, declared };
   }
 
   /** What needs no waiting for the stream: tables that are gone, are back, or whose copies do not fit whatever comes. */
-  #judge({ look, rules, joined }: Seen, found: Observation): void {
+  #judge({ look, declared }: Seen, found: Observation): void {
     for (const table of this.tables) {
       const change = look.compare(table);
       if (change.do === 'resync') this.#fail(table, this.#changed(tableName(table), change.reason), found);
       else if (change.do === 'stop') this.#fail(table, change.report, found);
       else {
-        const other = this.#otherRules(table, rules, joined);
+        const other = this.#otherRules(table, declared);
         if (other.do === 'stop') this.#fail(table, other.report, found);
       }
     }
@@ -272,7 +268,7 @@ export class SchemaKeeper {
   }
 
   async #follow(
-    { look, rules, joined }: Seen,
+    { look, declared }: Seen,
     stream: ChangeStream,
     found: Observation,
     fence: () => Promise<void>,
@@ -281,7 +277,7 @@ export class SchemaKeeper {
       const change = look.compare(table);
       if (change.do !== 'nothing') await this.#carryOut(table, change, found, fence);
       const known = this.#tables.get(table.asset_id);
-      const other = known && this.#otherRules(known, rules, joined);
+      const other = known && this.#otherRules(known, declared);
       if (other?.do === 'stop') this.#fail(known!, other.report, found);
       if (other?.do === 'alter') await this.#alter(other, found, fence);
       const next = this.#tables.get(table.asset_id);
@@ -292,8 +288,7 @@ export class SchemaKeeper {
   /** What follows from rules that are others than those of the copy. */
   #otherRules(
     table: TableSchema,
-    rules: DeclaredRules,
-    joined: JoinedTypes = {},
+    { rules, joined }: RulesInForce,
   ): Extract<TableChange, { do: 'nothing' | 'alter' | 'stop' }> {
     try {
       const change = compareRules(table, rules, joined);
@@ -330,9 +325,7 @@ export class SchemaKeeper {
    * that it had: a column that comes may be one that a rule masks, and no row of it may pass before that is seen.
    */
   async #otherwiseRuled(next: TableSchema): Promise<ErrorReport | undefined> {
-    const { clickhouse } = this.#options.sink;
-    const rules = await loadRules(clickhouse);
-    const other = this.#otherRules(next, rules, await columnTypes(clickhouse, joinedAssets(rules)));
+    const other = this.#otherRules(next, await rulesInForce(this.#options.sink.clickhouse));
     if (other.do === 'nothing') return undefined;
     return other.do === 'stop' ? other.report : this.#changed(tableName(next), 'its rules fill other columns now');
   }

@@ -4,7 +4,7 @@ import { copyAssetId } from '../../model/asset.ts';
 import { allColumns, type ColumnPair, type LineageGraph } from '../../model/lineage.ts';
 import { copiedColumns, type TableSchema } from '../../model/table.ts';
 import { csvColumns } from '../extract/asset_row.ts';
-import { ofKind } from '../transform/jinja/static_type.ts';
+import { readableColumns } from '../transform/table_rules.ts';
 import { ruleEdges } from './rule_edges.ts';
 
 /** Assets and edges of a table as it is copied now. `owner`: its source, or the deployment that fills it. */
@@ -23,18 +23,18 @@ function isFilledByDeployment(owner: string, { asset_id, schema }: TableSchema):
 
 /** A column that a rule fills comes from what the rule reads, and not from the column of its name. */
 function tableGraph(schema: TableSchema): LineageGraph {
-  const { asset_id: table, columns, leftOut = [] } = schema;
+  const { asset_id: table, columns } = schema;
   const copy = copyAssetId(table);
-  // Excluded columns can be read by rules, and are stored nowhere.
-  const left = leftOut.filter(({ why }) => why === 'excluded').map(({ name }) => ({ name, type: ofKind('any') }));
-  const excluded = [...columns.filter((column) => column.hidden), ...left];
-  const { edges, targets } = ruleEdges({ asset: table, copy }, [...columns, ...left], schema.rules?.rules ?? []);
+  const readable = readableColumns(schema);
+  const { edges, targets } = ruleEdges({ asset: table, copy }, readable, schema.rules?.rules ?? []);
   const names = columns.filter((column) => !column.hidden).map((column) => column.name);
+  // Excluded columns can be read by rules, and are stored nowhere.
+  const excluded = readable.map((column) => column.name).filter((name) => !names.includes(name));
   const captured = same(names.filter((name) => !targets.includes(name)));
   const copied = copiedColumns(schema).map((column) => column.name);
   return {
     nodes: [
-      { asset_id: table, type: 'source_table', columns: [...names, ...excluded.map(({ name }) => name)] },
+      { asset_id: table, type: 'source_table', columns: [...names, ...excluded] },
       { asset_id: copy, type: 'copy', columns: [...new Set([...copied, ...targets])] },
     ],
     edges: [{ from: table, to: copy, via: 'capture', columns: captured }, ...edges],

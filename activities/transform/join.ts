@@ -29,7 +29,17 @@ export type LookUp = (what: LookedUp, keys: string[][]) => Promise<Map<string, s
 
 /** How a key is told from others, however its text was escaped. */
 export function keyId(key: readonly string[]): string {
-  return key.map((field) => unescapeField(Buffer.from(field).toString('latin1')).toString('base64')).join(',');
+  return key.map(oneText).join('\t');
+}
+
+/** What TSV always escapes: a text without these may still stand there with a backslash before a quote. */
+const escapedAlways = /[\0\b\t\n\f\r\\]/;
+
+/** Most fields are their own text. */
+function oneText(field: string): string {
+  if (!field.includes('\\')) return field;
+  const text = unescapeField(Buffer.from(field).toString('latin1')).toString();
+  return escapedAlways.test(text) ? JSON.stringify(text) : text;
 }
 
 export class Join {
@@ -38,6 +48,8 @@ export class Join {
   readonly #decoders: ((field: string) => Value)[];
   readonly #wanted = new Map<string, string[]>();
   #found = new Map<string, Value[]>();
+  /** Of the row whose fields are being taken: its counterpart, or null where it has no key. */
+  #current: Value[] | null | undefined;
 
   constructor(what: LookedUp, on: { index: number; encode: Encoder }[], decoders: ((field: string) => Value)[]) {
     this.what = what;
@@ -73,12 +85,18 @@ export class Join {
       );
   }
 
-  /** A field of the row's counterpart; NULL where the row has no key. Throws EvaluationError where there is none. */
+  /**
+   * A field of the row's counterpart; NULL where the row has no key. The fields of a row are taken one after the other, from
+   * the first on. Throws EvaluationError where there is no counterpart.
+   */
   value(row: readonly Value[], field: number): Value {
-    const key = this.#keyOf(row);
-    if (!key) return null;
-    const found = this.#found.get(keyId(key));
-    if (found) return found[field]!;
+    if (field === 0) {
+      this.#current = undefined;
+      const key = this.#keyOf(row);
+      this.#current = key ? this.#found.get(keyId(key)) : null;
+    }
+    if (this.#current === null) return null;
+    if (this.#current) return this.#current[field]!;
     throw failure(`${this.what.asset} has no row of this key`);
   }
 
@@ -177,8 +195,8 @@ function decoderOf(clickhouse: string): (field: string) => Value {
   const source = element === 'Int' ? 'bigint' : (sourceTypes[element] ?? 'text');
   const decode =
     type.name === 'Array'
-      ? fieldDecoder({ type: `${source}[]`, encoding: 'array', clickhouse } as Parameters<typeof fieldDecoder>[0])
-      : fieldDecoder({ type: source, encoding: 'text' } as Parameters<typeof fieldDecoder>[0]);
+      ? fieldDecoder({ type: `${source}[]`, encoding: 'array' })
+      : fieldDecoder({ type: source, encoding: 'text' });
   return (field) => {
     if (field === '\\N') return null;
     const bytes = Buffer.from(field);

@@ -1,16 +1,14 @@
 /** Builds the activities of rules and checks for a worker. */
 import type { Client } from '@temporalio/client';
-import type { TableSchema } from '../../model/table.ts';
 import { CaptureContext, type CaptureSettings } from '../capture/context.ts';
 import { createOwnTables, loadKnownSchemas } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { columnTypes } from '../load/tables.ts';
 import type { RuleActivities } from './contract.ts';
-import { ofKind } from './jinja/static_type.ts';
 import { type KnownTable, newIssues } from './rule_check.ts';
 import { loadRules, storeRules } from './rule_store.ts';
 import { settleRejects } from './settle_rejects.ts';
-import { joinedAssets } from './table_rules.ts';
+import { joinedAssets, readableColumns } from './table_rules.ts';
 
 export function createRuleActivities(options: { settings: CaptureSettings; client: Client }): RuleActivities {
   const context = new CaptureContext(options.settings, options.client);
@@ -36,10 +34,4 @@ export function createRuleActivities(options: { settings: CaptureSettings; clien
 export async function knownTables(clickhouse: ClickHouse): Promise<KnownTable[]> {
   const schemas = await loadKnownSchemas(clickhouse);
   return [...schemas].map(([asset, table]) => ({ asset, columns: readableColumns(table) }));
-}
-
-/** Excluded columns can be read by rules; of their types nothing is kept. */
-function readableColumns({ columns, leftOut = [] }: TableSchema): KnownTable['columns'] {
-  const excluded = leftOut.filter(({ why }) => why === 'excluded');
-  return [...columns, ...excluded.map(({ name }) => ({ name, type: ofKind('any') }))];
 }

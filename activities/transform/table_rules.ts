@@ -6,7 +6,11 @@ import { SluiceError } from '../../model/errors.ts';
 import { checksOf, type DeclaredRules, type JoinedTypes, type Rule, rulesOf } from '../../model/rules.ts';
 import { isMultiset, type TableSchema, type Target, tableName } from '../../model/table.ts';
 import { compileChecks } from '../check/row_checks.ts';
+import type { ClickHouse } from '../load/clickhouse.ts';
+import { columnTypes } from '../load/tables.ts';
+import type { ExpressionColumn } from './expression.ts';
 import { ofKind } from './jinja/static_type.ts';
+import { loadRules } from './rule_store.ts';
 import { compileRules } from './rules.ts';
 
 /** The rules and checks of a set that are for this table; undefined when there are none. Errors: as `withRules`. */
@@ -50,14 +54,10 @@ function expectNewColumn({ asset_id, columns }: TableSchema, rule: Rule): void {
 }
 
 /** Excluded columns that rules and checks of a set use, by `schema.table`: they are read, and stored nowhere. */
-export function readableFor(
-  tables: Iterable<TableSchema>,
-  set: DeclaredRules,
-  joined: JoinedTypes = {},
-): Record<string, string[]> {
+export function readableFor(tables: Iterable<TableSchema>, { rules, joined }: RulesInForce): Record<string, string[]> {
   const readable: Record<string, string[]> = {};
   for (const table of tables) {
-    const names = excludedUses(table, set, joined);
+    const names = excludedUses(table, rules, joined);
     if (names.length > 0) readable[`${table.schema}.${table.table}`] = names;
   }
   return readable;
@@ -65,15 +65,14 @@ export function readableFor(
 
 /** Names of excluded columns that are not read yet, and that rules or checks of the set use. */
 function excludedUses(table: TableSchema, set: DeclaredRules, joined: JoinedTypes): string[] {
-  const excluded = (table.leftOut ?? []).filter(({ why }) => why === 'excluded');
-  if (excluded.length === 0 || isMultiset(table)) return [];
-  const all = [...table.columns, ...excluded.map(({ name }) => ({ name, type: ofKind('any') }))];
+  const all = readableColumns(table);
+  if (all.length === table.columns.length || isMultiset(table)) return [];
   const names = all.map((column) => column.name);
   try {
     const compiled = compileRules(rulesOf(set.rules, table.asset_id, names), all, joined);
     const checks = compileChecks(checksOf(set.checks, table.asset_id), compiled.columns);
-    const used = [...compiled.uses, ...checks.uses].filter((index) => index >= table.columns.length);
-    return [...new Set(used)].flatMap((index) => excluded[index - table.columns.length]?.name ?? []);
+    const used = new Set([...compiled.uses, ...checks.uses]);
+    return names.filter((_, index) => index >= table.columns.length && used.has(index));
   } catch (error) {
     // What is wrong is told when they are compiled for good.
     if (error instanceof SluiceError) return [];
@@ -104,6 +103,27 @@ function joinedBy({ rules }: DeclaredRules, joined: JoinedTypes): JoinedTypes | 
       used[asset] = { ...used[asset], [name]: joined[asset]![name]! };
   }
   return Object.keys(used).length > 0 ? used : undefined;
+}
+
+/** What is declared now, and the copies that it joins with. */
+export interface RulesInForce {
+  rules: DeclaredRules;
+  joined: JoinedTypes;
+}
+
+/** Errors: those of ClickHouse. */
+export async function rulesInForce(clickhouse: ClickHouse): Promise<RulesInForce> {
+  const rules = await loadRules(clickhouse);
+  return { rules, joined: await columnTypes(clickhouse, joinedAssets(rules)) };
+}
+
+/** The columns of a table as rules see them: excluded ones can be read, and of their types nothing is kept. */
+export function readableColumns({
+  columns,
+  leftOut = [],
+}: Pick<TableSchema, 'columns' | 'leftOut'>): ExpressionColumn[] {
+  const excluded = leftOut.filter(({ why }) => why === 'excluded');
+  return [...columns, ...excluded.map(({ name }) => ({ name, type: ofKind('any') }))];
 }
 
 /** The copies that rules of a set join with. */

@@ -3,15 +3,16 @@
  * text. Rows are looked at here when all their values are known, also those that the source did not send.
  */
 import type { Column } from '../../model/table.ts';
+import { unescapeBytes } from '../load/tsv.ts';
 import { type Decoder, decoderFor } from './decode.ts';
 import { failure } from './jinja/limits.ts';
 import type { Value } from './jinja/values.ts';
 
+/** What of a column says how its fields are read. */
+type Typed = Pick<Column, 'type' | 'encoding' | 'element'>;
+
 const backslash = 0x5c;
 const letterN = 0x4e;
-
-/** Letters behind a backslash, and the bytes that they stand for. */
-const escaped = new Map([...'0bfnrt'].map((letter, i) => [letter.charCodeAt(0), [0, 8, 12, 10, 13, 9][i]!]));
 
 /** True for the field of a NULL. */
 export function isNull(bytes: Buffer, start: number, end: number): boolean {
@@ -19,14 +20,14 @@ export function isNull(bytes: Buffer, start: number, end: number): boolean {
 }
 
 /** Decodes a field that is not NULL. Throws EvaluationError for what is no value of the column's type. */
-export function fieldDecoder(column: Column): Decoder {
+export function fieldDecoder(column: Typed): Decoder {
   if (column.encoding === 'bytea') return hexText;
   if (column.encoding === 'array') return arrayDecoder(column);
   const decode = decoderFor(column.type);
   // Numbers, dates and truth values hold no backslash; of other fields most hold none.
   return (bytes, start, end) => {
     if (!holdsBackslash(bytes, start, end)) return decode(bytes, start, end);
-    const plain = plainBytes(bytes, start, end);
+    const plain = unescapeBytes(bytes, start, end);
     return decode(plain, 0, plain.length);
   };
 }
@@ -36,23 +37,9 @@ function holdsBackslash(bytes: Buffer, start: number, end: number): boolean {
   return false;
 }
 
-function plainBytes(bytes: Buffer, start: number, end: number): Buffer {
-  const plain = Buffer.allocUnsafe(end - start);
-  let length = 0;
-  for (let at = start; at < end; at++) {
-    let byte = bytes[at]!;
-    if (byte === backslash) {
-      byte = bytes[++at]!;
-      byte = escaped.get(byte) ?? byte;
-    }
-    plain[length++] = byte;
-  }
-  return plain.subarray(0, length);
-}
-
 /** Bytes are what PostgreSQL prints of them. */
 function hexText(bytes: Buffer, start: number, end: number): Value {
-  return `\\x${plainBytes(bytes, start, end).toString('hex')}`;
+  return `\\x${unescapeBytes(bytes, start, end).toString('hex')}`;
 }
 
 /** An item of an array as it stands in the field: its text and whether it is NULL. */
@@ -68,14 +55,14 @@ function items(bytes: Buffer, start: number, end: number): Item[] {
     const from = quoted ? at + 1 : at;
     let to = from;
     while (to < end - 1 && bytes[to] !== (quoted ? 0x27 : 0x2c)) to += bytes[to] === backslash ? 2 : 1;
-    const text = plainBytes(bytes, from, to);
+    const text = unescapeBytes(bytes, from, to);
     found.push({ text, isNull: !quoted && text.toString('latin1') === 'NULL' });
     at = to + (quoted ? 2 : 1);
   }
   return found;
 }
 
-function arrayDecoder(column: Column): Decoder {
+function arrayDecoder(column: Typed): Decoder {
   const element = decoderFor(column.type.replace(/\[\]$/, ''));
   const decode = column.element === 'bytea' ? hexOfPlain : element;
   return (bytes, start, end) =>
@@ -91,7 +78,7 @@ export function sourceTextOf(column: Column, bytes: Buffer, start: number, end: 
   if (isNull(bytes, start, end)) return null;
   if (column.encoding === 'bytea') return hexText(bytes, start, end) as string;
   if (column.encoding === 'array') return arrayText(column, items(bytes, start, end));
-  return zoned(column.encoding, plainBytes(bytes, start, end).toString('utf8'));
+  return zoned(column.encoding, unescapeBytes(bytes, start, end).toString('utf8'));
 }
 
 function arrayText({ element, clickhouse }: Column, all: Item[]): string {

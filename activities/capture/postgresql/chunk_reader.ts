@@ -8,6 +8,7 @@ import { type Column, isMultiset, type TableSchema } from '../../../model/table.
 import { snapshotVersion } from '../../../model/version.ts';
 import { Block, copyWords } from '../../load/block.ts';
 import { timeText } from '../../load/time_text.ts';
+import { unescapeBytes } from '../../load/tsv.ts';
 import type { ChunkTarget, ChunkTask } from '../source.ts';
 import type { Reject } from '../stream.ts';
 import { quoteName } from './connection.ts';
@@ -269,7 +270,7 @@ export class ChunkReader {
     if (end - start === 2 && bytes[start] === backslash && bytes[start + 1] === 0x4e)
       return this.#encoder.missing(block, place);
     if (!this.#encoder.isVerbatim(place)) {
-      const plain = unescapeCopy(bytes, start, end);
+      const plain = unescapeBytes(bytes, start, end);
       return this.#encoder.value(block, place, plain, 0, plain.length);
     }
     const stop = this.#encoder.exactEnd(place, bytes, start, end);
@@ -309,7 +310,7 @@ export class ChunkReader {
 function sourceText({ encoding }: Column, field: string): string | null {
   if (field === '\\N') return null;
   const bytes = Buffer.from(field, 'latin1');
-  const text = unescapeCopy(bytes, 0, bytes.length).toString('utf8');
+  const text = unescapeBytes(bytes, 0, bytes.length).toString('utf8');
   if (encoding !== 'timestamptz' || text.endsWith('infinity')) return text;
   return text.endsWith(' BC') ? `${text.slice(0, -3)}+00 BC` : `${text}+00`;
 }
@@ -321,21 +322,4 @@ function copyField(target: Buffer, to: number, source: Buffer, at: number): numb
     target[to++] = byte;
     if (byte === tab || byte === newline) return to;
   }
-}
-
-const escapedLetters: Record<number, number> = { 98: 0x08, 102: 0x0c, 110: 0x0a, 114: 0x0d, 116: 0x09, 118: 0x0b };
-
-/** A field of COPY's text format as the plain text of its value. */
-function unescapeCopy(bytes: Buffer, start: number, end: number): Buffer {
-  const plain = Buffer.allocUnsafe(end - start);
-  let length = 0;
-  for (let at = start; at < end; at++) {
-    let byte = bytes[at]!;
-    if (byte === backslash) {
-      byte = bytes[++at]!;
-      byte = escapedLetters[byte] ?? byte;
-    }
-    plain[length++] = byte;
-  }
-  return plain.subarray(0, length);
 }
