@@ -16,15 +16,15 @@ import type {
   NamedTable,
   Source,
   StreamTask,
-  TableChange,
   VersionPlace,
 } from '../source.ts';
 import type { ChangeStream } from '../stream.ts';
 import { waitForOpenTransactions } from './barrier.ts';
-import { isCapturable, type ReadOptions, readTables, seeTables } from './catalog.ts';
+import { type ReadOptions, readTables, seeTables } from './catalog.ts';
 import { type ConnectOptions, withConnection } from './connection.ts';
 import { durablePosition } from './durable.ts';
 import { logState } from './log_state.ts';
+import { look } from './look.ts';
 import { MissingValues } from './missing_values.ts';
 import { findTables } from './new_tables.ts';
 import { readOptions } from './options.ts';
@@ -41,7 +41,6 @@ import {
   makeSlot,
   publish,
   readSlot,
-  readUnsent,
   unpublish,
 } from './slot.ts';
 import { copyChunkRows, planChunks } from './snapshot.ts';
@@ -77,35 +76,12 @@ export class PostgresSource implements Source {
 
   look(connected: Connected, tables: NamedTable[]): Promise<Look> {
     const { id } = connected.request;
-    return withConnection(session(connected), async (client) => {
-      const see = await seeTables(client, id, tables, reading(connected, tables));
-      const named = new Map(tables.map((table) => [table.asset_id, see(table).named]));
-      const wholes = new Map(
-        [...named.values()].flatMap((table) => table?.leaves?.map(({ oid }) => [oid, tableName(table)] as const) ?? []),
-      );
-      const unsent = await readUnsent(client, names(connected).publication);
-      const comparison = comparisonOf(connected);
-      const position = await durablePosition(client);
-      return {
-        position,
-        usable: (asset) => {
-          const table = named.get(asset);
-          return table !== undefined && isCapturable(table);
-        },
-        compare: (known) => {
-          const seen = see(known);
-          const whole = wholes.get(known.oid);
-          if (whole !== undefined) return partOf(known, id, whole);
-          const wanted = ({ attnum }: { attnum: number }) =>
-            !comparison.ignoreNew || known.columns.some((column) => column.attnum === attnum);
-          const reason =
-            seen.named?.oid === known.oid
-              ? unsent({ ...seen.named, columns: seen.named.columns.filter(wanted) })
-              : undefined;
-          return reason === undefined ? compareTable(known, seen, comparison) : notSent(known, id, reason);
-        },
-      };
-    });
+    const how = {
+      ...reading(connected, tables),
+      ...comparisonOf(connected),
+      publication: names(connected).publication,
+    };
+    return withConnection(session(connected), (client) => look(client, id, tables, how));
   }
 
   findTables(connected: Connected, known: TableName[], except: string[]): Promise<FoundTables> {
@@ -252,20 +228,6 @@ export function hiddenColumns(tables: NamedTable[]): Record<string, string[]> {
 
 function comparisonOf({ request }: Connected): CompareOptions {
   return { source: request.id, ignoreNew: schemaPolicy(request.config) === 'ignore' };
-}
-
-/** A table that was attached as a partition to one that is captured: the log has its changes once. */
-function partOf(table: TableSchema, source: string, whole: string): TableChange {
-  const name = tableName(table);
-  const reason = `the table ${name} is a partition of ${whole} now, whose copy has its rows`;
-  const remedy = `Take it out: sluice sources remove-tables ${source} ${name}`;
-  return { do: 'stop', report: { kind: 'table_unusable', reason, remedy } };
-}
-
-function notSent(table: TableSchema, source: string, reason: string): TableChange {
-  const name = tableName(table);
-  const remedy = `Mend the publication, then: sluice sources resync ${source} ${name}`;
-  return { do: 'stop', report: { kind: 'table_unusable', reason: `the table ${name}: ${reason}`, remedy } };
 }
 
 function names({ request }: Connected): ReturnType<typeof readOptions> {
