@@ -1,4 +1,5 @@
 /** Builds the activities of capturing for a worker. */
+import { performance } from 'node:perf_hooks';
 import { isDeepStrictEqual } from 'node:util';
 import { Context } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
@@ -6,17 +7,17 @@ import { glanceAt } from '../../model/batch.ts';
 import { asSluiceError } from '../../model/errors.ts';
 import type { LogState } from '../../model/log.ts';
 import type { ConnectRequest } from '../../model/source.ts';
-import { isBeside } from '../../model/table.ts';
 import { scheduleVerification, unscheduleVerification } from '../check/verify_schedule.ts';
 import { verifySource } from '../check/verify_source.ts';
-import { lastRecord, loadSchemas, readRecords } from '../load/batches.ts';
+import { readRecords } from '../load/batches.ts';
 import { redact } from '../secrets.ts';
 import { activityError, CaptureContext, type CaptureSettings } from './context.ts';
-import type { CaptureActivities, TableRef } from './contract.ts';
+import type { CaptureActivities } from './contract.ts';
 import { Leases } from './lease.ts';
 import { attemptsLimit, prepareSource, releaseTables, removeSource } from './prepare.ts';
-import { copyChunk, finishSnapshot, planSnapshot, recordComplete } from './snapshots.ts';
+import { copyChunk, finishSnapshot, planSnapshot } from './snapshots.ts';
 import { type Connected, openSource, type Source } from './source.ts';
+import { LastRecords, waitForPosition } from './waiting.ts';
 
 /** Activities and what they keep open; `close` when the worker ends. */
 export function createCaptureActivities(options: {
@@ -37,7 +38,7 @@ export function createCaptureActivities(options: {
     planSnapshot: (input) => planSnapshot(context, input),
     copyChunk: (input) => copyChunk(context, input),
     finishSnapshot: (input) => finishSnapshot(context, input),
-    awaitPosition: (input) => awaitPosition(context, input),
+    awaitPosition: createAwaitPosition(context),
     lookAtLog: (input) => lookAtLog(context, input),
     releaseTables: (input) => releaseTables(context, input),
     removeSource: async (input) => {
@@ -92,29 +93,21 @@ function notScheduled(error: unknown): void {
   Context.current().log.warn('the schedule of comparisons was not changed', { reason: redact(message) });
 }
 
-async function awaitPosition(
-  context: CaptureContext,
-  { source: id, position, table }: { source: string; position: string; table?: TableRef },
-): ReturnType<CaptureActivities['awaitPosition']> {
-  const activity = Context.current();
-  const { type } = await context.request(id);
-  const source = await openSource(type);
-  for (;;) {
-    const record = await lastRecord(context.clickhouse('read'), id);
-    if (record && source.passed(record.position_to, position) && !(await isStillBeside(context, id, table))) {
-      if (table) await recordComplete(context.clickhouse('snapshot'), id, table, record);
-      return await recentBatches(context, { source: id, limit: 5 }).catch(() => []);
-    }
-    activity.heartbeat(record?.position_to);
-    await activity.sleep(200);
-  }
-}
+/** Milliseconds in which the last batches are fetched once only for tables whose snapshots end. */
+const glanceEvery = 1_000;
 
-/** True while readers do not see the new copy of a table yet. */
-async function isStillBeside(context: CaptureContext, source: string, table: TableRef | undefined): Promise<boolean> {
-  if (!table) return false;
-  const schema = (await loadSchemas(context.clickhouse('read'), source, table.asset_id)).get(table.asset_id);
-  return schema !== undefined && isBeside(schema);
+/** Waits as `waitForPosition`; answers the last batches for people, unless somebody was told of them a moment ago. */
+function createAwaitPosition(context: CaptureContext): CaptureActivities['awaitPosition'] {
+  const records = new LastRecords(context.clickhouse('read'));
+  const glancedAt = new Map<string, number>();
+  return async (input) => {
+    const { source } = input;
+    await waitForPosition(context, records, input);
+    const now = performance.now();
+    if (now - (glancedAt.get(source) ?? Number.NEGATIVE_INFINITY) < glanceEvery) return undefined;
+    glancedAt.set(source, now);
+    return await recentBatches(context, { source, limit: 5 }).catch(() => undefined);
+  };
 }
 
 async function lookAtLog(context: CaptureContext, { source: id }: { source: string }): Promise<LogState> {

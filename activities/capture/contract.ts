@@ -116,9 +116,9 @@ export interface CaptureActivities {
 
   /**
    * Returns when a batch is recorded at or past `position`. With `table`, its copy is complete then, has taken the place of
-   * an old one beside which it was made, and a record says so. Heartbeats; cancellable. Answers the last batches, for people.
+   * an old one beside which it was made, and a record says so. Heartbeats; cancellable. Answers the last batches, for people, when nobody was told of them a moment ago.
    */
-  awaitPosition(input: { source: string; position: string; table?: TableRef }): Promise<BatchGlance[]>;
+  awaitPosition(input: { source: string; position: string; table?: TableRef }): Promise<BatchGlance[] | undefined>;
 
   /** Where the source's log stands now, and how much of it is kept for us. */
   lookAtLog(input: { source: string }): Promise<LogState>;

@@ -134,7 +134,7 @@ export class Leases {
     const last = await sink.lastRecord(request.id);
     expectNewest(input, last);
     // An attempt that slept while its successor began would end that one's session, and write behind it.
-    if (last) expectNoSuccessor(last, lease, request.id);
+    if (last) expectNoSuccessor(last.lease, lease, request.id);
     await sink.endInserts(`${request.id}/`, lease);
     const { absent = [] } = input;
     const defined = () => void this.#context.tablesDefined(request.id);
@@ -230,7 +230,7 @@ export class Leases {
     const kept = this.#take(request.id);
     const record = await sink.lastRecord(request.id);
     if (!record) throw noBeginning(request.id);
-    expectNoSuccessor(record, lease, request.id);
+    expectNoSuccessor(record.lease, lease, request.id);
     // A copy beside an old one is about to move: its place is known to the stream and its keeper together only.
     const moving = keeper.tables.some(isBeside);
     if (kept?.key === key && !moving && kept.stream.continuesAt(record.position_to))
@@ -246,7 +246,7 @@ export class Leases {
     await source.claim(connected);
     const record = await sink.lastRecord(id);
     if (!record) throw noBeginning(id);
-    expectNoSuccessor(record, lease, id);
+    expectNoSuccessor(record.lease, lease, id);
     const { position_to: position, cluster, epoch } = record;
     checkIdentity(identity, cluster, id);
     await source.checkLog(connected, position);

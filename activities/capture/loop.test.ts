@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { type BatchRecord, noEffects } from '../../model/batch.ts';
+import { noEffects } from '../../model/batch.ts';
 import type { TableSchema } from '../../model/table.ts';
 import { Block } from '../load/block.ts';
 import type { Sink } from '../load/sink.ts';
@@ -70,7 +70,7 @@ function loopOver(log: string[], sink: Partial<Sink> = {}, duration = 60_000): C
     record: async (record) => {
       log.push(`record ${record.kind} ${record.position_to}`);
     },
-    lastRecord: async () => ({ lease: 65_537 }) as BatchRecord,
+    newestLease: async () => 65_537,
     ...sink,
   };
   return new CaptureLoop({
@@ -140,7 +140,7 @@ describe('the capture loop', () => {
     const log: string[] = [];
     let asked = 0;
     // It asks twice when it begins.
-    const loop = loopOver(log, { lastRecord: async () => ({ lease: ++asked < 5 ? 65_537 : 131_073 }) as BatchRecord });
+    const loop = loopOver(log, { newestLease: async () => (++asked < 5 ? 65_537 : 131_073) });
     await expect(loop.run()).rejects.toMatchObject({ kind: 'slot_in_use' });
     expect(asked).toBe(5);
     expect(log.at(-1)).toMatch(/^acknowledge/);
@@ -148,7 +148,7 @@ describe('the capture loop', () => {
 
   it('records nothing at all when a later one began before it did', async () => {
     const log: string[] = [];
-    const loop = loopOver(log, { lastRecord: async () => ({ lease: 65_538 }) as BatchRecord });
+    const loop = loopOver(log, { newestLease: async () => 65_538 });
     await expect(loop.run()).rejects.toMatchObject({ kind: 'slot_in_use' });
     expect(log).toEqual([]);
   });

@@ -184,8 +184,7 @@ export class CaptureLoop {
   async #lookForSuccessor(every: number): Promise<void> {
     if (performance.now() - this.#fencedAt < every) return;
     const { sink, source, lease } = this.#options;
-    const last = await sink.lastRecord(source);
-    if (last) expectNoSuccessor(last, lease, source);
+    expectNoSuccessor(await sink.newestLease(source), lease, source);
     this.#fencedAt = performance.now();
   }
 
@@ -378,9 +377,9 @@ export class CaptureLoop {
 }
 
 /** Throws `slot_in_use` when a later lease, or a later attempt of this one, has recorded something. */
-export function expectNoSuccessor(last: BatchRecord, lease: number, source: string): void {
-  if (last.lease <= lease) return;
-  const reason = `lease ${last.lease} has taken over from lease ${lease}`;
+export function expectNoSuccessor(newest: number, lease: number, source: string): void {
+  if (newest <= lease) return;
+  const reason = `lease ${newest} has taken over from lease ${lease}`;
   throw new SluiceError('slot_in_use', reason, 'Nothing is to be done.', { source });
 }
 

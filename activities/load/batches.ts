@@ -183,6 +183,15 @@ export async function lastRecordEver(clickhouse: ClickHouse, source: string): Pr
   return record;
 }
 
+/** See Sink.newestLease. */
+export async function newestLease(clickhouse: ClickHouse, source: string): Promise<number> {
+  const [newest] = await clickhouse.rows<{ lease: string }>(
+    `SELECT max(lease) AS lease FROM ${clickhouse.name('_batches')} WHERE source = {source:String}`,
+    { params: { source } },
+  );
+  return Number(newest!.lease);
+}
+
 /**
  * What the next record of a source's stream follows from: the hash of the last one that is not idle, also when the source
  * was removed since; '' when there is none.

@@ -3,7 +3,7 @@ import type { BatchRecord } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { copyName, isBeside, type TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
-import { createOwnTables, discardRejects, lastRecord, writeRecord, writeRejects } from './batches.ts';
+import { createOwnTables, discardRejects, lastRecord, newestLease, writeRecord, writeRejects } from './batches.ts';
 import type { Block } from './block.ts';
 import { type ClickHouse, queryIdOf } from './clickhouse.ts';
 import { completeReading, type Reading } from './multiset.ts';
@@ -127,5 +127,9 @@ export class ClickHouseSink implements Sink {
 
   lastRecord(source: string): Promise<BatchRecord | undefined> {
     return lastRecord(this.clickhouse, source);
+  }
+
+  newestLease(source: string): Promise<number> {
+    return newestLease(this.clickhouse, source);
   }
 }

@@ -75,6 +75,8 @@ export interface Sink {
   record(record: BatchRecord): Promise<void>;
   /** The last record of a source's stream since it was connected. */
   lastRecord(source: string): Promise<BatchRecord | undefined>;
+  /** The highest lease that has recorded anything of a source, ever; 0 when none has. Cheaper than a whole record. */
+  newestLease(source: string): Promise<number>;
 }
 
 /** How ids of inserts begin that repair rows of a copy; its records are named otherwise, and are not ended with them. */
