@@ -152,6 +152,7 @@ export class Capture {
       // The slot is new, so the stream has a gap: what was copied from the old start is not complete.
       this.snapshots.stop(table.asset_id);
       resetTable(table, Math.max(prepared.generation, table.generation + 1));
+      table.notice = prepared.notice ?? null;
     }
     table.generation = Math.max(prepared.generation, table.generation);
     table.start_position = prepared.start_position;
@@ -169,6 +170,7 @@ export class Capture {
     this.refresh();
     const summary = `copy changes of ${state.request.id}, lease ${state.lease}`;
     const absent = absentTables(state).map(refOf);
+    const generations = new Map(state.tables.map((table) => [table.asset_id, table.generation]));
     const known = knownTables(state);
     const ended = await activities.captureLease.executeWithOptions({ ...leaseOptions, summary }, [
       {
@@ -182,10 +184,11 @@ export class Capture {
         seconds: state.limits.lease_seconds,
       },
     ]);
-    this.#absorb(ended);
+    this.#absorb(ended, generations);
   }
 
-  #absorb(ended: LeaseSummary): void {
+  /** `generations`: of the tables, by asset, when the lease began. */
+  #absorb(ended: LeaseSummary, generations: Map<string, number>): void {
     const { state } = this;
     state.position = ended.position_to || state.position;
     const rows = Object.values(ended.assets).reduce((sum, effects) => sum + effects.written, 0);
@@ -193,7 +196,9 @@ export class Capture {
     state.last_lease = { lease: state.lease, ended: ended.ended, batches, changes, rows, log };
     for (const [asset, report] of Object.entries(ended.failed)) {
       const table = state.tables.find((known) => known.asset_id === asset);
-      if (table) this.#troubleWith(table, { report, place: {}, final: true });
+      // Somebody has asked for a new copy while the lease ended: what it says is of the old one.
+      const isOld = table && table.generation !== generations.get(asset) && patched('lease of an old copy');
+      if (table && !isOld) this.#troubleWith(table, { report, place: {}, final: true });
     }
     for (const asset of ended.returned ?? []) {
       const table = state.tables.find((known) => known.asset_id === asset);

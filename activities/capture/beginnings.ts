@@ -75,6 +75,8 @@ async function settle(
     const now = await definitionsOf(source, connected, left);
     for (const table of left) {
       const schema = now.get(table.asset_id)!;
+      // Another table under the name is not published yet: all is prepared anew.
+      if (schema.oid !== known.get(table.asset_id)?.oid) throw restless(connected.request.id, table);
       if (JSON.stringify(schema) === JSON.stringify(known.get(table.asset_id))) settled.push([table, schema, start]);
     }
     left = left.filter((table) => !settled.some(([done]) => done === table));

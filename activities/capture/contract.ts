@@ -38,8 +38,11 @@ export interface PreparedSource {
   position: string;
   /** Lease numbers up to this one have been used. */
   last_lease: number;
-  /** Every table asked for, with its start; `snapshot_done` when the records say that its copy is complete. */
-  tables: (TableRef & { snapshot_done: boolean })[];
+  /**
+   * Every table asked for, with its start; `snapshot_done` when the records say that its copy is complete, `notice` why it is
+   * copied anew when nobody asked for that.
+   */
+  tables: (TableRef & { snapshot_done: boolean; notice?: string })[];
 }
 
 export interface SnapshotPlan {

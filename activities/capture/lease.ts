@@ -70,7 +70,6 @@ export class Leases {
   readonly #context: CaptureContext;
   /** Streams between two leases, by source. */
   readonly #kept = new Map<string, Attached>();
-  #tablesMade = false;
   /** How much log each source kept lately. */
   readonly #samples = new Map<string, LogSample[]>();
   /** The lease that runs for a source in this process: a successor ends it and waits. */
@@ -78,12 +77,6 @@ export class Leases {
 
   constructor(context: CaptureContext) {
     this.#context = context;
-  }
-
-  /** A worker of a later version may need more of them than the one that prepared the source has made. */
-  async #makeOwnTables(sink: ClickHouseSink): Promise<void> {
-    if (!this.#tablesMade) await sink.createOwnTables();
-    this.#tablesMade = true;
   }
 
   /** Runs one lease; see CaptureActivities.captureLease. */
@@ -130,7 +123,8 @@ export class Leases {
     const source = await openSource(request.type);
     const connected = this.#context.connected(request);
     const lease = input.lease * attemptsLimit + activity.info.attempt;
-    await this.#makeOwnTables(sink);
+    // A worker of a later version may need more of them than the one that prepared the source has made.
+    await sink.createOwnTables();
     const last = await sink.lastRecord(request.id);
     expectNewest(input, last);
     // An attempt that slept while its successor began would end that one's session, and write behind it.

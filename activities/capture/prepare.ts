@@ -2,7 +2,16 @@
 import { asSluiceError, SluiceError } from '../../model/errors.ts';
 import type { ConnectRequest } from '../../model/source.ts';
 import type { TableSchema } from '../../model/table.ts';
-import { chainHead, headAt, lastRecordEver, readRecords, savedGenerations, sealRecord } from '../load/batches.ts';
+import {
+  chainHead,
+  headAt,
+  lastRecordEver,
+  loadSchemas,
+  readRecords,
+  savedGenerations,
+  saveSchema,
+  sealRecord,
+} from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { beginTables, definitionsOf } from './beginnings.ts';
 import type { CaptureContext } from './context.ts';
@@ -27,23 +36,47 @@ export async function prepareSource(
     const before = await definitionsOf(source, connected, tables);
     const known = await recordedSnapshots(clickhouse, request.id, tables);
     const generations = await savedGenerations(clickhouse, request.id);
-    // A later copy was begun, and nobody knows how far it is: what came before it is not written any more.
-    for (const [asset, { generation }] of known) if ((generations.get(asset) ?? 0) > generation) known.delete(asset);
+    const unpublished = await source.unpublished(connected, [...before.values()]);
+    const begunTables = tables.filter(({ asset_id: id, start_position }) => known.has(id) || start_position !== '');
+    const gaps = begunTables.filter(({ asset_id: id }) => unpublished.includes(id) && generations.has(id));
+    await giveUp(clickhouse, request.id, gaps, generations);
     const log = await beginStream(context, source, connected, tables, [...before.values()]);
     const prepared: PreparedSource['tables'] = [];
     const fresh: TableRef[] = [];
     for (const table of tables) {
+      const saved = generations.get(table.asset_id) ?? 0;
       const done = log.fresh ? undefined : known.get(table.asset_id);
-      if (done) prepared.push({ ...table, ...done });
-      else if (table.start_position !== '' && !log.fresh) prepared.push({ ...table, snapshot_done: false });
-      else fresh.push(table);
+      if (done && saved <= done.generation) prepared.push({ ...table, ...done });
+      else if (table.start_position !== '' && !log.fresh && saved <= table.generation)
+        prepared.push({ ...table, snapshot_done: false });
+      else fresh.push(gaps.includes(table) ? { ...table, automatic: true } : table);
     }
     const position = log.fresh ? log.position : undefined;
     const begun = await beginTables(fresh, { source, connected, sink, epoch: log.epoch, before, position });
-    for (const table of begun) prepared.push({ ...table, snapshot_done: false });
+    const given = new Set(gaps.map(({ asset_id }) => asset_id));
+    for (const table of begun) {
+      const notice = given.has(table.asset_id) && {
+        notice: 'it was out of the publication, and its changes were not sent',
+      };
+      prepared.push({ ...table, snapshot_done: false, ...notice });
+    }
     return { position: log.position, last_lease: log.lastLease, tables: prepared };
   } catch (error) {
     throw asSluiceError(error, { source: request.id });
+  }
+}
+
+/**
+ * Gives up copies of tables that the log does not send any more, before it does so again: changes in between are in none.
+ * A generation is begun of which nobody knows anything, so that whoever prepares them, now or after a crash, begins anew.
+ */
+async function giveUp(clickhouse: ClickHouse, source: string, tables: TableRef[], generations: Map<string, number>) {
+  if (tables.length === 0) return;
+  const kept = await loadSchemas(clickhouse, source);
+  for (const { asset_id: asset } of tables) {
+    const generation = generations.get(asset)! + 1;
+    await saveSchema(clickhouse, source, kept.get(asset)!, generation);
+    generations.set(asset, generation);
   }
 }
 
@@ -169,14 +202,16 @@ export async function releaseTables(
 ): Promise<void> {
   const source = await openSource(request.type);
   const sink = context.sink('write');
+  const last = await sink.lastRecord(request.id);
+  if (last && tables.length > 0) {
+    // First: tables that may be out of the publication already are copied anew when they come again, whatever fails now.
+    const { lease, position_to: position, cluster, epoch } = last;
+    const assets = tables.map((table) => table.asset_id);
+    const previous = headAt(last);
+    await sink.record(markRecord('released', request.id, { lease, position, cluster, epoch, previous, assets }));
+  }
   await source.release(context.connected(request), tables);
   for (const table of tables) await sink.dropSideCopies(table.asset_id);
-  const last = await sink.lastRecord(request.id);
-  if (!last || tables.length === 0) return;
-  const { lease, position_to: position, cluster, epoch } = last;
-  const assets = tables.map((table) => table.asset_id);
-  const previous = headAt(last);
-  await sink.record(markRecord('released', request.id, { lease, position, cluster, epoch, previous, assets }));
 }
 
 /** See CaptureActivities.removeSource. */

@@ -336,7 +336,9 @@ export async function recordComplete(clickhouse: ClickHouse, source: string, tab
   const recorded = found.findLast((record) => record.kind === 'complete');
   if (!snapshot || recorded?.previous_hash === snapshot.hash) return;
   const { recorded_at: _, hash, ...record } = snapshot;
-  const { lease, position_to, cluster, epoch } = at;
+  const { position_to, cluster, epoch } = at;
+  // Records are read in the order of leases, and this one stands behind the snapshot's.
+  const lease = Math.max(snapshot.lease, at.lease);
   const done = { kind: 'complete', id: `${id}/complete`, lease, position_to, cluster, epoch } as const;
   await writeRecord(clickhouse, sealRecord({ ...record, ...done, previous_hash: hash }));
 }

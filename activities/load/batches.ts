@@ -40,8 +40,25 @@ const tables: Record<string, string> = {
   ) ENGINE = ReplacingMergeTree ORDER BY (source, asset, generation, start, plan, chunk)`,
 };
 
-/** Makes database and tables when they are not there. */
+/** How many tables of Sluice's own there were when this process had made them, by connection. */
+const made = new WeakMap<ClickHouse, number>();
+
+/** Makes database and tables when they are not there, or were made by an earlier version; else costs one statement. */
 export async function createOwnTables(clickhouse: ClickHouse): Promise<void> {
+  if (made.has(clickhouse) && made.get(clickhouse) === (await countOwnTables(clickhouse))) return;
+  await makeOwnTables(clickhouse);
+  made.set(clickhouse, await countOwnTables(clickhouse));
+}
+
+async function countOwnTables(clickhouse: ClickHouse): Promise<number> {
+  const [row] = await clickhouse.rows<{ tables: string }>(
+    `SELECT count() AS tables FROM system.tables WHERE database = {database:String} AND startsWith(name, '_') AND NOT startsWith(name, '_next_')`,
+    { params: { database: clickhouse.database } },
+  );
+  return Number(row!.tables);
+}
+
+async function makeOwnTables(clickhouse: ClickHouse): Promise<void> {
   await clickhouse.command(`CREATE DATABASE IF NOT EXISTS \`${clickhouse.database.replaceAll('`', '\\`')}\``);
   for (const [name, definition] of Object.entries(tables)) {
     await clickhouse.command(`CREATE TABLE IF NOT EXISTS ${clickhouse.name(name)} ${definition} SETTINGS ${durable}`);

@@ -481,12 +481,12 @@ class Oracle {
   }
 
   async #lastPosition(): Promise<bigint | undefined> {
-    const rows = await this.#clickhouse.rows<{ position_to: string }>(
-      `SELECT position_to FROM ${this.#clickhouse.name('_batches')} FINAL
-       WHERE source = {source:String} AND kind IN ('begin', 'rows', 'truncate', 'schema', 'idle') ORDER BY lease DESC, seq DESC LIMIT 1`,
+    const [last] = await this.#clickhouse.rows<{ position: string }>(
+      `SELECT argMax(position_to, (lease, seq, recorded_at)) AS position FROM ${this.#clickhouse.name('_batches')}
+       WHERE source = {source:String} AND kind IN ('begin', 'rows', 'truncate', 'schema', 'idle')`,
       { params: { source: this.#source } },
     );
-    return rows[0] && parseLsn(rows[0].position_to);
+    return last!.position === '' ? undefined : parseLsn(last!.position);
   }
 
   /** The slot must never have been confirmed past what is recorded. */

@@ -280,12 +280,12 @@ interface ColumnRow extends Relation {
 }
 
 /**
- * One statement, so that columns, key and name are of one moment. The key is the replica identity's index; under FULL
+ * One statement, so that columns, key and name are of one moment, and none of the functions that look past it. The key is the replica identity's index; under FULL
  * the primary key. A NOT NULL that is not validated (PostgreSQL 18) promises nothing about old rows.
  */
 const columnsSql = `WITH RECURSIVE ${leavesSql}
 SELECT c.oid, n.nspname AS schema, c.relname AS "table", c.relkind AS kind, c.relpersistence AS persistence,
-  pg_catalog.pg_relation_filenode(c.oid) AS relfilenode, c.relreplident AS identity,
+  NULLIF(c.relfilenode, 0) AS relfilenode, c.relreplident AS identity,
   i.indkey::pg_catalog.text AS key, i.indnkeyatts AS key_count, i.indimmediate AS immediate,
   a.attnum, a.attname AS name, a.atttypid AS type_oid, a.atttypmod AS typmod,
   pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, a.attndims AS dimensions, a.attgenerated AS generated,

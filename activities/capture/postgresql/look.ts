@@ -6,10 +6,11 @@ import type pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
 import { type TableSchema, tableName } from '../../../model/table.ts';
 import type { Look, NamedTable, TableChange } from '../source.ts';
-import { isCapturable, type ReadOptions, type Seen, seeTables } from './catalog.ts';
+import { isCapturable, type ReadOptions, seeTables } from './catalog.ts';
 import { durablePosition } from './durable.ts';
 import { readUnsent } from './slot.ts';
 import { compareTable } from './table_change.ts';
+import { atOneMoment } from './visibility.ts';
 
 /** Times that tables may change while their publication is read. */
 const mostReadings = 5;
@@ -52,16 +53,16 @@ export async function look(
   };
 }
 
-/** Reads tables, then the publication, until those of which something is said to be left out were the same all the while. */
+/** Reads tables, then the publication, until the tables of which something is said to be left out were so twice. */
 async function readSettled(client: pg.Client, source: string, tables: NamedTable[], options: LookOptions) {
-  let see = await seeTables(client, source, tables, options);
+  let doubts = '';
   for (let reading = 0; reading < mostReadings; reading++) {
+    const see = await atOneMoment(client, () => seeTables(client, source, tables, options));
     const unsent = unsentOf(see, await readUnsent(client, options.publication), options);
     const doubted = tables.filter((table) => unsent(table) !== undefined);
-    if (doubted.length === 0) return { see, unsent };
-    const before = see;
-    see = await seeTables(client, source, tables, options);
-    if (doubted.every((table) => isSame(before(table), see(table)))) return { see: before, unsent };
+    const before = doubts;
+    doubts = JSON.stringify(doubted.map((table) => [see(table), unsent(table)]));
+    if (doubted.length === 0 || doubts === before) return { see, unsent };
   }
   throw new SluiceError(
     'source_unreachable',
@@ -80,10 +81,6 @@ function unsentOf(see: See, unsent: Awaited<ReturnType<typeof readUnsent>>, { ig
       !ignoreNew || known.columns!.some((column) => column.attnum === attnum);
     return unsent({ ...named, columns: named.columns.filter(isCopied) });
   };
-}
-
-function isSame(one: Seen, other: Seen): boolean {
-  return JSON.stringify(one) === JSON.stringify(other);
 }
 
 /** A table that was attached as a partition to one that is captured: the log has its changes once. */

@@ -2,9 +2,9 @@
 import type pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
 import { compareLsn } from '../../../model/position.ts';
-import type { TableSchema } from '../../../model/table.ts';
+import { type TableSchema, tableName } from '../../../model/table.ts';
 import type { TableDetails } from './catalog.ts';
-import { type ConnectOptions, quoteName, quoteTable, withConnection } from './connection.ts';
+import { type ConnectOptions, quoteName, quoteTable, sourceError, wasAltered, withConnection } from './connection.ts';
 
 export interface Names {
   slot: string;
@@ -19,23 +19,41 @@ export async function clusterOf(options: Omit<ConnectOptions, 'replication'>): P
   });
 }
 
-/** Makes the publication when it is not there, and adds the tables that it lacks. Answers whether anything changed. */
+type Published = Pick<TableSchema, 'schema' | 'table' | 'oid' | 'partitions'>;
+
+/** Makes the publication when it is not there, and adds the tables that it lacks. Errors: `table_unusable` for one that the role does not own. */
 export async function publish(
   client: pg.Client,
   publication: string,
-  tables: Pick<TableSchema, 'schema' | 'table' | 'oid' | 'partitions'>[],
-): Promise<boolean> {
-  const found = await client.query('SELECT puballtables FROM pg_catalog.pg_publication WHERE pubname = $1', [
-    publication,
-  ]);
-  const list = (some: typeof tables) => some.map(quoteTable).join(', ');
-  if (found.rowCount === 0) {
+  tables: Published[],
+  source: string,
+): Promise<void> {
+  const missing = await readMissing(client, publication, tables);
+  if (missing?.length === 0) return;
+  const list = (missing ?? tables).map(quoteTable).join(', ');
+  try {
     await client.query(
-      `CREATE PUBLICATION ${quoteName(publication)} FOR TABLE ${list(tables)} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = false)`,
+      missing
+        ? `ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${list}`
+        : `CREATE PUBLICATION ${quoteName(publication)} FOR TABLE ${list} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = false)`,
     );
-    return true;
+  } catch (error) {
+    throw (missing && (await notOwned(client, error, missing, source))) ?? addedMeanwhile(error) ?? error;
   }
-  if (found.rows[0].puballtables) return false;
+}
+
+/** Tables that the publication lacks; undefined when it is not there. */
+export async function readMissing<T extends Published>(
+  client: pg.Client,
+  publication: string,
+  tables: T[],
+): Promise<T[] | undefined> {
+  const found = await client.query<{ puballtables: boolean }>(
+    'SELECT puballtables FROM pg_catalog.pg_publication WHERE pubname = $1',
+    [publication],
+  );
+  if (!found.rows[0]) return undefined;
+  if (found.rows[0].puballtables) return [];
   const { rows } = await client.query<{ schema: string; table: string }>(
     'SELECT schemaname AS schema, tablename AS "table" FROM pg_catalog.pg_publication_tables WHERE pubname = $1',
     [publication],
@@ -43,11 +61,34 @@ export async function publish(
   const there = new Set(rows.map(quoteTable));
   const own = await readMembers(client, publication);
   // Partitions that are there by themselves are not those to come.
-  const isThere = (table: (typeof tables)[number]) =>
-    table.partitions ? own.has(table.oid) : there.has(quoteTable(table));
-  const missing = tables.filter((table) => !isThere(table));
-  if (missing.length > 0) await client.query(`ALTER PUBLICATION ${quoteName(publication)} ADD TABLE ${list(missing)}`);
-  return missing.length > 0;
+  return tables.filter((table) => !(table.partitions ? own.has(table.oid) : there.has(quoteTable(table))));
+}
+
+/** Tables that were dropped, made again or added since they were looked at: they are looked at again. */
+function addedMeanwhile(error: unknown): SluiceError | undefined {
+  if (!wasAltered(error) && (error as { code?: unknown }).code !== '42710') return undefined;
+  const reason = `a table changed while it was published: ${sourceError(error).message}`;
+  return new SluiceError('source_unreachable', reason, 'It is tried again.', {}, error);
+}
+
+/** The first table that only its owner may add: it stops alone. */
+async function notOwned(
+  client: pg.Client,
+  error: unknown,
+  tables: Published[],
+  source: string,
+): Promise<SluiceError | undefined> {
+  if ((error as { code?: unknown }).code !== '42501') return undefined;
+  const { rows } = await client.query<{ oid: number; owner: string }>(
+    `SELECT oid, pg_catalog.pg_get_userbyid(relowner) AS owner FROM pg_catalog.pg_class
+     WHERE oid = ANY($1::pg_catalog.oid[]) AND NOT pg_catalog.pg_has_role(relowner, 'USAGE')`,
+    [tables.map(({ oid }) => oid)],
+  );
+  const table = tables.find(({ oid }) => oid === rows[0]?.oid);
+  if (!table) return undefined;
+  const reason = `the table ${tableName(table)} cannot be published: it belongs to ${rows[0]!.owner} now`;
+  const remedy = `Run GRANT ${quoteName(rows[0]!.owner)} to the role of the source, or have the owner add the table to its publication; then: sluice sources resync ${source} ${tableName(table)}`;
+  return new SluiceError('table_unusable', reason, remedy, { source, table: tableName(table) }, error);
 }
 
 /** The relations that the publication names itself. */
@@ -114,7 +155,10 @@ export async function unpublish(
   );
   const there = new Set(rows.map(quoteTable));
   for (const table of tables.filter((one) => there.has(quoteTable(one)))) {
-    await client.query(`ALTER PUBLICATION ${quoteName(publication)} DROP TABLE ${quoteTable(table)}`);
+    await client
+      .query(`ALTER PUBLICATION ${quoteName(publication)} DROP TABLE ${quoteTable(table)}`)
+      // Dropped, or taken out, by somebody else meanwhile.
+      .catch((error) => (wasAltered(error) ? undefined : Promise.reject(error)));
   }
 }
 

@@ -40,12 +40,13 @@ import {
   keepThroughFailover,
   makeSlot,
   publish,
+  readMissing,
   readSlot,
   unpublish,
 } from './slot.ts';
 import { copyChunkRows, planChunks } from './snapshot.ts';
 import { type CompareOptions, compareTable } from './table_change.ts';
-import { beginSeeing } from './visibility.ts';
+import { atOneMoment, beginSeeing } from './visibility.ts';
 
 /** Bytes of TSV after which a batch is cut. */
 const batchBytes = 8 * 1024 * 1024;
@@ -66,12 +67,8 @@ export class PostgresSource implements Source {
 
   readTables(connected: Connected, tables: TableRef[]): Promise<TableSchema[]> {
     const { id } = connected.request;
-    return withConnection(session(connected), (client) =>
-      readTables(client, id, {
-        ...reading(connected),
-        tables: tables.map(({ schema, table }) => `${schema}.${table}`),
-      }),
-    );
+    const wanted = { ...reading(connected), tables: tables.map(({ schema, table }) => `${schema}.${table}`) };
+    return withConnection(session(connected), (client) => atOneMoment(client, () => readTables(client, id, wanted)));
   }
 
   look(connected: Connected, tables: NamedTable[]): Promise<Look> {
@@ -93,11 +90,19 @@ export class PostgresSource implements Source {
     return clusterOf(session(connected));
   }
 
+  unpublished(connected: Connected, tables: TableSchema[]): Promise<string[]> {
+    const { publication } = names(connected);
+    return withConnection(session(connected), async (client) => {
+      const missing = (await readMissing(client, publication, tables)) ?? tables;
+      return missing.map((table) => table.asset_id);
+    });
+  }
+
   prepare(connected: Connected, tables: TableSchema[], resume: string | undefined, known: boolean): Promise<string> {
     const { slot, publication, failover } = names(connected);
     return withConnection(session(connected), async (client) => {
       // The publication first: a slot made before it would bring rows in which it does not exist yet.
-      await publish(client, publication, tables);
+      await publish(client, publication, tables, connected.request.id);
       if (resume === undefined)
         return makeSlot(client, slot, known || slot === `sluice_${connected.request.id}`, failover);
       checkSlot(await readSlot(client, slot), slot, connected.request.id, resume);

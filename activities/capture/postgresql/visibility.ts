@@ -1,6 +1,17 @@
-/** A commit is in the log a little before other sessions can see it: what the stream brings is waited for. */
+/**
+ * What a transaction sees: catalogs as of one moment; and what the stream brings, since a commit is in the log a little before
+ * other sessions can see it.
+ */
 import type pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
+
+/** Runs reads of the catalog that must be of one moment. */
+export async function atOneMoment<T>(client: pg.ClientBase, read: () => Promise<T>): Promise<T> {
+  await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+  const found = await read();
+  await client.query('COMMIT');
+  return found;
+}
 
 /**
  * Begins a read-only transaction that sees all of these transactions, and in which `rows` (as behind LOCK TABLE) are of a table that is not altered. Errors:
