@@ -1,10 +1,10 @@
 import { defineConfig } from 'vitest/config';
 
 /**
- * Tests beside their files run side by side; those in test/ start servers, and run two files at once. Two files that
- * start the whole product again and again run beside each other alone.
+ * Tests beside their files run side by side; those in test/ start servers, and run two files at once. Files that start the
+ * whole product, or count seconds, run alone.
  */
-const product = ['stack', 'readme'].map((name) => `test/${name}.test.ts`);
+const alone = ['stack', 'readme', 'cli', 'contract', 'temporal_ui'].map((name) => `test/${name}.test.ts`);
 const servers = { testTimeout: 180_000, hookTimeout: 180_000, setupFiles: ['test/port_range.ts'] };
 
 export default defineConfig({
@@ -24,7 +24,7 @@ export default defineConfig({
           ...servers,
           name: 'servers',
           include: ['test/**/*.test.ts'],
-          exclude: product,
+          exclude: alone,
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
         },
@@ -33,8 +33,8 @@ export default defineConfig({
         test: {
           ...servers,
           name: 'product',
-          include: product,
-          maxWorkers: 2,
+          include: alone,
+          fileParallelism: false,
           sequence: { groupOrder: 2 },
         },
       },

@@ -69,6 +69,8 @@ export interface TableSchema {
   oid: number;
   /** Changes with rewrites (VACUUM FULL, TRUNCATE, some ALTERs): tells a chunk that its rows moved. */
   relfilenode: number;
+  /** Tells its publishing, since when the log sends its changes, from any earlier one; empty or absent = nothing tells. */
+  published?: string;
   /** What UPDATE and DELETE carry of the old row. */
   identity: 'default' | 'index' | 'full';
   /** In attnum order; generated and excluded columns are left out. */

@@ -95,13 +95,22 @@ export async function endChild(child: ChildProcess): Promise<void> {
   clearTimeout(timer);
 }
 
-/** Waits until `look` gives something that is `right`; tells what was seen last when it never is. */
+/**
+ * Waits until `look` gives something that is `right`; tells what was seen last when it never is. A look that fails is none:
+ * on a machine that does much at once a question may go without an answer for the two seconds that it is given.
+ */
 export async function until<T>(look: () => Promise<T> | T, right: (value: T) => boolean, seconds = 30): Promise<T> {
   const end = Date.now() + seconds * 1000;
   for (;;) {
-    const seen = await look();
-    if (right(seen)) return seen;
-    if (Date.now() > end) throw new Error(`not within ${seconds} s: ${JSON.stringify(seen)}`);
+    let last: string;
+    try {
+      const seen = await look();
+      if (right(seen)) return seen;
+      last = JSON.stringify(seen);
+    } catch (error) {
+      last = String(error);
+    }
+    if (Date.now() > end) throw new Error(`not within ${seconds} s: ${last}`);
     await new Promise((resolve) => setTimeout(resolve, 200));
   }
 }

@@ -70,6 +70,18 @@ describe('a table that somebody took out of the publication while its source was
     await expectEqual(harness);
   });
 
+  it('and put back is copied anew too', async () => {
+    const { harness, table, other, publication } = await paused();
+    await client.query(`ALTER PUBLICATION ${publication} DROP TABLE ${table}; UPDATE ${table} SET v = 'not sent'`);
+    await client.query(`ALTER PUBLICATION ${publication} ADD TABLE ${table}`);
+    const { tables } = await harness.prepare();
+    expect(tables.find((found) => found.table === other)).toMatchObject({ snapshot_done: true, generation: 1 });
+    expect(tables.find((found) => found.table === table)).toMatchObject({ snapshot_done: false });
+    harness.startLease();
+    await harness.snapshot(table);
+    await expectEqual(harness);
+  });
+
   it('is copied anew also by a worker that comes after one that died when it had put the table back', async () => {
     const { harness, table, publication } = await paused();
     const before = harness.tables;
@@ -84,6 +96,20 @@ describe('a table that somebody took out of the publication while its source was
     const again = await prepareSource(harness.context, { request: harness.request, tables: lost });
     expect(again.tables.find((found) => found.table === table)).toMatchObject({ snapshot_done: false });
   });
+});
+
+it('copies a table anew that was taken out and put back between two looks of the stream', async () => {
+  const { harness, table, publication } = await paused();
+  harness.startLease();
+  await harness.drain(client);
+  await client.query(`ALTER PUBLICATION ${publication} DROP TABLE ${table}; UPDATE ${table} SET v = 'not sent';
+    ALTER PUBLICATION ${publication} ADD TABLE ${table}`);
+  const { failed } = await harness.leaseEnd();
+  expect(Object.values(failed)).toMatchObject([
+    { kind: 'table_changed', reason: expect.stringContaining('out of the publication') },
+  ]);
+  await harness.resync(table);
+  await expectEqual(harness);
 });
 
 it('copies a table anew that was taken out when the source did not answer', async () => {

@@ -38,6 +38,8 @@ export async function beginTables(tables: TableRef[], options: BeginOptions): Pr
   const { rules, joined } = declared;
   const begun: TableRef[] = [];
   const readable = readableFor(options.before.values(), declared);
+  // Before their start positions: whoever takes them out and puts them back from here on leaves a gap.
+  const published = await source.publishedAs(connected, [...options.before.values()]);
   const settled = await settle(tables, { ...options, connected: { ...connected, readable } });
   // Tables that begin together may join with each other.
   for (const [{ asset_id }, { columns }] of settled)
@@ -46,6 +48,7 @@ export async function beginTables(tables: TableRef[], options: BeginOptions): Pr
     const asset = table.asset_id;
     const generation = Math.max(table.generation, (generations.get(asset) ?? 0) + 1);
     const next = withRules(table.automatic ? withoutNew(schema, kept.get(asset), connected) : schema, rules, joined);
+    next.published = published.get(asset) ?? '';
     if (generation > 1) {
       // What was copied before stays to be read until the new copy is complete.
       const beside = await sink.hasCopy(asset);

@@ -24,8 +24,6 @@ import type { ChangeStream } from './stream.ts';
 const keepOpen = 30_000;
 /** How often the source is asked how much log it keeps. */
 const askLog = 15_000;
-/** How often rows are looked at that wait for a row of another copy. */
-const lookForLate = 3_000;
 
 interface Attached {
   /** What the stream was opened for: another one is needed when it differs. */
@@ -181,24 +179,14 @@ export class Leases {
     };
     ask();
     const asking = setInterval(ask, askLog);
-    const late = new LateRows(this.#context.clickhouse('snapshot'));
-    let looking = false;
-    const looks = setInterval(() => {
-      if (looking) return;
-      looking = true;
-      // What fails now is tried again at the next look.
-      late
-        .look(keeper.tables)
-        .catch(() => {})
-        .finally(() => (looking = false));
-    }, lookForLate);
+    const endLooks = new LateRows(this.#context.clickhouse('snapshot')).watch(() => keeper.tables);
     live(() => loop.progress(log));
     let ended: LeaseSummary['ended'] | undefined;
     try {
       ended = await loop.run();
     } finally {
       clearInterval(asking);
-      clearInterval(looks);
+      endLooks();
       // A stream that a lease left in order waits for the next one; any other may hold what nobody will write.
       const goesOn = ended === 'tables_found' && loop.news?.found.length === 0;
       if (ended === 'time' || ended === 'summary_full' || goesOn)

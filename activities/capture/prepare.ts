@@ -36,10 +36,9 @@ export async function prepareSource(
     const before = await definitionsOf(source, connected, tables);
     const known = await recordedSnapshots(clickhouse, request.id, tables);
     const generations = await savedGenerations(clickhouse, request.id);
-    const unpublished = await source.unpublished(connected, [...before.values()]);
     const begunTables = tables.filter(({ asset_id: id, start_position }) => known.has(id) || start_position !== '');
-    const gaps = begunTables.filter(({ asset_id: id }) => unpublished.includes(id) && generations.has(id));
-    await giveUp(clickhouse, request.id, gaps, generations);
+    const published = await source.publishedAs(connected, [...before.values()]);
+    const gaps = await giveUpGaps(clickhouse, request.id, begunTables, { before, published, generations });
     const log = await beginStream(context, source, connected, tables, [...before.values()]);
     const prepared: PreparedSource['tables'] = [];
     const fresh: TableRef[] = [];
@@ -67,17 +66,36 @@ export async function prepareSource(
 }
 
 /**
- * Gives up copies of tables that the log does not send any more, before it does so again: changes in between are in none.
- * A generation is begun of which nobody knows anything, so that whoever prepares them, now or after a crash, begins anew.
+ * Gives up copies of tables that the log does not send, or did not for a while, before it does so again: changes in between
+ * are in none. A generation is begun of which nobody knows anything, so that whoever prepares them, now or after a crash,
+ * begins anew. Answers the tables.
  */
-async function giveUp(clickhouse: ClickHouse, source: string, tables: TableRef[], generations: Map<string, number>) {
-  if (tables.length === 0) return;
-  const kept = await loadSchemas(clickhouse, source);
-  for (const { asset_id: asset } of tables) {
+async function giveUpGaps(
+  clickhouse: ClickHouse,
+  source: string,
+  tables: TableRef[],
+  {
+    before,
+    published,
+    generations,
+  }: { before: Map<string, TableSchema>; published: Map<string, string>; generations: Map<string, number> },
+): Promise<TableRef[]> {
+  if (tables.length === 0) return [];
+  const saved = await loadSchemas(clickhouse, source);
+  const gaps: TableRef[] = [];
+  for (const table of tables) {
+    const { asset_id: asset } = table;
+    const schema = saved.get(asset);
+    // Another table under the name is for the lease to tell, by the source's policy.
+    if (schema?.oid !== before.get(asset)?.oid) continue;
+    const since = schema?.published || published.get(asset);
+    if (!schema || (published.has(asset) && published.get(asset) === since)) continue;
     const generation = generations.get(asset)! + 1;
-    await saveSchema(clickhouse, source, kept.get(asset)!, generation);
+    await saveSchema(clickhouse, source, schema, generation);
     generations.set(asset, generation);
+    gaps.push(table);
   }
+  return gaps;
 }
 
 type RecordedSnapshot = Pick<PreparedSource['tables'][number], 'start_position' | 'generation' | 'snapshot_done'>;

@@ -133,8 +133,8 @@ export interface Source {
    * few seconds.
    */
   findTables(connected: Connected, known: TableName[], except: string[]): Promise<FoundTables>;
-  /** Assets of those tables whose changes the log does not send at present. */
-  unpublished(connected: Connected, tables: TableSchema[]): Promise<string[]>;
+  /** By asset, of those tables whose changes the log sends at present: see TableSchema.published. */
+  publishedAs(connected: Connected, tables: TableSchema[]): Promise<Map<string, string>>;
   /** Which database this is: positions mean nothing in another one. */
   identity(connected: Connected): Promise<string>;
 

@@ -12,6 +12,8 @@ import { copyTime, settleRejects } from './settle_rejects.ts';
 
 /** Rows that are tried again at once. */
 const atOnce = 500;
+/** Milliseconds between two looks. */
+const lookEvery = 3_000;
 
 export class LateRows {
   readonly #clickhouse: ClickHouse;
@@ -20,6 +22,19 @@ export class LateRows {
 
   constructor(clickhouse: ClickHouse) {
     this.#clickhouse = clickhouse;
+  }
+
+  /** Looks every few seconds until the answer is called. What fails is tried again at the next look. */
+  watch(tables: () => readonly TableSchema[]): () => void {
+    let looking = false;
+    const timer = setInterval(() => {
+      if (looking) return;
+      looking = true;
+      this.look(tables())
+        .catch(() => {})
+        .finally(() => (looking = false));
+    }, lookEvery);
+    return () => clearInterval(timer);
   }
 
   /** Looks at some waiting rows of these tables; answers how many have come into their copies. */

@@ -8,7 +8,7 @@ import { type TableSchema, tableName } from '../../../model/table.ts';
 import type { Look, NamedTable, TableChange } from '../source.ts';
 import { isCapturable, type ReadOptions, seeTables } from './catalog.ts';
 import { durablePosition } from './durable.ts';
-import { readUnsent } from './slot.ts';
+import { readPlaces, readUnsent } from './slot.ts';
 import { compareTable } from './table_change.ts';
 import { atOneMoment } from './visibility.ts';
 
@@ -35,6 +35,7 @@ export async function look(
   const wholes = new Map(
     [...named.values()].flatMap((table) => table?.leaves?.map(({ oid }) => [oid, tableName(table)] as const) ?? []),
   );
+  const places = await readPlaces(client, options.publication);
   const position = await durablePosition(client);
   return {
     position,
@@ -46,6 +47,8 @@ export async function look(
       const whole = wholes.get(known.oid);
       if (whole !== undefined) return partOf(known, source, whole);
       const reason = unsent(known);
+      if (reason === undefined && wasOut(known, places))
+        return { do: 'resync', reason: 'it was out of the publication for a while' };
       return reason === undefined
         ? compareTable(known, see(known), { ...options, source })
         : notSent(known, source, reason);
@@ -81,6 +84,11 @@ function unsentOf(see: See, unsent: Awaited<ReturnType<typeof readUnsent>>, { ig
       !ignoreNew || known.columns!.some((column) => column.attnum === attnum);
     return unsent({ ...named, columns: named.columns.filter(isCopied) });
   };
+}
+
+/** True when the table's place in the publication is another one than that since which the log sends its changes. */
+function wasOut({ oid, published }: TableSchema, places: Map<number, string>): boolean {
+  return published !== undefined && published !== '' && published !== places.get(oid);
 }
 
 /** A table that was attached as a partition to one that is captured: the log has its changes once. */

@@ -59,7 +59,7 @@ export async function readMissing<T extends Published>(
     [publication],
   );
   const there = new Set(rows.map(quoteTable));
-  const own = await readMembers(client, publication);
+  const own = await readPlaces(client, publication);
   // Partitions that are there by themselves are not those to come.
   return tables.filter((table) => !(table.partitions ? own.has(table.oid) : there.has(quoteTable(table))));
 }
@@ -91,14 +91,14 @@ async function notOwned(
   return new SluiceError('table_unusable', reason, remedy, { source, table: tableName(table) }, error);
 }
 
-/** The relations that the publication names itself. */
-async function readMembers(client: pg.Client, publication: string): Promise<Set<number>> {
-  const { rows } = await client.query<{ oid: number }>(
-    `SELECT m.prrelid AS oid FROM pg_catalog.pg_publication_rel m
+/** By oid, the relations that the publication names itself, with what tells their places in it from earlier ones. */
+export async function readPlaces(client: pg.Client, publication: string): Promise<Map<number, string>> {
+  const { rows } = await client.query<{ oid: number; place: string }>(
+    `SELECT m.prrelid AS oid, m.oid::pg_catalog.text AS place FROM pg_catalog.pg_publication_rel m
      JOIN pg_catalog.pg_publication p ON p.oid = m.prpubid WHERE p.pubname = $1`,
     [publication],
   );
-  return new Set(rows.map((row) => row.oid));
+  return new Map(rows.map((row) => [row.oid, row.place]));
 }
 
 /**
@@ -123,11 +123,11 @@ export async function readUnsent(
     [publication],
   );
   const published = new Map(rows.map((row) => [row.name, row]));
-  const members = await readMembers(client, publication);
+  const places = await readPlaces(client, publication);
   return ({ schema, table, oid, columns, leaves }) => {
     if (rows.length === 0) return `the publication ${publication} is gone, or leaves out operations`;
     // The view shows a partitioned table as its partitions.
-    const isThere = leaves ? rows[0]!.whole || members.has(oid) : published.has(`${schema}.${table}`);
+    const isThere = leaves ? rows[0]!.whole || places.has(oid) : published.has(`${schema}.${table}`);
     if (!isThere) return `it was taken out of the publication ${publication}`;
     if (leaves && rows[0]!.via_root)
       return `the publication ${publication} sends its changes without saying of which partition`;

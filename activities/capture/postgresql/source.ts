@@ -41,6 +41,7 @@ import {
   makeSlot,
   publish,
   readMissing,
+  readPlaces,
   readSlot,
   unpublish,
 } from './slot.ts';
@@ -90,11 +91,13 @@ export class PostgresSource implements Source {
     return clusterOf(session(connected));
   }
 
-  unpublished(connected: Connected, tables: TableSchema[]): Promise<string[]> {
+  publishedAs(connected: Connected, tables: TableSchema[]): Promise<Map<string, string>> {
     const { publication } = names(connected);
     return withConnection(session(connected), async (client) => {
+      const places = await readPlaces(client, publication);
       const missing = (await readMissing(client, publication, tables)) ?? tables;
-      return missing.map((table) => table.asset_id);
+      const sent = tables.filter((table) => !missing.includes(table));
+      return new Map(sent.map(({ asset_id, oid }) => [asset_id, places.get(oid) ?? '']));
     });
   }
 
