@@ -47,11 +47,11 @@ export async function look(
       const whole = wholes.get(known.oid);
       if (whole !== undefined) return partOf(known, source, whole);
       const reason = unsent(known);
-      if (reason === undefined && wasOut(known, places))
+      if (reason !== undefined) return notSent(known, source, reason);
+      const seen = see(known);
+      if (seen.named?.oid === known.oid && wasOut(known, places))
         return { do: 'resync', reason: 'it was out of the publication for a while' };
-      return reason === undefined
-        ? compareTable(known, see(known), { ...options, source })
-        : notSent(known, source, reason);
+      return compareTable(known, seen, { ...options, source });
     },
   };
 }
