@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type OracleParts, runOracle, startOracleParts } from './oracle/oracle.ts';
 
 const given = process.env.ORACLE_SEED;
-const seeds = given === undefined ? ['1', String(Math.floor(Math.random() * 1e9))] : [given];
+const seed = given ?? String(Math.floor(Math.random() * 1e9));
 
 let parts: OracleParts;
 
@@ -18,12 +18,10 @@ afterAll(async () => {
   await parts?.[Symbol.asyncDispose]();
 });
 
-for (const seed of seeds) {
-  it(`keeps every copy equal to its source: ORACLE_SEED=${seed}`, async () => {
-    const result = await runOracle(parts, { seed, seconds: 5, comparisons: 1 });
-    console.log(JSON.stringify(result));
-    expect(result.problems).toEqual([]);
-    expect(result.transactions).toBeGreaterThan(50);
-    expect(result.snapshots).toBeGreaterThan(0);
-  });
-}
+it(`keeps every copy equal to its source: ORACLE_SEED=${seed}`, async () => {
+  const result = await runOracle(parts, { seed, seconds: 5, comparisons: 1 });
+  console.log(JSON.stringify(result));
+  expect(result.problems).toEqual([]);
+  expect(result.transactions).toBeGreaterThan(50);
+  expect(result.snapshots).toBeGreaterThan(0);
+});

@@ -60,7 +60,7 @@ class FaultySink extends ClickHouseSink {
   }
 }
 
-it.each([1, 2, 3])(
+it.each([1, 2])(
   'ends with an identical copy whatever call fails, before or after it is done (seed %i)',
   async (seed) => {
     const random = seededRandom(`sink faults ${seed}`);
