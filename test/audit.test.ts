@@ -1,49 +1,14 @@
-/** The audit trail: records of everything that happens to a source prove to be whole, and no tampering stays unseen. */
-import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { PostgresSource } from '../activities/capture/postgresql/source.ts';
 import { removeSource } from '../activities/capture/prepare.ts';
-import { recordComplete } from '../activities/capture/snapshots.ts';
 import { type AuditResult, auditSource, Proof } from '../activities/lineage/audit.ts';
-import { lastRecord, readRecords, recordHash } from '../activities/load/batches.ts';
+import { readRecords, recordHash } from '../activities/load/batches.ts';
 import type { BatchRecord } from '../model/batch.ts';
-import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
-import { CaptureHarness, type HarnessOptions, openClient } from './capture_harness.ts';
-import { ClickHouseProxy } from './oracle/proxy.ts';
+import { capture, client, copied, proxies, spoiled, sql } from './capture_fixture.ts';
+import type { CaptureHarness } from './capture_harness.ts';
 
-let parts: StartedParts<'postgres' | 'clickhouse'>;
-let client: pg.Client;
-let number = 0;
-const harnesses: CaptureHarness[] = [];
-const proxies: ClickHouseProxy[] = [];
 const reader = new PostgresSource();
 const passed = (position: string, target: string) => reader.passed(position, target);
-
-beforeAll(async () => {
-  parts = await startParts(['postgres', 'clickhouse']);
-  client = await openClient(parts.postgres.url);
-}, 60_000);
-
-afterEach(async () => {
-  for (const harness of harnesses.splice(0)) await harness.close();
-  for (const proxy of proxies.splice(0)) await proxy.close();
-});
-
-afterAll(async () => {
-  await client?.end().catch(() => {});
-  await parts?.[Symbol.asyncDispose]();
-});
-
-async function sql(...statements: string[]): Promise<void> {
-  for (const statement of statements) await client.query(statement);
-}
-
-function capture(tables: string[], more: Partial<HarnessOptions> = {}): CaptureHarness {
-  const options = { postgres: parts.postgres.url, clickhouse: parts.clickhouse.url, source: `a${++number}`, tables };
-  const harness = new CaptureHarness({ ...options, ...more });
-  harnesses.push(harness);
-  return harness;
-}
 
 type Recorded = BatchRecord & { recorded_at: string };
 
@@ -63,14 +28,6 @@ function prove(records: Recorded[]): AuditResult {
 
 const faultsOf = (records: Recorded[]) => prove(records).faults.map(({ fault, batch }) => `${fault} ${batch}`);
 
-async function complete(harness: CaptureHarness, table: string): Promise<void> {
-  await harness.snapshot(table);
-  await harness.drain(client);
-  const ref = harness.tables.find((known) => known.table === table)!;
-  const record = await lastRecord(clickhouseOf(harness), harness.options.source);
-  await recordComplete(harness.context.clickhouse('snapshot'), harness.options.source, ref, record!);
-}
-
 /** Two tables with a life: snapshots in chunks, changes of all kinds, large transactions, idle times, several leases. */
 async function lively(name: string): Promise<CaptureHarness> {
   await sql(
@@ -83,8 +40,8 @@ async function lively(name: string): Promise<CaptureHarness> {
   harness.startLease();
   await harness.plan(`${name}_a`, [['30'], ['60']]);
   for (const chunk of [2, 0, 1]) await harness.copyChunk(`${name}_a`, chunk);
-  await complete(harness, `${name}_a`);
-  await complete(harness, `${name}_b`);
+  await copied(harness, `${name}_a`);
+  await copied(harness, `${name}_b`);
   for (let turn = 0; turn < 3; turn += 1) {
     await sql(
       `INSERT INTO ${name}_b SELECT g, 'large' FROM generate_series(${turn * 1000 + 1}, ${turn * 1000 + 900}) g`,
@@ -123,11 +80,8 @@ describe('the records of a source', () => {
   it('prove to be whole after a lease that died late, with a log that was made anew, and to the end', async () => {
     await sql('CREATE TABLE undead (id int PRIMARY KEY, v text)', `INSERT INTO undead VALUES (1, 'a'), (2, 'a')`);
     let late = false;
-    const proxy = await ClickHouseProxy.start(parts.clickhouse.url, ({ query }) =>
-      late && query.startsWith('INSERT') ? 'late' : 'passed',
-    );
-    proxies.push(proxy);
-    const harness = capture(['undead'], { clickhouse: proxy.url });
+    const clickhouse = await spoiled(({ query }) => (late && query.startsWith('INSERT') ? 'late' : 'passed'));
+    const harness = capture(['undead'], { clickhouse });
     await harness.begin();
     await harness.drain(client);
     late = true;
@@ -138,7 +92,7 @@ describe('the records of a source', () => {
     other.startLease(600, 2);
     await sql(`UPDATE undead SET v = 'c' WHERE id = 1`);
     await other.drain(client);
-    await proxy.settled();
+    for (const proxy of proxies) await proxy.settled();
     await other.stop();
     expect((await audit(other)).faults).toEqual([]);
     await sql(`SELECT pg_drop_replication_slot('sluice_${harness.options.source}')`);

@@ -2,63 +2,24 @@
 
 import { CancelledFailure } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
-import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { sourceError } from '../activities/capture/postgresql/connection.ts';
 import { sealRecord, writeRecord } from '../activities/load/batches.ts';
 import type { BatchRecord } from '../model/batch.ts';
 import type { ErrorReport } from '../model/errors.ts';
-import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
-import { CaptureHarness, type HarnessOptions, openClient } from './capture_harness.ts';
+import {
+  anotherWorker,
+  capture,
+  client,
+  expectEqual,
+  parts,
+  proxies,
+  reconnect,
+  spoiled,
+  sql,
+} from './capture_fixture.ts';
+import { type CaptureHarness, openClient } from './capture_harness.ts';
 import { checkRecords } from './oracle/compare.ts';
-import { ClickHouseProxy, type Insert, type Verdict } from './oracle/proxy.ts';
-
-let parts: StartedParts<'postgres' | 'clickhouse'>;
-let client: pg.Client;
-let number = 0;
-const harnesses: CaptureHarness[] = [];
-const proxies: ClickHouseProxy[] = [];
-
-beforeAll(async () => {
-  parts = await startParts(['postgres', 'clickhouse']);
-  client = await openClient(parts.postgres.url);
-});
-
-afterEach(async () => {
-  for (const harness of harnesses.splice(0)) await harness.close();
-  for (const proxy of proxies.splice(0)) await proxy.close();
-});
-
-afterAll(async () => {
-  await client?.end().catch(() => {});
-  await parts?.[Symbol.asyncDispose]();
-});
-
-/** A source of its own for these tables. */
-function capture(tables: string[], more: Partial<HarnessOptions> = {}): CaptureHarness {
-  const options = { postgres: parts.postgres.url, clickhouse: parts.clickhouse.url, source: `s${++number}`, tables };
-  const harness = new CaptureHarness({ ...options, ...more });
-  harnesses.push(harness);
-  return harness;
-}
-
-/** Another process for the same source: what it has in memory it shares with nobody. */
-function anotherWorker(harness: CaptureHarness): CaptureHarness {
-  const other = capture(harness.options.tables, harness.options);
-  other.takeOver(harness);
-  return other;
-}
-
-/** ClickHouse behind a proxy that spoils the inserts which `decide` names. */
-async function spoiled(decide: (insert: Insert) => Verdict): Promise<string> {
-  const proxy = await ClickHouseProxy.start(parts.clickhouse.url, decide);
-  proxies.push(proxy);
-  return proxy.url;
-}
-
-async function sql(...statements: string[]): Promise<void> {
-  for (const statement of statements) await client.query(statement);
-}
 
 /** A table whose column `big` is stored out of line, and sent only when it was changed. */
 async function makeLarge(name: string, key = 'id int PRIMARY KEY', ...more: string[]): Promise<void> {
@@ -70,15 +31,6 @@ async function makeLarge(name: string, key = 'id int PRIMARY KEY', ...more: stri
 }
 
 const large = (letter: string) => `repeat('${letter}', 3000)`;
-
-/** Waits until all has arrived; then every copy must equal its table. */
-async function expectEqual(harness: CaptureHarness, ...tables: string[]): Promise<void> {
-  await harness.drain(client);
-  for (const table of tables.length > 0 ? tables : harness.options.tables) {
-    const { source, copy } = await harness.bothSides(client, table);
-    expect(copy, table).toEqual(source);
-  }
-}
 
 describe('changes', () => {
   it('copies a table while it changes, and inserts, updates, deletes and truncates in order', async () => {
@@ -824,7 +776,7 @@ describe('a source that crashes', () => {
     await parts.postgres.kill();
     await harness.leaseEnd().catch(() => {});
     await parts.postgres.restart();
-    client = await openClient(parts.postgres.url);
+    await reconnect();
     await sql('ALTER SYSTEM RESET wal_writer_delay', 'SELECT pg_reload_conf()');
     harness.startLease();
     await expectEqual(harness);

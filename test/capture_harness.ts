@@ -11,12 +11,13 @@ import type { PreparedSource, TableRef } from '../activities/capture/contract.ts
 import { Leases } from '../activities/capture/lease.ts';
 import { durablePosition } from '../activities/capture/postgresql/durable.ts';
 import { prepareSource } from '../activities/capture/prepare.ts';
-import { copyChunk, finishSnapshot, planSnapshot } from '../activities/capture/snapshots.ts';
-import { loadSchemas, readRecords } from '../activities/load/batches.ts';
+import { copyChunk, finishSnapshot, planSnapshot, recordComplete } from '../activities/capture/snapshots.ts';
+import { lastRecord, loadSchemas, readRecords } from '../activities/load/batches.ts';
 import { tableAssetId } from '../model/asset.ts';
-import { behindPageHeader, parseLsn } from '../model/position.ts';
+import { behindPageHeader, formatLsn, parseLsn } from '../model/position.ts';
 import type { ConnectRequest, LeaseSummary } from '../model/source.ts';
 import { isBeside } from '../model/table.ts';
+import { recordedEnd } from './oracle/compare.ts';
 
 export interface HarnessOptions {
   postgres: string;
@@ -161,6 +162,14 @@ export class CaptureHarness {
     return this.finish(table);
   }
 
+  /** What the flow does when a snapshot is finished: waits for the stream, then records that the copy is complete. */
+  async complete(client: pg.Client, table: string): Promise<void> {
+    await this.drain(client);
+    const clickhouse = this.context.clickhouse('snapshot');
+    const record = await lastRecord(clickhouse, this.options.source);
+    await recordComplete(clickhouse, this.options.source, this.#input(table).table, record!);
+  }
+
   /** Copies, slot and all snapshots, with a lease running beside them. */
   async begin(): Promise<void> {
     await this.prepare();
@@ -217,24 +226,13 @@ export class CaptureHarness {
     const target = parseLsn(wanted);
     const until = Date.now() + milliseconds;
     for (;;) {
-      const recorded = await this.#recorded();
-      const passed = recorded !== '' && behindPageHeader(parseLsn(recorded)) >= target;
+      const recorded = await recordedEnd(this.context.clickhouse('read'), this.options.source);
+      const passed = recorded !== undefined && behindPageHeader(recorded) >= target;
       if (passed && !(await this.#hasSideCopies())) return;
       if (this.#running?.over) throw this.#running.over;
-      if (Date.now() > until) throw new Error(`stuck at ${recorded}, wanted ${wanted}`);
+      if (Date.now() > until) throw new Error(`stuck at ${formatLsn(recorded ?? 0n)}, wanted ${wanted}`);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
-  }
-
-  /** The end of the records, or ''. One column only: this is asked often, on a machine that has more to do. */
-  async #recorded(): Promise<string> {
-    const clickhouse = this.context.clickhouse('read');
-    const [last] = await clickhouse.rows<{ position: string }>(
-      `SELECT argMax(position_to, (lease, seq, recorded_at)) AS position FROM ${clickhouse.name('_batches')}
-       WHERE source = {source:String} AND kind IN ('begin', 'rows', 'truncate', 'schema', 'idle')`,
-      { params: { source: this.options.source } },
-    );
-    return last!.position;
   }
 
   /** True while the lease has a new copy to put in the place of an old one. */

@@ -1,43 +1,10 @@
-/** Up to where copies are complete, as the views `_cuts` and `_table_cuts` tell it, while tables come, fail and go. */
-import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { releaseTables, removeSource } from '../activities/capture/prepare.ts';
-import { recordComplete } from '../activities/capture/snapshots.ts';
 import { lastRecord } from '../activities/load/batches.ts';
 import { readSourceCut, readTableCuts } from '../activities/load/cuts.ts';
 import { compareLsn } from '../model/position.ts';
-import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
-import { CaptureHarness, openClient } from './capture_harness.ts';
-
-let parts: StartedParts<'postgres' | 'clickhouse'>;
-let client: pg.Client;
-let number = 0;
-const harnesses: CaptureHarness[] = [];
-
-beforeAll(async () => {
-  parts = await startParts(['postgres', 'clickhouse']);
-  client = await openClient(parts.postgres.url);
-}, 60_000);
-
-afterEach(async () => {
-  for (const harness of harnesses.splice(0)) await harness.close();
-});
-
-afterAll(async () => {
-  await client?.end().catch(() => {});
-  await parts?.[Symbol.asyncDispose]();
-});
-
-async function sql(...statements: string[]): Promise<void> {
-  for (const statement of statements) await client.query(statement);
-}
-
-function capture(tables: string[]): CaptureHarness {
-  const options = { postgres: parts.postgres.url, clickhouse: parts.clickhouse.url, source: `c${++number}`, tables };
-  const harness = new CaptureHarness(options);
-  harnesses.push(harness);
-  return harness;
-}
+import { capture, client, copied, sql } from './capture_fixture.ts';
+import type { CaptureHarness } from './capture_harness.ts';
 
 const clickhouseOf = (harness: CaptureHarness) => harness.context.clickhouse('read');
 const cutOf = (harness: CaptureHarness) => readSourceCut(clickhouseOf(harness), harness.options.source);
@@ -50,15 +17,6 @@ async function states(harness: CaptureHarness): Promise<Record<string, string>> 
   return Object.fromEntries(cuts.map(({ asset, state }) => [asset.slice(harness.options.source.length + 1), state]));
 }
 
-/** What the flow does when a snapshot is finished: waits for the stream, then records that the copy is complete. */
-async function complete(harness: CaptureHarness, table: string): Promise<void> {
-  await harness.snapshot(table);
-  await harness.drain(client);
-  const record = await lastRecord(clickhouseOf(harness), harness.options.source);
-  const ref = harness.tables.find((known) => known.table === table)!;
-  await recordComplete(harness.context.clickhouse('snapshot'), harness.options.source, ref, record!);
-}
-
 describe('a cut', () => {
   it('is none while a table is being copied, and then follows the stream', async () => {
     await sql('CREATE TABLE one (id int PRIMARY KEY)', 'CREATE TABLE two (id int PRIMARY KEY)');
@@ -67,12 +25,12 @@ describe('a cut', () => {
     await harness.prepare();
     expect(await cutOf(harness)).toMatchObject({ position: null, complete: 0, tables: 2 });
     harness.startLease();
-    await complete(harness, 'one');
+    await copied(harness, 'one');
     // The whole snapshot of the other is there, but the stream has not been seen to pass it.
     await harness.snapshot('two');
     expect(await states(harness)).toEqual({ one: 'complete', two: 'incomplete' });
     expect(await cutOf(harness)).toMatchObject({ position: null, committed_at: null, complete: 1, tables: 2 });
-    await complete(harness, 'two');
+    await copied(harness, 'two');
     await sql('INSERT INTO one VALUES (2)');
     await harness.drain(client);
     await harness.stop();
@@ -90,7 +48,7 @@ describe('a cut', () => {
     const harness = capture(['good', 'bad']);
     await harness.prepare();
     harness.startLease();
-    for (const table of ['good', 'bad']) await complete(harness, table);
+    for (const table of ['good', 'bad']) await copied(harness, table);
     await sql('INSERT INTO bad VALUES (1, 1)');
     await harness.drain(client);
     const before = await lastOf(harness);
@@ -110,7 +68,7 @@ describe('a cut', () => {
     harness.startLease();
     expect(await states(harness)).toEqual({ good: 'complete', bad: 'incomplete' });
     expect((await cutOf(harness))!.position).toBeNull();
-    await complete(harness, 'bad');
+    await copied(harness, 'bad');
     await harness.stop();
     expect(await cutOf(harness)).toMatchObject({ position: await lastOf(harness), complete: 2, tables: 2 });
   });
@@ -120,7 +78,7 @@ describe('a cut', () => {
     const harness = capture(['kept', 'lost']);
     await harness.prepare();
     harness.startLease();
-    for (const table of ['kept', 'lost']) await complete(harness, table);
+    for (const table of ['kept', 'lost']) await copied(harness, table);
     await harness.stop();
     const before = await lastOf(harness);
     harness.dropTable('lost');
@@ -137,7 +95,7 @@ describe('a cut', () => {
     const harness = capture(['stays', 'goes']);
     await harness.prepare();
     harness.startLease();
-    for (const table of ['stays', 'goes']) await complete(harness, table);
+    for (const table of ['stays', 'goes']) await copied(harness, table);
     await harness.stop();
     const { request } = harness;
     const goes = harness.tables.filter(({ table }) => table === 'goes');
@@ -150,7 +108,7 @@ describe('a cut', () => {
     await harness.addTable('goes');
     expect(await states(harness)).toEqual({ stays: 'complete', goes: 'incomplete' });
     harness.startLease();
-    await complete(harness, 'goes');
+    await copied(harness, 'goes');
     expect(await states(harness)).toEqual({ stays: 'complete', goes: 'complete' });
   });
 
@@ -159,14 +117,14 @@ describe('a cut', () => {
     const harness = capture(['again']);
     await harness.prepare();
     harness.startLease();
-    await complete(harness, 'again');
+    await copied(harness, 'again');
     await harness.stop();
     await sql(`SELECT pg_drop_replication_slot('sluice_${harness.options.source}')`);
     harness.dropTable('again');
     await harness.addTable('again', 2);
     expect(await cutOf(harness)).toMatchObject({ position: null, tables: 1 });
     harness.startLease();
-    await complete(harness, 'again');
+    await copied(harness, 'again');
     await harness.stop();
     expect(await cutOf(harness)).toMatchObject({ position: await lastOf(harness), complete: 1 });
     const { request, tables } = harness;

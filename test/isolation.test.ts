@@ -1,26 +1,7 @@
-/** A table that fails stops alone, for whatever reason: its neighbours go on, it says what to do, and that heals it. */
-import type pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { ErrorReport } from '../model/errors.ts';
-import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
-import { CaptureHarness, openClient } from './capture_harness.ts';
-
-let parts: StartedParts<'postgres' | 'clickhouse'>;
-let client: pg.Client;
-
-beforeAll(async () => {
-  parts = await startParts(['postgres', 'clickhouse']);
-  client = await openClient(parts.postgres.url);
-}, 60_000);
-
-afterAll(async () => {
-  await client?.end().catch(() => {});
-  await parts?.[Symbol.asyncDispose]();
-});
-
-async function sql(...statements: string[]): Promise<void> {
-  for (const statement of statements) await client.query(statement);
-}
+import { capture, expectEqual, sql } from './capture_fixture.ts';
+import type { CaptureHarness } from './capture_harness.ts';
 
 const failing = ['typed', 'constrained', 'by_policy', 'unsent'] as const;
 const tables = ['healthy', ...failing];
@@ -38,25 +19,11 @@ async function untilFailed(harness: CaptureHarness): Promise<Record<string, Erro
   return failed;
 }
 
-async function expectEqual(harness: CaptureHarness, ...some: string[]): Promise<void> {
-  await harness.drain(client);
-  for (const table of some) {
-    const { source, copy } = await harness.bothSides(client, table);
-    expect(copy, table).toEqual(source);
-  }
-}
-
 describe('tables that fail', () => {
   it('by type, constraint of the copy, policy or publication stop alone; a re-sync heals each while the others stream', async () => {
     for (const table of tables)
       await sql(`CREATE TABLE ${table} (id int PRIMARY KEY, v text, n int)`, `INSERT INTO ${table} VALUES (1, '1', 1)`);
-    const harness = new CaptureHarness({
-      postgres: parts.postgres.url,
-      clickhouse: parts.clickhouse.url,
-      source: 'iso',
-      tables,
-      sourceOptions: { schema_changes: 'stop' },
-    });
+    const harness = capture(tables, { source: 'iso', sourceOptions: { schema_changes: 'stop' } });
     await harness.begin();
     await expectEqual(harness, ...tables);
 

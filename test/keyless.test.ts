@@ -1,7 +1,7 @@
 /** Tables without a key on real parts: rows that are alike are counted, whatever happens beside and between. */
 import { MockActivityEnvironment } from '@temporalio/testing';
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { openSource } from '../activities/capture/source.ts';
 import { type TableVerification, verifyTable } from '../activities/check/verify.ts';
 import { lastRecord, loadSchemas } from '../activities/load/batches.ts';
@@ -9,51 +9,16 @@ import { storeRules } from '../activities/transform/rule_store.ts';
 import { behindPageHeader, parseLsn } from '../model/position.ts';
 import type { Finding } from '../model/source.ts';
 import { type Random, seededRandom } from '../workers/demo/random.ts';
-import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
-import { CaptureHarness, type HarnessOptions, openClient } from './capture_harness.ts';
+import { capture, client, parts, spoiled, sql } from './capture_fixture.ts';
+import { type CaptureHarness, openClient } from './capture_harness.ts';
 import { checkRecords } from './oracle/compare.ts';
-import { ClickHouseProxy, type Insert, type Verdict } from './oracle/proxy.ts';
+import type { Verdict } from './oracle/proxy.ts';
 
-let parts: StartedParts<'postgres' | 'clickhouse'>;
-let client: pg.Client;
-let number = 0;
-const harnesses: CaptureHarness[] = [];
 const sessions: pg.Client[] = [];
-const proxies: ClickHouseProxy[] = [];
-
-beforeAll(async () => {
-  parts = await startParts(['postgres', 'clickhouse'], { postgresSettings: ['max_prepared_transactions=10'] });
-  client = await openClient(parts.postgres.url);
-});
 
 afterEach(async () => {
   for (const session of sessions.splice(0)) await session.end().catch(() => {});
-  for (const harness of harnesses.splice(0)) await harness.close();
-  for (const proxy of proxies.splice(0)) await proxy.close();
 });
-
-afterAll(async () => {
-  await client?.end().catch(() => {});
-  await parts?.[Symbol.asyncDispose]();
-});
-
-function capture(tables: string[], more: Partial<HarnessOptions> = {}): CaptureHarness {
-  const options = { postgres: parts.postgres.url, clickhouse: parts.clickhouse.url, source: `n${++number}`, tables };
-  const harness = new CaptureHarness({ ...options, ...more });
-  harnesses.push(harness);
-  return harness;
-}
-
-async function sql(...statements: string[]): Promise<void> {
-  for (const statement of statements) await client.query(statement);
-}
-
-/** ClickHouse behind a proxy that spoils the inserts which `decide` names. */
-async function spoiled(decide: (insert: Insert) => Verdict): Promise<string> {
-  const proxy = await ClickHouseProxy.start(parts.clickhouse.url, decide);
-  proxies.push(proxy);
-  return proxy.url;
-}
 
 async function session(): Promise<pg.Client> {
   const other = await openClient(parts.postgres.url);

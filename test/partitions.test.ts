@@ -1,57 +1,18 @@
-/** Partitioned tables as one copy, on real parts: however rows and partitions come, move and go. */
-import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { readTableByName } from '../activities/capture/postgresql/catalog.ts';
 import { preflight } from '../activities/capture/postgresql/preflight.ts';
 import { verifyTable } from '../activities/check/verify.ts';
 import { lastRecord, loadSchemas } from '../activities/load/batches.ts';
 import { parseLsn } from '../model/position.ts';
 import type { CaptureConfig } from '../model/source.ts';
-import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
-import { CaptureHarness, openClient } from './capture_harness.ts';
+import { capture as captureOf, client, expectEqual as expectSame, parts, sql } from './capture_fixture.ts';
+import type { CaptureHarness } from './capture_harness.ts';
 import { checkRecords } from './oracle/compare.ts';
 
-let parts: StartedParts<'postgres' | 'clickhouse'>;
-let client: pg.Client;
-let number = 0;
-const harnesses: CaptureHarness[] = [];
-
-beforeAll(async () => {
-  parts = await startParts(['postgres', 'clickhouse']);
-  client = await openClient(parts.postgres.url);
-});
-
-afterEach(async () => {
-  await client.query('ROLLBACK').catch(() => {});
-  for (const harness of harnesses.splice(0)) await harness.close();
-});
-
-afterAll(async () => {
-  await client?.end().catch(() => {});
-  await parts?.[Symbol.asyncDispose]();
-});
-
-async function sql(...statements: string[]): Promise<void> {
-  for (const statement of statements) await client.query(statement);
-}
-
-function capture(...tables: string[]): CaptureHarness {
-  const harness = new CaptureHarness({
-    postgres: parts.postgres.url,
-    clickhouse: parts.clickhouse.url,
-    source: `p${++number}`,
-    tables,
-  });
-  harnesses.push(harness);
-  return harness;
-}
+const capture = (...tables: string[]) => captureOf(tables);
 
 async function expectEqual(harness: CaptureHarness, ...tables: string[]): Promise<void> {
-  await harness.drain(client);
-  for (const table of tables.length > 0 ? tables : harness.options.tables) {
-    const { source, copy } = await harness.bothSides(client, table);
-    expect(copy, table).toEqual(source);
-  }
+  await expectSame(harness, ...tables);
   expect(await checkRecords(harness.context.clickhouse('read'), harness.options.source)).toEqual([]);
 }
 

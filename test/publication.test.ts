@@ -1,33 +1,12 @@
-/** Tables that leave the publication, by whom and whenever: their copies are made anew, or they stop; nothing is missing in silence. */
-import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { beginTables } from '../activities/capture/beginnings.ts';
 import { publish } from '../activities/capture/postgresql/slot.ts';
 import { PostgresSource } from '../activities/capture/postgresql/source.ts';
 import { prepareSource, releaseTables } from '../activities/capture/prepare.ts';
-import { recordComplete } from '../activities/capture/snapshots.ts';
-import { lastRecord } from '../activities/load/batches.ts';
-import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
-import { CaptureHarness, openClient } from './capture_harness.ts';
+import { capture, client, expectEqual, parts } from './capture_fixture.ts';
+import type { CaptureHarness } from './capture_harness.ts';
 
-let parts: StartedParts<'postgres' | 'clickhouse'>;
-let client: pg.Client;
 let number = 0;
-const harnesses: CaptureHarness[] = [];
-
-beforeAll(async () => {
-  parts = await startParts(['postgres', 'clickhouse']);
-  client = await openClient(parts.postgres.url);
-});
-
-afterEach(async () => {
-  for (const harness of harnesses.splice(0)) await harness.close();
-});
-
-afterAll(async () => {
-  await client?.end().catch(() => {});
-  await parts?.[Symbol.asyncDispose]();
-});
 
 /** A source with two tables of one row each, copied and paused. */
 async function paused(): Promise<{ harness: CaptureHarness; table: string; other: string; publication: string }> {
@@ -35,24 +14,11 @@ async function paused(): Promise<{ harness: CaptureHarness; table: string; other
   const [table, other] = [`${source}_t`, `${source}_u`];
   for (const name of [table, other])
     await client.query(`CREATE TABLE ${name} (id int PRIMARY KEY, v text); INSERT INTO ${name} VALUES (1, 'a')`);
-  const { url: postgres } = parts.postgres;
-  const harness = new CaptureHarness({ postgres, clickhouse: parts.clickhouse.url, source, tables: [table, other] });
-  harnesses.push(harness);
+  const harness = capture([table, other], { source });
   await harness.begin();
-  await harness.drain(client);
-  const clickhouse = harness.context.clickhouse('snapshot');
-  const record = await lastRecord(clickhouse, source);
-  for (const ref of harness.tables) await recordComplete(clickhouse, source, ref, record!);
+  for (const { table: name } of harness.tables) await harness.complete(client, name);
   await harness.stop();
   return { harness, table, other, publication: `sluice_${source}` };
-}
-
-async function expectEqual(harness: CaptureHarness): Promise<void> {
-  await harness.drain(client);
-  for (const table of harness.options.tables) {
-    const { source, copy } = await harness.bothSides(client, table);
-    expect(copy, table).toEqual(source);
-  }
 }
 
 describe('a table that somebody took out of the publication while its source was paused', () => {

@@ -1,6 +1,4 @@
-/** Rows of a copy that differ are read again from the source, whatever happens there at that very moment. */
-import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Repair } from '../activities/check/repair.ts';
 import { auditSource } from '../activities/lineage/audit.ts';
 import { loadSchemas, readRecords } from '../activities/load/batches.ts';
@@ -8,43 +6,13 @@ import type { Role } from '../activities/load/clickhouse.ts';
 import { repairInserts } from '../activities/load/sink.ts';
 import type { CaptureStatus } from '../model/source.ts';
 import type { TableSchema } from '../model/table.ts';
-import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
-import { CaptureHarness, openClient } from './capture_harness.ts';
-
-let parts: StartedParts<'postgres' | 'clickhouse'>;
-let client: pg.Client;
-let number = 0;
-const harnesses: CaptureHarness[] = [];
-
-beforeAll(async () => {
-  parts = await startParts(['postgres', 'clickhouse']);
-  client = await openClient(parts.postgres.url);
-}, 60_000);
-
-afterEach(async () => {
-  for (const harness of harnesses.splice(0)) await harness.close();
-});
-
-afterAll(async () => {
-  await client?.end().catch(() => {});
-  await parts?.[Symbol.asyncDispose]();
-});
-
-async function sql(...statements: string[]): Promise<void> {
-  for (const statement of statements) await client.query(statement);
-}
+import { capture, client, parts, sql } from './capture_fixture.ts';
+import { type CaptureHarness, openClient } from './capture_harness.ts';
 
 /** A table that streams, with some rows. */
 async function streaming(table: string, definition: string, rows: string): Promise<CaptureHarness> {
   await sql(`CREATE TABLE ${table} (${definition})`, `INSERT INTO ${table} ${rows}`);
-  const options = {
-    postgres: parts.postgres.url,
-    clickhouse: parts.clickhouse.url,
-    source: `r${++number}`,
-    tables: [table],
-  };
-  const harness = new CaptureHarness(options);
-  harnesses.push(harness);
+  const harness = capture([table]);
   await harness.begin();
   await harness.drain(client);
   return harness;

@@ -1,9 +1,4 @@
-/**
- * Rules and checks on the way into a copy. What the copy must hold is computed by PostgreSQL itself, from the same rows with
- * the same meaning in SQL.
- */
-import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { PostgresSource } from '../activities/capture/postgresql/source.ts';
 import { verifyTable } from '../activities/check/verify.ts';
 import { auditSource } from '../activities/lineage/audit.ts';
@@ -13,43 +8,14 @@ import type { CheckInput } from '../model/checks.ts';
 import { behindPageHeader, parseLsn } from '../model/position.ts';
 import type { RuleInput } from '../model/rules.ts';
 import { type Random, seededRandom } from '../workers/demo/random.ts';
-import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
-import { CaptureHarness, openClient } from './capture_harness.ts';
+import { capture, client, parts, sql } from './capture_fixture.ts';
+import type { CaptureHarness } from './capture_harness.ts';
 
-let parts: StartedParts<'postgres' | 'clickhouse'>;
-let client: pg.Client;
 let number = 0;
-const harnesses: CaptureHarness[] = [];
-
-beforeAll(async () => {
-  parts = await startParts(['postgres', 'clickhouse']);
-  client = await openClient(parts.postgres.url);
-}, 60_000);
-
-afterEach(async () => {
-  for (const harness of harnesses.splice(0)) await harness.close();
-});
-
-afterAll(async () => {
-  await client?.end().catch(() => {});
-  await parts?.[Symbol.asyncDispose]();
-});
-
-async function sql(...statements: string[]): Promise<void> {
-  for (const statement of statements) await client.query(statement);
-}
 
 /** A source of these tables, nothing captured yet. */
 async function sourceOf(tables: string[], options: Partial<CaptureHarness['options']> = {}): Promise<CaptureHarness> {
-  const source = `rules${++number}`;
-  const harness = new CaptureHarness({
-    postgres: parts.postgres.url,
-    clickhouse: parts.clickhouse.url,
-    source,
-    tables,
-    ...options,
-  });
-  harnesses.push(harness);
+  const harness = capture(tables, { source: `rules${++number}`, ...options });
   await harness.context.sink('write').createOwnTables();
   return harness;
 }

@@ -1,61 +1,11 @@
-/**
- * Tables that are altered while they are captured, on real parts: the copy follows in the change's own place, or is made
- * anew beside the old one. Always compared with the source itself, columns and rows.
- */
-import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SluiceError } from '../model/errors.ts';
 import type { LeaseSummary } from '../model/source.ts';
-import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
-import { CaptureHarness, type HarnessOptions, openClient } from './capture_harness.ts';
+import { anotherWorker, capture, captureForAll, client, parts, spoiled, sql } from './capture_fixture.ts';
+import type { CaptureHarness } from './capture_harness.ts';
 import { checkRecords } from './oracle/compare.ts';
-import { ClickHouseProxy, type Insert, type Verdict } from './oracle/proxy.ts';
 
-let parts: StartedParts<'postgres' | 'clickhouse'>;
-let client: pg.Client;
 let number = 0;
-const harnesses: CaptureHarness[] = [];
-const proxies: ClickHouseProxy[] = [];
-
-beforeAll(async () => {
-  parts = await startParts(['postgres', 'clickhouse']);
-  client = await openClient(parts.postgres.url);
-});
-
-afterEach(async () => {
-  await client.query('ROLLBACK').catch(() => {});
-  for (const harness of harnesses.splice(0)) await harness.close();
-  for (const proxy of proxies.splice(0)) await proxy.close();
-});
-
-afterAll(async () => {
-  await client?.end().catch(() => {});
-  await parts?.[Symbol.asyncDispose]();
-});
-
-function capture(tables: string[], more: Partial<HarnessOptions> = {}): CaptureHarness {
-  const options = { postgres: parts.postgres.url, clickhouse: parts.clickhouse.url, source: `e${++number}`, tables };
-  const harness = new CaptureHarness({ ...options, ...more });
-  harnesses.push(harness);
-  return harness;
-}
-
-/** Another process for the same source. */
-function anotherWorker(harness: CaptureHarness, more: Partial<HarnessOptions> = {}): CaptureHarness {
-  const other = capture(harness.options.tables, { ...harness.options, ...more });
-  other.takeOver(harness);
-  return other;
-}
-
-async function spoiled(decide: (insert: Insert) => Verdict): Promise<string> {
-  const proxy = await ClickHouseProxy.start(parts.clickhouse.url, decide);
-  proxies.push(proxy);
-  return proxy.url;
-}
-
-async function sql(...statements: string[]): Promise<void> {
-  for (const statement of statements) await client.query(statement);
-}
 
 const assetOf = (harness: CaptureHarness, table: string) => `${harness.options.source}_${table}`;
 
@@ -125,8 +75,8 @@ async function makeTable(table: string): Promise<void> {
 
 /** A source with a table, and a neighbour that must not be disturbed. */
 async function makeTables(): Promise<{ harness: CaptureHarness; table: string; neighbour: string }> {
-  const table = `altered_${number + 1}`;
-  const neighbour = `neighbour_${number + 1}`;
+  const table = `altered_${++number}`;
+  const neighbour = `neighbour_${number}`;
   await makeTable(table);
   await sql(`CREATE TABLE ${neighbour} (id int PRIMARY KEY, v text)`);
   return { harness: capture([table, neighbour]), table, neighbour };
@@ -141,9 +91,7 @@ function shared(name: string, count: number) {
   beforeAll(async () => {
     for (const table of tables) await makeTable(table);
     await sql(`CREATE TABLE ${neighbour} (id int PRIMARY KEY, v text)`);
-    harness = capture([...tables, neighbour]);
-    // Not one of those that end with a test.
-    harnesses.pop();
+    harness = captureForAll([...tables, neighbour]);
     await harness.begin();
     await harness.drain(client);
   });

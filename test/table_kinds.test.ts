@@ -1,37 +1,9 @@
-/** Tables of every kind on real parts: names, shapes and keys that are unusual, snapshot and stream, compared with the source. */
-import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { quoteName, quoteTable } from '../activities/capture/postgresql/connection.ts';
 import { openSource } from '../activities/capture/source.ts';
 import { loadSchemas } from '../activities/load/batches.ts';
-import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
-import { CaptureHarness, type HarnessOptions, openClient } from './capture_harness.ts';
-
-let parts: StartedParts<'postgres' | 'clickhouse'>;
-let client: pg.Client;
-let number = 0;
-const harnesses: CaptureHarness[] = [];
-
-beforeAll(async () => {
-  parts = await startParts(['postgres', 'clickhouse']);
-  client = await openClient(parts.postgres.url);
-});
-
-afterEach(async () => {
-  for (const harness of harnesses.splice(0)) await harness.close();
-});
-
-afterAll(async () => {
-  await client?.end().catch(() => {});
-  await parts?.[Symbol.asyncDispose]();
-});
-
-function capture(tables: string[], more: Partial<HarnessOptions> = {}): CaptureHarness {
-  const options = { postgres: parts.postgres.url, clickhouse: parts.clickhouse.url, source: `k${++number}`, tables };
-  const harness = new CaptureHarness({ ...options, ...more });
-  harnesses.push(harness);
-  return harness;
-}
+import { capture, client, parts } from './capture_fixture.ts';
+import type { CaptureHarness } from './capture_harness.ts';
 
 const sql = (text: string, values: unknown[] = []) => client.query(text, values);
 

@@ -22,6 +22,7 @@ import {
   type Difference,
   endClient,
   readClient,
+  recordedEnd,
   recordedPositions,
 } from './compare.ts';
 import { OracleFlow } from './flow.ts';
@@ -414,7 +415,7 @@ class Oracle {
         if (this.#flow.fatal) throw new Error(this.#flow.fatal);
         const settled = this.#flow.settled && (await this.#recordedWithin(await this.#targets(client), 3_000));
         if (settled && this.#flow.settled && (await this.#copiesFollowed(client))) return;
-        const now = await this.#lastPosition();
+        const now = await recordedEnd(this.#clickhouse, this.#source);
         if (now !== before) moved = Date.now();
         before = now;
         if (Date.now() - moved > 40_000)
@@ -473,20 +474,11 @@ class Oracle {
   async #recordedWithin(targets: bigint[], milliseconds: number): Promise<boolean> {
     const until = Date.now() + milliseconds;
     while (Date.now() < until && !this.#flow.fatal) {
-      const record = await this.#lastPosition();
+      const record = await recordedEnd(this.#clickhouse, this.#source);
       if (record !== undefined && targets.every((target) => behindPageHeader(record) >= target)) return true;
       await sleep(50);
     }
     return false;
-  }
-
-  async #lastPosition(): Promise<bigint | undefined> {
-    const [last] = await this.#clickhouse.rows<{ position: string }>(
-      `SELECT argMax(position_to, (lease, seq, recorded_at)) AS position FROM ${this.#clickhouse.name('_batches')}
-       WHERE source = {source:String} AND kind IN ('begin', 'rows', 'truncate', 'schema', 'idle')`,
-      { params: { source: this.#source } },
-    );
-    return last!.position === '' ? undefined : parseLsn(last!.position);
   }
 
   /** The slot must never have been confirmed past what is recorded. */
