@@ -130,7 +130,7 @@ export async function requireWorker(control: Control): Promise<void> {
   const answer = probe(control);
   const entry = { at: Date.now(), answer };
   probes.set(control, entry);
-  // Its age counts from the answer: a probe that waited 2 s in vain is fresh.
+  // Its age counts from the answer: a probe that waited in vain is fresh.
   await answer.finally(() => {
     entry.at = Date.now();
   });
