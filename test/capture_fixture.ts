@@ -46,8 +46,9 @@ export function capture(tables: string[], more: Partial<HarnessOptions> = {}): C
 
 /** One that outlives the test: whoever asks for it closes it. */
 export function captureForAll(tables: string[], more: Partial<HarnessOptions> = {}): CaptureHarness {
-  const options = { postgres: parts.postgres.url, clickhouse: parts.clickhouse.url, source: `s${++captures}`, tables };
-  return new CaptureHarness({ ...options, ...more });
+  const { postgres, clickhouse } = parts;
+  const place = { postgres: postgres.url, clickhouse: clickhouse.url, database: 'copies' };
+  return new CaptureHarness({ ...place, source: `s${++captures}`, tables, ...more });
 }
 
 /** Another process for the same source: what it has in memory it shares with nobody. */

@@ -24,6 +24,8 @@ export interface HarnessOptions {
   clickhouse: string;
   source: string;
   tables: string[];
+  /** In ClickHouse; default: one of the source's own. */
+  database?: string;
   /** Of all tables; public when nothing is said. */
   schema?: string;
   bufferSize?: number;
@@ -49,7 +51,7 @@ export class CaptureHarness {
     this.context = new CaptureContext(
       {
         clickhouseUrl: options.clickhouse,
-        clickhouseDatabase: `copy_${options.source}`,
+        clickhouseDatabase: options.database ?? `copy_${options.source}`,
         secretKey: 'test',
         bufferSize: options.bufferSize ?? 100_000,
         lookEvery: options.lookEvery ?? 2_000,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { beginTables } from '../activities/capture/beginnings.ts';
-import { publish } from '../activities/capture/postgresql/slot.ts';
+import { publish } from '../activities/capture/postgresql/publication.ts';
 import { PostgresSource } from '../activities/capture/postgresql/source.ts';
 import { prepareSource, releaseTables } from '../activities/capture/prepare.ts';
 import { capture, client, expectEqual, parts } from './capture_fixture.ts';

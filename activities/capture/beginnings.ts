@@ -5,7 +5,7 @@
 import { SluiceError } from '../../model/errors.ts';
 import { schemaPolicy } from '../../model/source.ts';
 import { sideCopyName, type TableSchema, tableName } from '../../model/table.ts';
-import { loadSchemas, savedGenerations, saveSchema } from '../load/batches.ts';
+import { loadSaved, saveSchema } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { readableFor, rulesInForce, withRules } from '../transform/table_rules.ts';
 import type { TableRef } from './contract.ts';
@@ -32,8 +32,7 @@ export async function beginTables(tables: TableRef[], options: BeginOptions): Pr
   if (tables.length === 0) return [];
   const { source, connected, sink, epoch } = options;
   const { id } = connected.request;
-  const generations = await savedGenerations(sink.clickhouse, id);
-  const kept = await loadSchemas(sink.clickhouse, id);
+  const saved = await loadSaved(sink.clickhouse, id);
   const declared = await rulesInForce(sink.clickhouse);
   const { rules, joined } = declared;
   const begun: TableRef[] = [];
@@ -46,8 +45,12 @@ export async function beginTables(tables: TableRef[], options: BeginOptions): Pr
     joined[asset_id] ??= Object.fromEntries(columns.map(({ name, clickhouse }) => [name, clickhouse]));
   for (const [table, schema, start] of settled) {
     const asset = table.asset_id;
-    const generation = Math.max(table.generation, (generations.get(asset) ?? 0) + 1);
-    const next = withRules(table.automatic ? withoutNew(schema, kept.get(asset), connected) : schema, rules, joined);
+    const generation = Math.max(table.generation, (saved.get(asset)?.generation ?? 0) + 1);
+    const next = withRules(
+      table.automatic ? withoutNew(schema, saved.get(asset)?.schema, connected) : schema,
+      rules,
+      joined,
+    );
     next.published = published.get(asset) ?? '';
     if (generation > 1) {
       // What was copied before stays to be read until the new copy is complete.

@@ -68,6 +68,8 @@ export interface LoopOptions {
 const summaryLimit = 400;
 /** Milliseconds for which a lease may believe that it is the last: shorter than its heartbeat timeout. */
 const fenceEvery = 5_000;
+/** Milliseconds without a change after which the position is recorded, if the source has moved on: somebody may wait for it. */
+const quiet = 250;
 /** Milliseconds between two inserts of scores. */
 const keepScoresEvery = 2_000;
 
@@ -162,7 +164,7 @@ export class CaptureLoop {
     for (;;) {
       if (signal.aborted) return 'cancelled';
       if (atTransactionEnd && performance.now() >= end) return 'time';
-      const batch = await stream.next(1000, signal);
+      const batch = await stream.next(quiet, signal);
       if (batch) {
         await this.#lookForSuccessor(fenceEvery);
         await (batch.alteration ? this.#alter(batch, batch.alteration) : this.#process(batch));

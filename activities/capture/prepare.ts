@@ -6,9 +6,9 @@ import {
   chainHead,
   headAt,
   lastRecordEver,
-  loadSchemas,
+  loadSaved,
   readRecords,
-  savedGenerations,
+  type SavedSchemas,
   saveSchema,
   sealRecord,
 } from '../load/batches.ts';
@@ -35,26 +35,25 @@ export async function prepareSource(
     await sink.createOwnTables();
     const before = await definitionsOf(source, connected, tables);
     const known = await recordedSnapshots(clickhouse, request.id, tables);
-    const generations = await savedGenerations(clickhouse, request.id);
+    const saved = await loadSaved(clickhouse, request.id);
     const begunTables = tables.filter(({ asset_id: id, start_position }) => known.has(id) || start_position !== '');
     const published = await source.publishedAs(connected, [...before.values()]);
-    const gaps = await giveUpGaps(clickhouse, request.id, begunTables, { before, published, generations });
+    const gaps = await giveUpGaps(clickhouse, request.id, begunTables, { before, published, saved });
     const log = await beginStream(context, source, connected, tables, [...before.values()]);
     const prepared: PreparedSource['tables'] = [];
     const fresh: TableRef[] = [];
     for (const table of tables) {
-      const saved = generations.get(table.asset_id) ?? 0;
+      const newest = saved.get(table.asset_id)?.generation ?? 0;
       const done = log.fresh ? undefined : known.get(table.asset_id);
-      if (done && saved <= done.generation) prepared.push({ ...table, ...done });
-      else if (table.start_position !== '' && !log.fresh && saved <= table.generation)
+      if (done && newest <= done.generation) prepared.push({ ...table, ...done });
+      else if (table.start_position !== '' && !log.fresh && newest <= table.generation)
         prepared.push({ ...table, snapshot_done: false });
-      else fresh.push(gaps.includes(table) ? { ...table, automatic: true } : table);
+      else fresh.push(gaps.has(table.asset_id) ? { ...table, automatic: true } : table);
     }
     const position = log.fresh ? log.position : undefined;
     const begun = await beginTables(fresh, { source, connected, sink, epoch: log.epoch, before, position });
-    const given = new Set(gaps.map(({ asset_id }) => asset_id));
     for (const table of begun) {
-      const notice = given.has(table.asset_id) && {
+      const notice = gaps.has(table.asset_id) && {
         notice: 'it was out of the publication, and its changes were not sent',
       };
       prepared.push({ ...table, snapshot_done: false, ...notice });
@@ -68,7 +67,7 @@ export async function prepareSource(
 /**
  * Gives up copies of tables that the log does not send, or did not for a while, before it does so again: changes in between
  * are in none. A generation is begun of which nobody knows anything, so that whoever prepares them, now or after a crash,
- * begins anew. Answers the tables.
+ * begins anew. Answers their assets.
  */
 async function giveUpGaps(
   clickhouse: ClickHouse,
@@ -77,23 +76,20 @@ async function giveUpGaps(
   {
     before,
     published,
-    generations,
-  }: { before: Map<string, TableSchema>; published: Map<string, string>; generations: Map<string, number> },
-): Promise<TableRef[]> {
-  if (tables.length === 0) return [];
-  const saved = await loadSchemas(clickhouse, source);
-  const gaps: TableRef[] = [];
-  for (const table of tables) {
-    const { asset_id: asset } = table;
-    const schema = saved.get(asset);
+    saved,
+  }: { before: Map<string, TableSchema>; published: Map<string, string>; saved: SavedSchemas },
+): Promise<Set<string>> {
+  const gaps = new Set<string>();
+  for (const { asset_id: asset } of tables) {
+    const { schema, generation } = saved.get(asset) ?? {};
     // Another table under the name is for the lease to tell, by the source's policy.
     if (schema?.oid !== before.get(asset)?.oid) continue;
     const since = schema?.published || published.get(asset);
     if (!schema || (published.has(asset) && published.get(asset) === since)) continue;
-    const generation = generations.get(asset)! + 1;
-    await saveSchema(clickhouse, source, schema, generation);
-    generations.set(asset, generation);
-    gaps.push(table);
+    const next = { schema, generation: generation! + 1 };
+    await saveSchema(clickhouse, source, schema, next.generation);
+    saved.set(asset, next);
+    gaps.add(asset);
   }
   return gaps;
 }

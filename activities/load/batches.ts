@@ -40,14 +40,15 @@ const tables: Record<string, string> = {
   ) ENGINE = ReplacingMergeTree ORDER BY (source, asset, generation, start, plan, chunk)`,
 };
 
-/** How many tables of Sluice's own there were when this process had made them, by connection. */
-const made = new WeakMap<ClickHouse, number>();
+/** How many tables of Sluice's own there were when this process had made them, by database. */
+const made = new Map<string, number>();
 
 /** Makes database and tables when they are not there, or were made by an earlier version; else costs one statement. */
 export async function createOwnTables(clickhouse: ClickHouse): Promise<void> {
-  if (made.has(clickhouse) && made.get(clickhouse) === (await countOwnTables(clickhouse))) return;
+  const { database } = clickhouse;
+  if (made.has(database) && made.get(database) === (await countOwnTables(clickhouse))) return;
   await makeOwnTables(clickhouse);
-  made.set(clickhouse, await countOwnTables(clickhouse));
+  made.set(database, await countOwnTables(clickhouse));
 }
 
 async function countOwnTables(clickhouse: ClickHouse): Promise<number> {
@@ -285,12 +286,11 @@ export async function loadSchemas(
   return new Map([...saved].map(([asset, { schema }]) => [asset, schema]));
 }
 
-/** What the copies of a source are made from, with their generations, by asset id; with `asset` that one alone. */
-export async function loadSaved(
-  clickhouse: ClickHouse,
-  source: string,
-  asset?: string,
-): Promise<Map<string, { schema: TableSchema; generation: number }>> {
+/** What copies are made from, with their highest generations, by asset id. */
+export type SavedSchemas = Map<string, { schema: TableSchema; generation: number }>;
+
+/** What the copies of a source are made from; with `asset` that one alone. */
+export async function loadSaved(clickhouse: ClickHouse, source: string, asset?: string): Promise<SavedSchemas> {
   const one = asset === undefined ? '' : ' AND asset = {asset:String}';
   const rows = await clickhouse.rows<{ asset: string; generation: number; body: string }>(
     `SELECT asset, generation, body FROM ${clickhouse.name('_schemas')} FINAL
@@ -314,13 +314,4 @@ export async function loadKnownSchemas(clickhouse: ClickHouse, asset?: string): 
     { params: { database: clickhouse.database, ...(asset !== undefined && { asset }) } },
   );
   return new Map(rows.map(({ asset, body }) => [asset, JSON.parse(body) as TableSchema]));
-}
-
-/** The highest generation that was ever begun of each copy of a source. */
-export async function savedGenerations(clickhouse: ClickHouse, source: string): Promise<Map<string, number>> {
-  const rows = await clickhouse.rows<{ asset: string; generation: number }>(
-    `SELECT asset, max(generation) AS generation FROM ${clickhouse.name('_schemas')} WHERE source = {source:String} GROUP BY asset`,
-    { params: { source } },
-  );
-  return new Map(rows.map((row) => [row.asset, Number(row.generation)]));
 }

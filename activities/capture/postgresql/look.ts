@@ -8,7 +8,7 @@ import { type TableSchema, tableName } from '../../../model/table.ts';
 import type { Look, NamedTable, TableChange } from '../source.ts';
 import { isCapturable, type ReadOptions, seeTables } from './catalog.ts';
 import { durablePosition } from './durable.ts';
-import { readPlaces, readUnsent } from './slot.ts';
+import { leftOutOf, type Publication, readPublication } from './publication.ts';
 import { compareTable } from './table_change.ts';
 import { atOneMoment } from './visibility.ts';
 
@@ -30,12 +30,11 @@ export async function look(
   tables: NamedTable[],
   options: LookOptions,
 ): Promise<Look> {
-  const { see, unsent } = await readSettled(client, source, tables, options);
+  const { see, publication, unsent } = await readSettled(client, source, tables, options);
   const named = new Map(tables.map((table) => [table.asset_id, see(table).named]));
   const wholes = new Map(
     [...named.values()].flatMap((table) => table?.leaves?.map(({ oid }) => [oid, tableName(table)] as const) ?? []),
   );
-  const places = await readPlaces(client, options.publication);
   const position = await durablePosition(client);
   return {
     position,
@@ -49,7 +48,7 @@ export async function look(
       const reason = unsent(known);
       if (reason !== undefined) return notSent(known, source, reason);
       const seen = see(known);
-      if (seen.named?.oid === known.oid && wasOut(known, places))
+      if (seen.named?.oid === known.oid && publication && wasOut(known, publication))
         return { do: 'resync', reason: 'it was out of the publication for a while' };
       return compareTable(known, seen, { ...options, source });
     },
@@ -61,11 +60,12 @@ async function readSettled(client: pg.Client, source: string, tables: NamedTable
   let doubts = '';
   for (let reading = 0; reading < mostReadings; reading++) {
     const see = await atOneMoment(client, () => seeTables(client, source, tables, options));
-    const unsent = unsentOf(see, await readUnsent(client, options.publication), options);
+    const publication = await readPublication(client, options.publication);
+    const unsent = unsentOf(see, publication, options);
     const doubted = tables.filter((table) => unsent(table) !== undefined);
     const before = doubts;
     doubts = JSON.stringify(doubted.map((table) => [see(table), unsent(table)]));
-    if (doubted.length === 0 || doubts === before) return { see, unsent };
+    if (doubted.length === 0 || doubts === before) return { see, publication, unsent };
   }
   throw new SluiceError(
     'source_unreachable',
@@ -76,18 +76,18 @@ async function readSettled(client: pg.Client, source: string, tables: NamedTable
 }
 
 /** Answers of a table, if it is still the one that is known, what the publication leaves out of what is copied of it. */
-function unsentOf(see: See, unsent: Awaited<ReturnType<typeof readUnsent>>, { ignoreNew }: LookOptions) {
+function unsentOf(see: See, publication: Publication | undefined, options: LookOptions) {
   return (known: NamedTable | TableSchema): string | undefined => {
     const { named } = see(known);
     if (!named || named.oid !== known.oid) return undefined;
     const isCopied = ({ attnum }: { attnum: number }) =>
-      !ignoreNew || known.columns!.some((column) => column.attnum === attnum);
-    return unsent({ ...named, columns: named.columns.filter(isCopied) });
+      !options.ignoreNew || known.columns!.some((column) => column.attnum === attnum);
+    return leftOutOf(publication, options.publication, { ...named, columns: named.columns.filter(isCopied) });
   };
 }
 
 /** True when the table's place in the publication is another one than that since which the log sends its changes. */
-function wasOut({ oid, published }: TableSchema, places: Map<number, string>): boolean {
+function wasOut({ oid, published }: TableSchema, { places }: Publication): boolean {
   return published !== undefined && published !== '' && published !== places.get(oid);
 }
 

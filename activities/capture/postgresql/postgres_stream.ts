@@ -49,7 +49,7 @@ const gather = 20;
 /** Batches that are not full follow each other at least so far apart: a trickle else makes a part a change. */
 const apart = 40;
 const statusEvery = 5_000;
-const askEvery = 500;
+const askEvery = 250;
 /**
  * While the socket is paused nobody answers the server's questions, and a status goes out every few seconds only: a server
  * of less patience would cut the stream each time that a batch takes its time.

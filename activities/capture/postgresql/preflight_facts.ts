@@ -10,6 +10,7 @@ import {
   type TableDetails,
 } from './catalog.ts';
 import { type PostgresqlOptions, readOptions } from './options.ts';
+import { type Publication, readPublication } from './publication.ts';
 
 export interface ServerFacts {
   version: number;
@@ -49,20 +50,6 @@ export interface SlotFacts {
   invalidation_reason?: string | null;
 }
 
-export interface PublicationFacts {
-  owned: boolean;
-  all_tables: boolean;
-  via_root: boolean;
-  insert: boolean;
-  update: boolean;
-  delete: boolean;
-  truncate: boolean;
-  /** By `schema.table`; `columns` and `filter` are absent before PostgreSQL 15. */
-  tables: Map<string, { columns?: string[] | null; filter?: string | null }>;
-  /** Oids of the relations that it names itself: partitioned tables are nowhere else. */
-  members: Set<number>;
-}
-
 export interface TableAccess {
   oid: number;
   owner: string;
@@ -88,7 +75,7 @@ export interface Facts {
   options: PostgresqlOptions;
   server: ServerFacts;
   slot: SlotFacts | undefined;
-  publication: PublicationFacts | undefined;
+  publication: Publication | undefined;
   relations: Relation[];
   /** Names of tables that are captured already. */
   beside: string[];
@@ -184,26 +171,6 @@ async function readSlot(client: pg.ClientBase, name: string): Promise<SlotFacts 
     [name],
   );
   return rows[0]?.slot;
-}
-
-async function readPublication(client: pg.ClientBase, name: string): Promise<PublicationFacts | undefined> {
-  const { rows } = await client.query<Omit<PublicationFacts, 'tables' | 'members'> & { members: number[] }>(
-    `SELECT pg_catalog.pg_has_role(pubowner, 'USAGE') AS owned, puballtables AS all_tables, pubviaroot AS via_root,
-       pubinsert AS insert, pubupdate AS update, pubdelete AS delete, pubtruncate AS truncate,
-       ARRAY(SELECT m.prrelid::int8::float8 FROM pg_catalog.pg_publication_rel m WHERE m.prpubid = p.oid) AS members
-     FROM pg_catalog.pg_publication p WHERE pubname = $1`,
-    [name],
-  );
-  if (!rows[0]) return undefined;
-  // As JSON, because column lists and row filters came with PostgreSQL 15.
-  const published = await client.query<{
-    row: { schemaname: string; tablename: string; attnames?: string[] | null; rowfilter?: string | null };
-  }>('SELECT pg_catalog.to_jsonb(t) AS row FROM pg_catalog.pg_publication_tables t WHERE pubname = $1', [name]);
-  const tables: PublicationFacts['tables'] = new Map();
-  for (const { row } of published.rows) {
-    tables.set(`${row.schemaname}.${row.tablename}`, { columns: row.attnames, filter: row.rowfilter });
-  }
-  return { ...rows[0], tables, members: new Set(rows[0].members) };
 }
 
 const accessSql = `

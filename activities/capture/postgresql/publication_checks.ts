@@ -3,6 +3,7 @@ import type { Finding } from '../../../model/source.ts';
 import { byTableName, isCapturable } from './catalog.ts';
 import { quoteName, quoteTable } from './connection.ts';
 import type { ExaminedTable, Facts } from './preflight_facts.ts';
+import { isPublished } from './publication.ts';
 import type { Check } from './server_checks.ts';
 
 /** Of a longer list people read the beginning only, and answers stay small. */
@@ -53,8 +54,7 @@ export const mayPublish: Check = (facts) => {
 
 export const publicationCovers: Check = ({ publication, options, server, tables }) => {
   if (!publication) return [];
-  const isThere = ({ schema, table, oid, leaves }: ExaminedTable) =>
-    leaves ? publication.all_tables || publication.members.has(oid) : publication.tables.has(`${schema}.${table}`);
+  const isThere = (table: ExaminedTable) => isPublished(publication, table, table.leaves !== undefined);
   const missing = tables.filter((table) => isCapturable(table) && !isThere(table));
   const mayAdd = publication.owned && !publication.all_tables && missing.every((table) => table.access.owned);
   if (missing.length === 0 || mayAdd) return [];

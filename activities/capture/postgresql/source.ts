@@ -31,6 +31,7 @@ import { readOptions } from './options.ts';
 import { relationsOf, rootsOf } from './partitions.ts';
 import { PostgresStream } from './postgres_stream.ts';
 import { preflight } from './preflight.ts';
+import { missingFrom, publish, readPublication, unpublish } from './publication.ts';
 import {
   checkSlot,
   clusterOf,
@@ -39,11 +40,7 @@ import {
   freeSlot,
   keepThroughFailover,
   makeSlot,
-  publish,
-  readMissing,
-  readPlaces,
   readSlot,
-  unpublish,
 } from './slot.ts';
 import { copyChunkRows, planChunks } from './snapshot.ts';
 import { type CompareOptions, compareTable } from './table_change.ts';
@@ -92,12 +89,12 @@ export class PostgresSource implements Source {
   }
 
   publishedAs(connected: Connected, tables: TableSchema[]): Promise<Map<string, string>> {
-    const { publication } = names(connected);
     return withConnection(session(connected), async (client) => {
-      const places = await readPlaces(client, publication);
-      const missing = (await readMissing(client, publication, tables)) ?? tables;
-      const sent = tables.filter((table) => !missing.includes(table));
-      return new Map(sent.map(({ asset_id, oid }) => [asset_id, places.get(oid) ?? '']));
+      const publication = await readPublication(client, names(connected).publication);
+      if (!publication) return new Map();
+      const missing = new Set(missingFrom(publication, tables));
+      const sent = tables.filter((table) => !missing.has(table));
+      return new Map(sent.map(({ asset_id, oid }) => [asset_id, publication.places.get(oid) ?? '']));
     });
   }
 
