@@ -54,7 +54,7 @@ export class CaptureHarness {
         clickhouseDatabase: options.database ?? `copy_${options.source}`,
         secretKey: 'test',
         bufferSize: options.bufferSize ?? 100_000,
-        lookEvery: options.lookEvery ?? 2_000,
+        lookEvery: options.lookEvery ?? 1_000,
       },
       undefined as never,
     );

@@ -39,7 +39,7 @@ export async function startControlStack(
     SLUICE_SECRET_KEY: 'a key for tests',
     SLUICE_API_PORT: '0',
     // What happens at leisure elsewhere is waited for here.
-    SLUICE_LOOK_SECONDS: '2',
+    SLUICE_LOOK_SECONDS: '1',
     SLUICE_TEMPORAL_UI_PORT: String(temporalUiPort),
     LOG_LEVEL: process.env.LOG_LEVEL ?? 'error',
     ...shared,

@@ -122,9 +122,9 @@ describe('a source with globs', () => {
     ]);
     expect(told.alarms.filter(({ kind }) => kind === 'table_unusable')).toEqual([]);
     // The lease that told has ended; the next one begins.
-    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
     const lease = await lastLease('shop');
-    await new Promise((resolve) => setTimeout(resolve, 12_000));
+    await new Promise((resolve) => setTimeout(resolve, 6_000));
     expect(await lastLease('shop'), 'no lease ends for what was told').toBe(lease);
     await sql("INSERT INTO shop_keyless VALUES (1, 'k'); UPDATE shop_keyless SET v = 'l'");
     await sql("INSERT INTO shop_a VALUES (3, 'c')");
@@ -150,7 +150,7 @@ describe('a source with globs', () => {
     await withConnection(options, async (holder) => {
       await sql('CREATE TABLE shop_held (id int PRIMARY KEY, v text)');
       await holder.query('BEGIN; LOCK TABLE public.shop_held IN SHARE UPDATE EXCLUSIVE MODE');
-      await new Promise((resolve) => setTimeout(resolve, 8_000));
+      await new Promise((resolve) => setTimeout(resolve, 4_000));
       await sql("INSERT INTO shop_a VALUES (4, 'd')");
       await untilCopied('shop_shop_a', [
         [1, 'a'],

@@ -420,7 +420,7 @@ class Oracle {
         before = now;
         if (Date.now() - moved > 40_000)
           throw new Error(`nothing moves on from ${formatLsn(now ?? 0n)}: ${await this.#whereabouts(client)}`);
-        await sleep(50);
+        await sleep(150);
       }
     } finally {
       await endClient(client);
@@ -436,7 +436,7 @@ class Oracle {
         { params: { source: this.#source } },
       );
       if (Number(last!.lease) >= lease * 65_536) return;
-      await sleep(50);
+      await sleep(150);
     }
   }
 
@@ -476,7 +476,7 @@ class Oracle {
     while (Date.now() < until && !this.#flow.fatal) {
       const record = await recordedEnd(this.#clickhouse, this.#source);
       if (record !== undefined && targets.every((target) => behindPageHeader(record) >= target)) return true;
-      await sleep(50);
+      await sleep(150);
     }
     return false;
   }
@@ -484,6 +484,7 @@ class Oracle {
   /** The slot must never have been confirmed past what is recorded. */
   async #sample(): Promise<void> {
     let client: pg.Client | undefined;
+    let before = '';
     while (this.#sampling) {
       await sleep(100);
       try {
@@ -493,7 +494,7 @@ class Oracle {
           [`sluice_${this.#source}`],
         );
         const confirmed = rows[0]?.confirmed;
-        if (confirmed === undefined) continue;
+        if (confirmed === undefined || confirmed === before) continue;
         const recorded = await recordedPositions(this.#clickhouse, this.#source);
         if (recorded.length > 0 && recorded.every((position) => parseLsn(confirmed) > position)) {
           this.#problems.push(
@@ -501,6 +502,7 @@ class Oracle {
           );
           return;
         }
+        before = confirmed;
       } catch {
         await endClient(client);
         client = undefined;
