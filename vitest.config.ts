@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
  * Tests beside their files run side by side; those in test/ start servers, and run two files at once. Files that start the
  * whole product, or count seconds, run alone.
  */
-const alone = ['stack', 'readme', 'cli', 'contract', 'temporal_ui'].map((name) => `test/${name}.test.ts`);
+const alone = ['stack', 'readme'].map((name) => `test/${name}.test.ts`);
 const servers = { testTimeout: 180_000, hookTimeout: 180_000, setupFiles: ['test/port_range.ts'] };
 
 export default defineConfig({

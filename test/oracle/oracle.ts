@@ -468,7 +468,8 @@ class Oracle {
     await client.query("SELECT pg_logical_emit_message(true, 'oracle', 'end')");
     const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_flush_lsn()::text AS lsn');
     await client.query("SELECT pg_logical_emit_message(true, 'oracle', 'end')");
-    return [rows[0]!.lsn, ...this.#flow.tables.map(({ completeAt }) => completeAt!)].map(parseLsn);
+    // A table that is copied anew since has none yet: whoever asks sees then that the flow is not settled.
+    return [rows[0]!.lsn, ...this.#flow.tables.flatMap(({ completeAt }) => completeAt ?? [])].map(parseLsn);
   }
 
   async #recordedWithin(targets: bigint[], milliseconds: number): Promise<boolean> {

@@ -7,6 +7,7 @@ import { readFacts } from './preflight_facts.ts';
 import * as publication from './publication_checks.ts';
 import * as server from './server_checks.ts';
 import * as tables from './table_checks.ts';
+import { atOneMoment } from './visibility.ts';
 
 /** All checks, in the order in which people should read their findings. */
 const checks: server.Check[] = [
@@ -61,7 +62,7 @@ export async function preflight(
   config: CaptureConfig,
   beside: string[] = [],
 ): Promise<{ findings: Finding[]; tables: TableSchema[] }> {
-  const facts = await readFacts(client, source, config, beside);
+  const facts = await atOneMoment(client, () => readFacts(client, source, config, beside));
   const found = checks.flatMap((check) => check(facts));
   const blocked = new Set(found.filter((finding) => finding.blocking).map((finding) => finding.table));
   const usable = facts.tables.filter((table) => isCapturable(table) && !blocked.has(`${table.schema}.${table.table}`));

@@ -108,7 +108,6 @@ export async function readFacts(
     assetIds: options.assetIds,
   });
   const access = await readAccess(client, oids);
-  // A table dropped between two looks is simply not there.
   const examined = details.flatMap((table) => {
     const rights = access.get(table.oid);
     return rights ? [{ ...table, access: rights }] : [];
