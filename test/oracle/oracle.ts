@@ -144,6 +144,7 @@ class Oracle {
       }
     } catch (error) {
       this.#problems.push(error instanceof Error ? (error.stack ?? error.message) : String(error));
+      this.#log(this.#problems.at(-1)!);
     } finally {
       await this.#end().catch((error) => this.#problems.push(`end: ${String(error)}`));
     }
@@ -305,6 +306,7 @@ class Oracle {
         return clickhouse.signal('SIGCONT');
       case 'postgres':
         await postgres.kill();
+        this.#log('postgres is gone');
         await sleep(random.between(0, 300));
         return postgres.restart();
       case 'backend':

@@ -6,7 +6,10 @@
 import { execFileSync } from 'node:child_process';
 import { appendFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { type FaultName, type OracleResult, runOracle, startOracleParts } from './oracle.ts';
+import { type FaultName, type OracleOptions, type OracleResult, runOracle, startOracleParts } from './oracle.ts';
+
+/** Milliseconds after which a seed has come to a standstill. */
+const longest = 600_000;
 
 const { values } = parseArgs({
   options: {
@@ -34,17 +37,39 @@ function keep(log: string, { seed, ok, transactions, rows, faults, seconds }: Or
   );
 }
 
+/** What was done last: a seed that stands still cannot say anything else. */
+const lately: string[] = [];
+
+function log(line: string): void {
+  lately.push(`${new Date().toISOString().slice(17, 23)} ${line}`);
+  if (lately.length > 20) lately.shift();
+  if (values.verbose) console.error(lately.at(-1));
+}
+
+async function runOne(options: OracleOptions): Promise<OracleResult> {
+  const watch = setTimeout(() => {
+    console.error(`seed ${options.seed} stands still. Lately:\n${lately.join('\n')}`);
+    console.error(`It waits for ${process.getActiveResourcesInfo().join(', ')}`);
+    process.exit(1);
+  }, longest);
+  try {
+    return await runOracle(parts, options);
+  } finally {
+    clearTimeout(watch);
+  }
+}
+
 let failed = 0;
 let parts = await startOracleParts();
 const end = Date.now() + Number(values.seconds) * 1000;
 for (let seed = first; Date.now() < end; seed++) {
-  const result: OracleResult = await runOracle(parts, {
+  const result: OracleResult = await runOne({
     seed: String(seed),
     seconds: Number(values.round),
     comparisons: Number(values.comparisons),
     faults: values.faults?.split(',') as FaultName[] | undefined,
     tables: values.tables?.split(','),
-    log: values.verbose ? (line) => console.error(`${new Date().toISOString().slice(17, 23)} ${line}`) : undefined,
+    log,
   });
   console.log(JSON.stringify(result));
   if (values.log) keep(values.log, result);
