@@ -41,7 +41,7 @@ export async function run(args: string[]): Promise<number> {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'sluice-bench-csv-'));
   const clickhouse = new ClickHouse({ url: parts.clickhouse.url, database: 'sluice', role: 'snapshot' });
   const sink = new ClickHouseSink(clickhouse);
-  const file = await CsvFile.create(folder, 'assets_1.csv');
+  const file = await CsvFile.create(folder, 'assets_1.csv', 'bench');
   try {
     await sink.createOwnTables();
     const summary = await fill(file, rows);

@@ -303,6 +303,8 @@ describe('a run of extractAssets', () => {
     worker = await startWorker();
     delete process.env.SLUICE_OUTGOING_HOSTS;
     const answer = await run(foreign);
+    // Pulled again, what is held back is the same, and not once more.
+    await run({ ...foreign, from: '2026-01-01T00:00:00Z', to: dateOf(-1) });
     server.close();
     expect(answer).toMatchObject({ files: 1, rows: 5, rejected: 3 });
     const rows = await copyOf('rows');
@@ -505,6 +507,18 @@ describe('a backfill', () => {
     expect(await verify()).toMatchObject({ identical: true, source_rows: rows.length, copy_rows: rows.length });
     const [lost, bent] = [rows[3]!.id, rows[700]!.id];
     const writer = new ClickHouse({ url: parts.clickhouse.url, database: 'sluice', role: 'write' });
+    // Held back once, and mended in the API since: that says nothing of what is lost now.
+    await writer.insertObjects('_rejects', [
+      {
+        asset: 'compared',
+        key: JSON.stringify({ id: lost }),
+        version: '1',
+        column: 'value',
+        reason: 'x',
+        row: '{}',
+        state: 'open',
+      },
+    ]);
     await writer.command(`ALTER TABLE ${name} DELETE WHERE id = '${lost}' SETTINGS mutations_sync = 1`);
     await writer.command(
       `INSERT INTO ${name} SELECT * REPLACE ('other' AS name, _version + 1 AS _version) FROM ${name} FINAL WHERE id = '${bent}'`,
@@ -572,7 +586,7 @@ describe('rules and checks of a deployment', () => {
         `SELECT key, \`check\`, reason, row FROM ${clickhouse.name('_rejects')} FINAL WHERE asset = 'ruled' AND state = 'open'`,
       );
       expect(held.length).toBeGreaterThan(10);
-      expect(held[0]).toMatchObject({ check: 'cheap', reason: expect.stringMatching(/\.csv: /) });
+      expect(held[0]).toMatchObject({ check: 'cheap', reason: expect.stringMatching(/_\d+\.csv:\d+: /) });
       // Everything is in the one or the other, but for what changed meanwhile.
       const found = new Set([
         ...rows.map(({ id }) => id),

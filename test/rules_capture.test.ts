@@ -15,7 +15,9 @@ let number = 0;
 
 /** A source of these tables, nothing captured yet. */
 async function sourceOf(tables: string[], options: Partial<CaptureHarness['options']> = {}): Promise<CaptureHarness> {
-  const harness = capture(tables, { source: `rules${++number}`, ...options });
+  // Rules are in force for all of a database.
+  const own = { source: `rules${++number}`, database: `rules${number}` };
+  const harness = capture(tables, { ...own, ...options });
   await harness.context.sink('write').createOwnTables();
   return harness;
 }

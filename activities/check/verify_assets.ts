@@ -16,7 +16,7 @@ import type { CaptureContext } from '../capture/context.ts';
 import { activityError } from '../capture/context.ts';
 import type { VerifySum } from '../capture/contract.ts';
 import { AssetApi } from '../extract/asset_api.ts';
-import { assetTable } from '../extract/asset_copy.ts';
+import { assetTable, explainAssetVersion } from '../extract/asset_copy.ts';
 import { type Fields, fieldsOf, findFault } from '../extract/asset_row.ts';
 import { AssetWalk, type Found } from '../extract/asset_walk.ts';
 import { readReference, resolveOutgoing } from '../extract/outgoing.ts';
@@ -150,19 +150,21 @@ class AssetComparison {
       this.#found.source_rows++;
       const row = copy.get(id);
       copy.delete(id);
-      if (row === undefined) this.#suspect({ id, problem: 'missing', columns: [] }, fields);
+      if (row === undefined) this.#suspect({ id, problem: 'missing', columns: [] }, fields, at);
       else {
         const columns = comparedColumns.filter((_, index) => row[index] !== comparable(fields, at)[index]);
-        if (columns.length > 0) this.#suspect({ id, problem: 'different', columns }, fields);
+        if (columns.length > 0) this.#suspect({ id, problem: 'different', columns }, fields, at);
       }
     }
     // Whatever is left is in the copy alone.
     for (const id of copy.keys()) this.#suspect({ id, problem: 'extra', columns: [] });
   }
 
-  #suspect(suspect: Suspect, fields?: Fields): void {
-    // What cannot enter the copy is held back as a reject, and is no loss.
-    const held = fields && this.#rejects.has(keyId([keyTextOfOutput(idColumn, suspect.id)]));
+  /** `at`: when the API says that the asset was updated. */
+  #suspect(suspect: Suspect, fields?: Fields, at = 0n): void {
+    // What cannot enter the copy is held back as a reject, and is no loss. One of an earlier state of the asset says nothing.
+    const reject = this.#rejects.get(keyId([keyTextOfOutput(idColumn, suspect.id)]));
+    const held = fields && reject !== undefined && explainAssetVersion(reject).updated >= at;
     if (held || (fields && findFault([...fields.slice(0, 6), '0']))) this.#found.rejected++;
     else if (this.#suspects.length < mostSuspects) this.#suspects.push(suspect);
     else this.#found.at_least = true;

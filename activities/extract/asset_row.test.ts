@@ -18,6 +18,14 @@ describe('an asset as a row', () => {
     for (const [value, expected] of cases) expect(text(value), String(value)).toBe(expected);
   });
 
+  it('that is gone leaves the copy, whatever its value is', () => {
+    for (const value of ['', 'N/A', '0.12345678901234', { a: 1 }]) {
+      const fields = fieldsOf({ item: { ...item, value, deleted: true }, at: 0n }, 1n);
+      expect([fields[3], fields[5], findFault(fields)], String(value)).toEqual([null, '1', undefined]);
+      expect(findFault(fieldsOf({ item: { ...item, value }, at: 0n }, 1n))).toMatchObject({ column: 'value' });
+    }
+  });
+
   it(`numbers mean the same as before (seed ${seed})`, () => {
     fc.assert(
       fc.property(fc.double({ noNaN: true, noDefaultInfinity: true }), (value) => {

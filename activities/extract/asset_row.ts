@@ -15,15 +15,11 @@ const decimals = 10;
 /** The texts of an asset: exact, and alike for alike assets. What cannot be right is kept as it is, for the reject. */
 export function fieldsOf({ item, at }: Found, version: bigint): Fields {
   const updated = at === undefined ? textOf(item.updated_at) : formatInstant(at);
-  return [
-    textOf(item.id),
-    textOf(item.name),
-    textOf(item.kind),
-    plainNumber(textOf(item.value)),
-    updated,
-    flagOf(item.deleted),
-    String(version),
-  ];
+  const value = plainNumber(textOf(item.value));
+  const deleted = flagOf(item.deleted);
+  // Whatever is left of an asset that is gone: it must leave the copy.
+  const kept = deleted === '1' && value !== null && !fits(value) ? null : value;
+  return [textOf(item.id), textOf(item.name), textOf(item.kind), kept, updated, deleted, String(version)];
 }
 
 function textOf(value: unknown): string | null {

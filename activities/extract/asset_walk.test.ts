@@ -46,6 +46,112 @@ describe('a walk over a live API', () => {
   });
 });
 
+describe('a walk over an API that answers in another order', () => {
+  const day = Date.parse('2026-03-01T00:00:00Z');
+  const assets = fc.array(fc.integer({ min: 0, max: 400 }), { maxLength: 120 });
+  const served = fc.constantFrom(...(Object.keys(orders) as (keyof typeof orders)[]));
+
+  it(`loses nothing and doubles nothing (seed ${seed})`, async () => {
+    await fc.assert(
+      fc.asyncProperty(assets, served, fc.integer({ min: 8, max: 30 }), async (seconds, order, pageSize) => {
+        const all = seconds.map((at, id) => itemOf(`A${id}`, new Date(day + at * 1000).toISOString()));
+        const walk = new AssetWalk(servedBy(all, orders[order]), { since: 0n, until: 1n << 62n, pageSize });
+        const found: AssetItem[] = [];
+        for (let page = await walk.next(); page; page = await walk.next()) found.push(...page.map(({ item }) => item));
+        expect(found.map(({ id }) => id).sort()).toEqual(all.map(({ id }) => id).sort());
+      }),
+      { numRuns: 400, seed },
+    );
+  });
+
+  it('asks once more than there are pages when they are in order', async () => {
+    const all = Array.from({ length: 95 }, (_, at) => itemOf(`A${at}`, new Date(day + at * 1000).toISOString()));
+    let asked = 0;
+    const api = servedBy(all, (items) => {
+      asked++;
+      return items;
+    });
+    const walk = new AssetWalk(api, { since: 0n, until: 1n << 62n, pageSize: 11 });
+    for (let page = await walk.next(); page; page = await walk.next());
+    // Each page begins with the last of the one before.
+    expect(asked).toBe(10 + 1);
+  });
+
+  it('hands out what was updated before the beginning of time, as what cannot be read', async () => {
+    const walk = new AssetWalk(servedBy([itemOf('A', '0001-01-01T00:00:00Z')], orders.time), {
+      since: 0n,
+      until: 1n << 62n,
+      pageSize: 10,
+    });
+    expect(await walk.next()).toMatchObject([{ item: { id: 'A' }, at: undefined }]);
+  });
+});
+
+/** How an API puts items, which come by instant and id, into its pages; told how often it was asked before. */
+const orders = {
+  time: (items: AssetItem[]) => items,
+  id: (items: AssetItem[]) => [...items].sort((a, b) => (String(a.id) < String(b.id) ? -1 : 1)),
+  newest: (items: AssetItem[]) => [...items].reverse(),
+  chance: (items: AssetItem[]) => [...items].sort((a, b) => (mixed(a.id) < mixed(b.id) ? -1 : 1)),
+};
+
+function mixed(id: unknown): string {
+  return String((Number(String(id).slice(1)) * 7919) % 1009).padStart(4, '0') + String(id);
+}
+
+function itemOf(id: string, at: string): AssetItem {
+  return { id, name: id, kind: 'x', value: 1, updated_at: at, deleted: false };
+}
+
+/** An API with these assets; `bend` may swap pages. */
+function servedBy(
+  all: AssetItem[],
+  order: (items: AssetItem[]) => AssetItem[],
+  bend: (page: number, asked: number) => number = (page) => page,
+): Pick<AssetApi, 'page'> {
+  let asked = 0;
+  return {
+    page: async (since, page, size) => {
+      const behind = all.filter(
+        ({ updated_at: at }) => parseInstant(String(at))! >= parseInstant(since)! || String(at) < '1970',
+      );
+      const sorted = order(behind.sort((a, b) => (`${a.updated_at} ${a.id}` < `${b.updated_at} ${b.id}` ? -1 : 1)));
+      const given = bend(page, asked++);
+      return {
+        items: sorted.slice((given - 1) * size, given * size),
+        nextPage: sorted.length > page * size ? page + 1 : null,
+        unchanged: false,
+        etag: undefined,
+        time: undefined,
+      };
+    },
+  };
+}
+
+it(`finds what stands on pages that were swapped, always or once (seed ${seed})`, async () => {
+  const day = Date.parse('2026-03-01T00:00:00Z');
+  await fc.assert(
+    fc.asyncProperty(
+      fc.integer({ min: 2, max: 100 }),
+      fc.integer({ min: 2, max: 20 }),
+      fc.option(fc.integer({ min: 0, max: 12 }), { nil: undefined }),
+      async (count, pageSize, once) => {
+        const all = Array.from({ length: count }, (_, at) => itemOf(`A${at}`, new Date(day + at * 1000).toISOString()));
+        const pages = (size: number) => Math.ceil(count / size);
+        const bend = (page: number, asked: number) => {
+          if (pages(pageSize) < 2 || (once !== undefined && asked !== once)) return page;
+          return page === 1 ? 2 : page === 2 ? 1 : page;
+        };
+        const walk = new AssetWalk(servedBy(all, orders.time, bend), { since: 0n, until: 1n << 62n, pageSize });
+        const found: AssetItem[] = [];
+        for (let page = await walk.next(); page; page = await walk.next()) found.push(...page.map(({ item }) => item));
+        expect(found.map(({ id }) => id).sort()).toEqual(all.map(({ id }) => id).sort());
+      },
+    ),
+    { numRuns: 300, seed },
+  );
+});
+
 interface Script {
   market: number;
   rate: number;

@@ -5,6 +5,10 @@
  * on by time: the first page of "updated since the last instant that was seen", again and again. Only where one instant
  * has more assets than a page do page numbers come into it; such an instant is walked until a whole walk shows nothing
  * new.
+ *
+ * That is right for an API that answers in the order of `updated_at`, and so that is not taken for granted: where a page
+ * gives reason to doubt, the page behind it is looked at. An API whose pages are not in order is walked by their numbers,
+ * all of the interval, until a whole walk shows nothing new.
  */
 import { SluiceError } from '../../model/errors.ts';
 import { formatInstant } from '../../model/instant.ts';
@@ -44,8 +48,10 @@ export class AssetWalk {
   #seen = new Map<string, bigint>();
   /** Of what has no instant, all. */
   readonly #seenBroken = new Set<string>();
-  /** Set while one instant is walked by page numbers. */
-  #tie: { walks: number; fresh: number } | undefined;
+  /** Set while one instant, or all of an interval, is walked by page numbers. */
+  #numbered: { walks: number; fresh: number } | undefined;
+  /** True once the API's pages were seen not to be in order. */
+  #unordered = false;
   #stalled = 0;
   #time: bigint | undefined;
   #etag: string | undefined;
@@ -58,7 +64,7 @@ export class AssetWalk {
     this.#size = options.pageSize;
   }
 
-  /** All assets updated before this instant, in the interval, have been handed out. */
+  /** All assets updated before this instant, in the interval, have been handed out. It stays where it is in an API without order. */
   get reached(): bigint {
     return this.#since;
   }
@@ -81,28 +87,73 @@ export class AssetWalk {
   /** What the next page has and was not handed out before, ordered by instant and id; undefined at the end. */
   async next(): Promise<Found[] | undefined> {
     if (this.#done) return undefined;
-    const etag = this.#requests === 0 ? this.#options.etag : undefined;
-    const answer = await this.#api.page(formatInstant(this.#since), this.#page, this.#size, etag);
-    this.#requests++;
-    if (answer.time !== undefined && (this.#time === undefined || answer.time < this.#time)) this.#time = answer.time;
+    const answer = await this.#ask(this.#page, this.#requests === 0 ? this.#options.etag : undefined);
     this.#unchanged = answer.unchanged;
     this.#etag = answer.items.length === 0 ? answer.etag : undefined;
+    if (!this.#unordered && this.#isDoubtful(answer) && (await this.#isOutOfOrder(answer))) {
+      this.#unordered = true;
+      this.#numbered = { walks: 0, fresh: 0 };
+    }
     const fresh = this.#takeFresh(answer);
     this.#goOn(answer, fresh);
     return fresh;
   }
 
+  async #ask(page: number, etag?: string): Promise<PageAnswer> {
+    const answer = await this.#api.page(formatInstant(this.#since), page, this.#size, etag);
+    this.#requests++;
+    if (answer.time !== undefined && (this.#time === undefined || answer.time < this.#time)) this.#time = answer.time;
+    return answer;
+  }
+
+  /** True for a page that need not be what comes next in time. */
+  #isDoubtful({ items, nextPage }: PageAnswer): boolean {
+    const instants = instantsOf(items);
+    if (instants.some((at, index) => index > 0 && at < instants[index - 1]!)) return true;
+    // The end of an instant that was walked by numbers.
+    if (this.#page > 1) return nextPage !== null && instants.some((at) => at > this.#since);
+    // What the walk has gone on from comes first, unless it has changed meanwhile.
+    if (this.#since > this.#options.since) return !instants.includes(this.#since);
+    return this.#requests === 1 && nextPage !== null;
+  }
+
+  /** Looks twice: a page may have been answered wrongly by chance, and then the other one or this one was not. */
+  async #isOutOfOrder(answer: PageAnswer): Promise<boolean> {
+    return (await this.#contradicts(answer)) && (await this.#contradicts(answer));
+  }
+
+  /**
+   * True when the next page has something of before the end of this one, or something of what is on it; of a page that is said
+   * to be the last, when asking again shows something of before it.
+   */
+  async #contradicts({ items, nextPage }: PageAnswer): Promise<boolean> {
+    const instants = instantsOf(items).sort((a, b) => (a < b ? -1 : 1));
+    if (nextPage === null) {
+      const again = await this.#ask(this.#page);
+      return (
+        again.items.length > 0 && (instants.length === 0 || instantsOf(again.items).some((at) => at < instants[0]!))
+      );
+    }
+    const known = new Set(items.map(nameOf));
+    const { items: behind } = await this.#ask(this.#page + 1);
+    return (
+      instantsOf(behind).some((at) => at < (instants.at(-1) ?? at)) || behind.some((item) => known.has(nameOf(item)))
+    );
+  }
+
   #takeFresh({ items }: PageAnswer): Found[] {
     const fresh: Found[] = [];
     for (const item of items) {
-      const at = updatedAt(item);
+      const told = updatedAt(item);
+      // Of before the beginning of time: nobody could ask for it again.
+      const at = told !== undefined && told < 0n && this.#since === 0n ? undefined : told;
       if (at === undefined) {
         const text = JSON.stringify(item);
         if (this.#seenBroken.has(text)) continue;
         this.#seenBroken.add(text);
       } else {
         if (at < this.#since || at >= this.#options.until) continue;
-        const name = `${String(item.id)} ${at}`;
+        const name = nameOf(item);
         if (this.#seen.has(name)) continue;
         this.#seen.set(name, at);
       }
@@ -118,19 +169,23 @@ export class AssetWalk {
       const at = updatedAt(item);
       if (at !== undefined && at > last) last = at;
     }
-    const ended = answer.nextPage === null || last >= this.#options.until;
-    if (this.#tie) this.#tie.fresh += fresh.filter(({ at }) => at === this.#since).length;
-    this.#stalled = fresh.length === 0 && last === this.#since && !ended ? this.#stalled + 1 : 0;
+    const ended = answer.nextPage === null || (!this.#unordered && last >= this.#options.until);
+    const stays = this.#unordered || last === this.#since;
+    if (this.#numbered) {
+      const counted = fresh.filter(({ at }) => this.#unordered || at === this.#since);
+      this.#numbered.fresh += counted.length;
+    }
+    this.#stalled = fresh.length === 0 && stays && !ended ? this.#stalled + 1 : 0;
     if (this.#stalled > Math.max(mostStalled, this.#seen.size)) throw endless();
-    if (!ended && last === this.#since) this.#stayInInstant(answer);
-    else if (!this.#tieIsDone()) this.#page = 1;
+    if (!ended && stays) this.#goOnByNumber(answer);
+    else if (!this.#numberedIsDone()) this.#page = 1;
     else if (ended) this.#done = true;
     else this.#moveTo(last);
   }
 
-  /** More of the same instant than a page holds. */
-  #stayInInstant(answer: PageAnswer): void {
-    this.#tie ??= { walks: 0, fresh: 0 };
+  /** More of the same instant than a page holds, or no order to go by. */
+  #goOnByNumber(answer: PageAnswer): void {
+    this.#numbered ??= { walks: 0, fresh: 0 };
     const served = answer.items.length;
     if (served > 0 && served < this.#size) {
       // The API's pages are smaller than asked for: numbers mean something only for the size that it serves.
@@ -139,13 +194,14 @@ export class AssetWalk {
     } else this.#page = answer.nextPage ?? 1;
   }
 
-  /** At the end of a walk over one instant: true when it showed nothing new, or when there was no need for one. */
-  #tieIsDone(): boolean {
-    if (!this.#tie) return true;
-    this.#tie.walks++;
-    if (this.#tie.walks > 1 && this.#tie.fresh === 0) return true;
-    if (this.#tie.walks > mostWalks) throw restless(this.#since);
-    this.#tie.fresh = 0;
+  /** At the end of a walk by numbers: true when it showed nothing new, or when there was no need for one. */
+  #numberedIsDone(): boolean {
+    const walk = this.#numbered;
+    if (!walk) return true;
+    walk.walks++;
+    if (walk.walks > 1 && walk.fresh === 0) return true;
+    if (walk.walks > mostWalks) throw restless(this.#since);
+    walk.fresh = 0;
     return false;
   }
 
@@ -153,9 +209,18 @@ export class AssetWalk {
     this.#since = instant;
     this.#page = 1;
     this.#size = this.#options.pageSize;
-    this.#tie = undefined;
+    this.#numbered = undefined;
     for (const [name, at] of this.#seen) if (at < instant) this.#seen.delete(name);
   }
+}
+
+function instantsOf(items: AssetItem[]): bigint[] {
+  return items.map(updatedAt).filter((at) => at !== undefined);
+}
+
+/** Tells an asset as it was at one moment from all others. */
+function nameOf(item: AssetItem): string {
+  return `${String(item.id)} ${updatedAt(item)}`;
 }
 
 function byInstant(a: Found, b: Found): number {
@@ -167,7 +232,7 @@ function byInstant(a: Found, b: Found): number {
 function restless(instant: bigint): SluiceError {
   return new SluiceError(
     'source_unreachable',
-    `the assets of ${formatInstant(instant)} changed during each of ${mostWalks} reads of all its pages`,
+    `the assets since ${formatInstant(instant)} changed during each of ${mostWalks} reads of all their pages`,
     'It is tried again by itself; a larger `page_size` makes it easier.',
   );
 }

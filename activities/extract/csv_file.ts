@@ -1,6 +1,6 @@
 /** A CSV file that is there whole or not at all: written under another name, made durable, then renamed. */
 import { createHash, randomUUID } from 'node:crypto';
-import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { asSluiceError, SluiceError } from '../../model/errors.ts';
 import { csvColumns } from './asset_row.ts';
@@ -51,12 +51,12 @@ export class CsvFile {
     this.#handle = handle;
   }
 
-  /** Begins a file with its header. Errors: `configuration` when the folder cannot be written to. */
-  static async create(folder: string, name: string): Promise<CsvFile> {
+  /** Begins a file with its header, for the run `run`. Errors: `file_unwritable` when the folder cannot be written to. */
+  static async create(folder: string, name: string, run: string): Promise<CsvFile> {
     try {
       await mkdir(folder, { recursive: true });
       // A predecessor that nobody believes alive may still write its own.
-      const draft = path.join(folder, `.${name}.${randomUUID().slice(0, 8)}${draftEnding}`);
+      const draft = path.join(folder, `.${name}.${run}-${randomUUID().slice(0, 8)}${draftEnding}`);
       const file = new CsvFile(folder, name, draft, await open(draft, 'wx+'));
       file.#append(`${csvColumns.join(',')}\n`);
       await file.#flush();
@@ -134,10 +134,16 @@ export class CsvFile {
   }
 }
 
-/** Removes what writers that died have left of files whose names begin with `prefix`. */
-export async function removeDrafts(folder: string, prefix: string): Promise<void> {
+/** Milliseconds after which a draft that nobody writes to is nobody's any more. */
+const abandoned = 86_400_000;
+
+/** Removes what earlier attempts of a run have left of files whose names begin with `prefix`, and what others left long ago. */
+export async function removeDrafts(folder: string, prefix: string, run: string): Promise<void> {
   for (const name of await readdir(folder).catch(() => [])) {
-    if (name.startsWith(`.${prefix}`) && name.endsWith(draftEnding)) await rm(path.join(folder, name), { force: true });
+    if (!name.startsWith(`.${prefix}`) || !name.endsWith(draftEnding)) continue;
+    const file = path.join(folder, name);
+    const age = async () => Date.now() - ((await stat(file).catch(() => undefined))?.mtimeMs ?? 0);
+    if (name.includes(`.${run}-`) || (await age()) > abandoned) await rm(file, { force: true });
   }
 }
 

@@ -40,7 +40,7 @@ export async function extractFile(context: CaptureContext, assetData: string, in
   const beat = setInterval(() => activity.heartbeat({ ...progress }), 1000);
   try {
     const folder = path.join(assetData, input.request.deployment);
-    await removeDrafts(folder, fileBase(input));
+    await removeDrafts(folder, fileBase(input), draftTag(activity));
     await settle(activity, input);
     return await extract(context, activity, input, folder, progress);
   } catch (error) {
@@ -48,6 +48,11 @@ export async function extractFile(context: CaptureContext, assetData: string, in
   } finally {
     clearInterval(beat);
   }
+}
+
+/** Names the drafts of a run: another one over the same interval may be writing its own. */
+function draftTag({ info }: Context): string {
+  return info.workflowExecution?.runId.slice(-8) ?? 'none';
 }
 
 async function settle(activity: Context, { plan, number }: Input): Promise<void> {
@@ -83,7 +88,7 @@ async function extract(
     });
     const next = await pull(walk, input, async () => {
       Object.assign(progress, { stage: 'pulls', requests: api.requests, rows: file?.rows ?? 0 });
-      file ??= await CsvFile.create(folder, fileName(input, input.number));
+      file ??= await CsvFile.create(folder, fileName(input, input.number), draftTag(activity));
       return file;
     });
     const summary = await file?.finish();
@@ -110,30 +115,33 @@ function instantOf(text: string): bigint {
   return text === '' ? 0n : (parseInstant(text) ?? 0n);
 }
 
+/** Assets at most that wait for the walk to have passed their instant. */
+const mostHeld = 20_000;
+
 /**
  * Writes what the walk hands out, until the interval ends or the file is full. Answers where the next file begins, or
- * undefined. A file ends between two instants, so that the next one can begin there without knowing this one.
+ * undefined. A file ends between two instants, so that the next one can begin there without knowing this one: what may
+ * have to be the next one's waits, unless it is so much that the file goes on for as long as it takes.
  */
 async function pull(walk: AssetWalk, input: Input, open: () => Promise<CsvFile>): Promise<bigint | undefined> {
   const rowsBefore = (input.number - 1) * fileRows;
   let held: Found[] = [];
+  let newest = 0n;
   for (;;) {
     const found = await walk.next();
     if (found) held.push(...found);
-    const certain = found ? held.filter(({ at }) => at === undefined || at < walk.reached) : held;
+    const all = !found || held.length > mostHeld;
+    const certain = all ? held : held.filter(({ at }) => at === undefined || at < walk.reached);
+    held = all ? [] : held.filter(({ at }) => at !== undefined && at >= walk.reached);
     if (certain.length > 0) {
       const file = await open();
       for (const one of certain) {
-        const version = assetVersion(
-          one.at !== undefined && one.at > 0n ? one.at : 0n,
-          input.started,
-          rowsBefore + file.rows,
-        );
-        const fields = fieldsOf(one, version);
+        const at = one.at !== undefined && one.at > 0n ? one.at : 0n;
+        const fields = fieldsOf(one, assetVersion(at, input.started, rowsBefore + file.rows));
         await file.writeRow(csvLine(fields), findFault(fields) !== undefined);
+        if (at > newest) newest = at;
       }
-      held = found ? held.filter(({ at }) => at !== undefined && at >= walk.reached) : [];
-      if (found && file.rows >= fileRows) return walk.reached;
+      if (found && file.rows >= fileRows && newest < walk.reached) return walk.reached;
     }
     if (!found) return undefined;
   }

@@ -1,4 +1,5 @@
 /** Loading a CSV file of assets into its copy: as it is where that is right, else row by row, bounded in memory. */
+import { createHash } from 'node:crypto';
 import { parse } from 'csv-parse';
 import type { AssetEffects } from '../../model/batch.ts';
 import { noEffects } from '../../model/batch.ts';
@@ -13,7 +14,7 @@ import type { RowsInsert } from '../load/rows_insert.ts';
 import { insertBytes } from '../load/rows_insert.ts';
 import { timeText } from '../load/time_text.ts';
 import { TableStage } from '../transform/stage.ts';
-import { loadedColumns } from './asset_copy.ts';
+import { explainAssetVersion, loadedColumns } from './asset_copy.ts';
 import { csvColumns, type Fields, findFault } from './asset_row.ts';
 import type { CsvFile, CsvSummary } from './csv_file.ts';
 
@@ -82,13 +83,16 @@ async function loadRows(options: LoadOptions): Promise<AssetEffects> {
   let parts = 0;
   const stage = table.rules && new TableStage(table);
   const lookUp = lookUpIn(sink.clickhouse);
+  /** By the rows' versions, which are all different. */
+  const places = new Map<string, string>();
   const send = async () => {
     parts++;
     if (stage) {
       const held: Reject[] = [];
       await stage.lookUp(block, lookUp);
       stage.apply(block, held, 'tombstone');
-      rejects.push(...held.map((reject) => ({ ...reject, reason: `${summary.file}: ${reject.reason}` })));
+      rejects.push(...held.map((reject) => placed(reject, places.get(reject.version) ?? summary.file)));
+      places.clear();
     }
     if (block.rows > 0) effects.written += await sink.write(table, block, `${id}/${parts}`);
     if (rejects.length > 0) await sink.reject(table.asset_id, rejects, `${id}/${parts}`);
@@ -106,7 +110,10 @@ async function loadRows(options: LoadOptions): Promise<AssetEffects> {
     effects.effects++;
     const fault = findFault(record);
     if (fault) rejects.push(rejectOf(record, fault, place));
-    else writeRow(block, record);
+    else {
+      writeRow(block, record);
+      if (stage) places.set(record[6] ?? '', place);
+    }
     if (block.length >= blockBytes || rejects.length >= rejectsAtOnce) await send();
   }
   await send();
@@ -142,14 +149,23 @@ function count(text: string, sign: string): number {
 
 function rejectOf(fields: Fields, fault: { column: string; reason: string }, place: string): Reject {
   const at = parseInstant(fields[4] ?? '') ?? 0n;
-  return {
+  const texts = csvColumns.map((name, index) => [name, fields[index]] as const).filter(([name]) => name !== '_version');
+  const reject = {
     key: JSON.stringify({ id: fields[0] ?? null }),
     version: /^\d{1,39}$/.test(fields[6] ?? '') ? fields[6]! : '0',
     column: fault.column,
-    reason: `${place}: ${fault.reason}`,
-    row: JSON.stringify(Object.fromEntries(fields.map((text, index) => [csvColumns[index] ?? `field_${index}`, text]))),
+    reason: fault.reason,
+    row: JSON.stringify(Object.fromEntries(texts)),
     committed_at: timeText(Number(at / 1000n)),
   };
+  return placed(reject, place);
+}
+
+/** A reject with file and line. Its version says what was held back, and not by which run: pulled again it is the same reject. */
+function placed(reject: Reject, place: string): Reject {
+  const content = createHash('sha256').update(reject.row).digest().readBigUInt64BE();
+  const { updated } = explainAssetVersion(BigInt(reject.version));
+  return { ...reject, version: String((updated << 64n) + content), reason: `${place}: ${reject.reason}` };
 }
 
 /** One row of the copy, as TSV. */

@@ -1,5 +1,5 @@
 /** The manifest of a run: which CSV files it wrote and what they hold. Stands beside them. */
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readFile, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { compactInstant, parseInstant } from '../../model/instant.ts';
 import type { ExtractRun } from './contract.ts';
@@ -17,6 +17,8 @@ export interface Manifest {
   rows: number;
   /** True when the whole interval is in the files. */
   complete: boolean;
+  /** Until then: files of a run over the same interval that had ended before; they go when this one has. */
+  replaces?: string[];
 }
 
 /** What names of a run's files begin with. */
@@ -30,13 +32,16 @@ export function fileName(run: Pick<ExtractRun, 'plan'>, number: number): string 
   return `${fileBase(run)}_${number}.csv`;
 }
 
+/** Milliseconds after which a run that has not ended is believed to be dead. */
+const forgotten = 3_600_000;
+
 /**
  * Puts a file into its run's manifest, in place of an earlier one of the same name. A manifest of another run over the
- * same interval is replaced, and files that only that one had are removed at the end.
+ * same interval is replaced, and files that only that one had are removed at the end, unless it is still under way.
  */
 export async function noteFile(
   folder: string,
-  begun: Omit<Manifest, 'files' | 'rows' | 'complete'>,
+  begun: Omit<Manifest, 'files' | 'rows' | 'complete' | 'replaces'>,
   base: string,
   file: CsvSummary | undefined,
   complete: boolean,
@@ -46,27 +51,32 @@ export async function noteFile(
   const same = known?.workflow.id === begun.workflow.id && known.workflow.run_id === begun.workflow.run_id;
   const kept = same ? known.files.filter((one) => one.file !== file?.file) : [];
   const files = [...kept, ...(file ? [file] : [])].sort((a, b) => numberOf(a.file) - numberOf(b.file));
-  if (complete) await removeOthers(folder, base, new Set(files.map((one) => one.file)));
+  const ended = known && !same && (known.complete || known.age > forgotten) ? known.files.map((one) => one.file) : [];
+  const replaces = [...(known?.replaces ?? []), ...ended];
+  if (complete) await removeOthers(folder, base, replaces, new Set(files.map((one) => one.file)));
   // A run that found nothing leaves nothing behind.
   if (files.length === 0) return await rm(path.join(folder, name), { force: true });
   const rows = files.reduce((sum, one) => sum + one.rows, 0);
-  await writeWhole(folder, name, `${JSON.stringify({ ...begun, files, rows, complete }, null, 2)}\n`);
+  const manifest = { ...begun, files, rows, complete, ...(!complete && replaces.length > 0 && { replaces }) };
+  await writeWhole(folder, name, `${JSON.stringify(manifest, null, 2)}\n`);
 }
 
 function numberOf(file: string): number {
   return Number(/_(\d+)\.csv$/.exec(file)?.[1] ?? 0);
 }
 
-async function removeOthers(folder: string, base: string, wanted: Set<string>): Promise<void> {
-  for (const name of await readdir(folder).catch(() => [])) {
+async function removeOthers(folder: string, base: string, names: string[], wanted: Set<string>): Promise<void> {
+  for (const name of names) {
     const own = name.startsWith(`${base}_`) && /^\d+\.csv$/.test(name.slice(base.length + 1));
     if (own && !wanted.has(name)) await rm(path.join(folder, name), { force: true });
   }
 }
 
-async function readManifest(file: string): Promise<Manifest | undefined> {
+/** With its age in milliseconds. */
+async function readManifest(file: string): Promise<(Manifest & { age: number }) | undefined> {
   try {
-    return JSON.parse(await readFile(file, 'utf8')) as Manifest;
+    const { mtimeMs } = await stat(file);
+    return { ...(JSON.parse(await readFile(file, 'utf8')) as Manifest), age: Date.now() - mtimeMs };
   } catch {
     return undefined;
   }

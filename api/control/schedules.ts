@@ -19,7 +19,7 @@ import { bounded } from './temporal.ts';
  * Milliseconds for each look at a schedule. One of some hundred gets lost inside Temporal, which notices after five
  * seconds; the next one is answered at once.
  */
-const looks = [1_000, 2_000, deadlines.update];
+const looks = [1_000, 2_000, deadlines.start];
 
 /** A schedule as it is; undefined when there is none of that id. */
 export async function findSchedule(control: Control, id: string): Promise<ScheduleDescription | undefined> {
@@ -40,7 +40,7 @@ export async function call<Answer>(
   control: Control,
   id: string,
   use: (handle: ScheduleHandle) => Promise<Answer>,
-  deadline: number = deadlines.update,
+  deadline: number = deadlines.start,
 ): Promise<Answer> {
   const safely = async () => {
     try {

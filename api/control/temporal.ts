@@ -81,7 +81,7 @@ export async function runFlow<Answer>(control: Control, flow: Flow): Promise<Ans
   const options = { ...startOptions(control, flow), workflowIdConflictPolicy: 'FAIL' as const };
   return await explained(control, async () => {
     try {
-      return await control.temporal.withDeadline(Date.now() + deadlines.update, () =>
+      return await control.temporal.withDeadline(Date.now() + deadlines.start, () =>
         control.temporal.workflow.execute<Workflow>(flow.type, options),
       );
     } catch (error) {
@@ -169,7 +169,7 @@ async function explained<Answer>(control: Control, call: () => Promise<Answer>):
 
 async function isReachable(control: Control): Promise<boolean> {
   try {
-    await control.temporal.withDeadline(Date.now() + deadlines.query, () =>
+    await control.temporal.withDeadline(Date.now() + deadlines.reach, () =>
       control.temporal.workflowService.getSystemInfo({}),
     );
     return true;
