@@ -6,7 +6,7 @@ import { formatInstant } from '../../model/instant.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
 import type { ExtractActivities, Interval } from './contract.ts';
 import { ensureOwnTables, finishedIntervals } from './records.ts';
-import { describeSchedule, firingsBetween, nanoseconds } from './schedule_times.ts';
+import { describeSchedule, firingsBetween, mostFirings, nanoseconds } from './schedule_times.ts';
 
 type Input = Parameters<ExtractActivities['planBackfill']>[0];
 
@@ -43,12 +43,12 @@ export async function planBackfill(
   }
 }
 
-/** Ends of the intervals behind `after`, at most a thousand at once; the last one is `to`. */
+/** Ends of the intervals behind `after`, at most `mostFirings` at once; the last one is `to`. */
 async function intervalEnds(client: Client, input: Input): Promise<string[]> {
   const after = nanoseconds(input.after === '' ? input.from : input.after);
   const to = nanoseconds(input.to);
   const firings = await firingsBetween(client, input.deployment, after, to);
-  if (firings.length < 1000 && (firings.length === 0 || nanoseconds(firings.at(-1)!) < to))
+  if (firings.length < mostFirings && (firings.length === 0 || nanoseconds(firings.at(-1)!) < to))
     firings.push(formatInstant(to));
   return firings;
 }

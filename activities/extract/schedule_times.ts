@@ -4,10 +4,12 @@ import { SluiceError } from '../../model/errors.ts';
 import { formatInstant, parseInstant } from '../../model/instant.ts';
 
 const second = 1_000_000_000n;
-/** Windows in which the firing before an instant is looked for: the first that has one decides. */
-const windows = [60n, 3_600n, 86_400n, 40n * 86_400n, 400n * 86_400n].map((seconds) => seconds * second);
+/** The window in which the firing before an instant is looked for first, and the one in which it is last. */
+const [firstWindow, lastWindow] = [60n * second, 400n * 86_400n * second];
+/** So many firings Temporal answers at once: the first ones of what it was asked for. */
+export const mostFirings = 1000;
 
-/** The firings in (after, to], in order, as ISO texts; at most a thousand. */
+/** The firings in (after, to], in order, as ISO texts; of more than `mostFirings` the first ones. */
 export async function firingsBetween(client: Client, schedule: string, after: bigint, to: bigint): Promise<string[]> {
   const answer = await client.workflowService
     .listScheduleMatchingTimes({
@@ -27,12 +29,23 @@ export async function firingsBetween(client: Client, schedule: string, after: bi
 
 /** The firing before `nominal`, as ISO text; undefined when there is none in 400 days. */
 export async function firingBefore(client: Client, schedule: string, nominal: bigint): Promise<string | undefined> {
-  for (const window of windows) {
-    const times = await firingsBetween(client, schedule, nominal - window - 1n, nominal - 1n);
-    const last = times.at(-1);
-    if (last !== undefined) return last;
+  // Twice as far each time: what is found lies in the far half, and is not much more than what is needed.
+  for (let window = firstWindow; ; window *= 2n) {
+    const far = window < lastWindow ? window : lastWindow;
+    const last = await lastFiring(client, schedule, nominal - far - 1n, nominal - 1n);
+    if (last !== undefined || far === lastWindow) return last;
   }
-  return undefined;
+}
+
+/** The last firing in (after, to], as ISO text; undefined when there is none. */
+async function lastFiring(client: Client, schedule: string, after: bigint, to: bigint): Promise<string | undefined> {
+  let firings = await firingsBetween(client, schedule, after, to);
+  let last = firings.at(-1);
+  while (firings.length === mostFirings) {
+    firings = await firingsBetween(client, schedule, nanoseconds(last!), to);
+    last = firings.at(-1) ?? last;
+  }
+  return last;
 }
 
 /** What is to be known of a schedule: its catch-up window in milliseconds, and the input that its runs get. */
