@@ -22,10 +22,10 @@ export interface ScriptedSchedule {
 }
 
 /**
- * A client of a Temporal with one schedule of `extractAssets`, that is due at the whole minutes for which `isDue`; of any
- * other name there is none.
+ * A client of a Temporal with one schedule of `extractAssets`, that is due at the whole minutes for which `isDue`,
+ * milliseconds since 1970; of any other name there is none.
  */
-export function scriptedSchedule(name: string, isDue: (minute: Date) => boolean): ScriptedSchedule {
+export function scriptedSchedule(name: string, isDue: (time: number) => boolean): ScriptedSchedule {
   let asked = 0;
   const expectKnown = (id: string) => {
     if (id !== name) throw Object.assign(new Error('schedule not found'), { code: 5 });
@@ -44,7 +44,7 @@ export function scriptedSchedule(name: string, isDue: (minute: Date) => boolean)
         describe: async () => {
           expectKnown(id);
           const request = { deployment: name, api_url: '${ASSET_API_URL}', page_size: 100 };
-          return { policies: { catchupWindow: 3_600_000 }, action: { workflowType: 'extractAssets', args: [request] } };
+          return { action: { workflowType: 'extractAssets', args: [request] } };
         },
       }),
     },
@@ -58,16 +58,16 @@ export function scriptedSchedule(name: string, isDue: (minute: Date) => boolean)
 }
 
 /** The start does not belong to the range, the end does. */
-function timesOf(isDue: (minute: Date) => boolean, start: Stamp, end: Stamp): Stamp[] {
+function timesOf(isDue: (time: number) => boolean, start: Stamp, end: Stamp): Stamp[] {
   const times: Stamp[] = [];
   for (let seconds = (Math.floor(start.seconds / 60) + 1) * 60; seconds <= end.seconds; seconds += 60) {
     if (times.length === most) break;
-    if (isDue(new Date(seconds * 1000))) times.push({ seconds, nanos: 0 });
+    if (isDue(seconds * 1000)) times.push({ seconds, nanos: 0 });
   }
   return times;
 }
 
 /** Due at every so many minutes, counted from 1970. */
-export function everyMinutes(minutes: number): (minute: Date) => boolean {
-  return (minute) => (minute.getTime() / 60_000) % minutes === 0;
+export function everyMinutes(minutes: number): (time: number) => boolean {
+  return (time) => (time / 60_000) % minutes === 0;
 }

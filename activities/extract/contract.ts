@@ -44,8 +44,10 @@ export interface Interval {
 
 export interface ExtractActivities {
   /**
-   * Decides what a run pulls: [kept position, nominal time); or, when its nominal time lies before that position or
-   * before the schedule's catch-up window, the schedule's own interval that ends there.
+   * Decides what a run pulls: [kept position, nominal time) when it is the newest that is due, or when its own interval
+   * begins at or before that position; else, and when all up to its nominal time is pulled, the schedule's own interval
+   * that ends there, as a backfill. Without a schedule every run is the newest. `nominal`: ISO text; `started`:
+   * milliseconds since 1970.
    */
   planExtract(input: { request: ExtractRequest; nominal: string; started: number }): Promise<ExtractPlan>;
 

@@ -1,39 +1,66 @@
 /** Which interval a run pulls. */
 import type { Client } from '@temporalio/client';
-import { SluiceError } from '../../model/errors.ts';
 import { formatInstant } from '../../model/instant.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
 import type { ExtractActivities, ExtractPlan } from './contract.ts';
 import { ensureOwnTables, type KeptPosition, keptPosition } from './records.ts';
-import { describeSchedule, firingBefore, nanoseconds } from './schedule_times.ts';
+import { firingBefore, firingsBetween, isDeployment, nanoseconds } from './schedule_times.ts';
 
-/**
- * A run whose nominal time lies behind the kept position, or further back than the schedule makes up for, was asked for
- * as a backfill: it pulls the schedule's own interval. A wrong guess loses nothing: a backfill leaves the position, so
- * the next run pulls from there.
- */
-export async function planExtract(
-  context: CaptureContext,
-  client: Client,
-  { request, nominal, started }: Parameters<ExtractActivities['planExtract']>[0],
-): Promise<ExtractPlan> {
-  const { deployment } = request;
-  const clickhouse = context.clickhouse('read');
+type Input = Parameters<ExtractActivities['planExtract']>[0];
+
+/** See ExtractActivities.planExtract. */
+export async function planExtract(context: CaptureContext, client: Client, input: Input): Promise<ExtractPlan> {
+  const { deployment } = input.request;
   try {
     await ensureOwnTables(context.clickhouse('snapshot'));
-    const kept = await keptPosition(clickhouse, deployment);
-    const at = nanoseconds(nominal);
-    const behind = kept.position !== '' && at <= nanoseconds(kept.position);
-    const schedule = await scheduleOf(client, deployment);
-    const old = schedule !== undefined && at < BigInt(started - schedule.catchupWindow) * 1_000_000n;
-    if (!behind && !old) return regular(kept, nominal);
-    const before = schedule === undefined ? undefined : await firingBefore(client, deployment, at);
-    // Asked for by hand, twice in the same moment: what there was is pulled already.
-    if (before === undefined) return behind ? backfill(kept.position, kept.position) : regular(kept, nominal);
-    return backfill(before, nominal);
+    const kept = await keptPosition(context.clickhouse('read'), deployment);
+    return await chooseInterval(client, deployment, kept, { ...input, now: Date.now() });
   } catch (error) {
     throw activityError(error, { source: deployment });
   }
+}
+
+/** Which run is planned, and when: milliseconds since 1970, but for `nominal`. */
+interface Moments extends Pick<Input, 'nominal' | 'started'> {
+  now: number;
+}
+
+/**
+ * The newest run that is due pulls all since the kept position, and so does one whose own interval begins there: runs
+ * that have queued up follow one another. Any other was asked for as a backfill, or comes after one that is missing: it
+ * pulls the schedule's own interval. Nothing is lost by that: it leaves the position, so a later run pulls from there.
+ */
+export async function chooseInterval(
+  client: Client,
+  deployment: string,
+  kept: KeptPosition,
+  moments: Moments,
+): Promise<ExtractPlan> {
+  const { nominal } = moments;
+  const at = nanoseconds(nominal);
+  const scheduled = await isDeployment(client, deployment);
+  const behind = kept.position !== '' && at <= nanoseconds(kept.position);
+  if (!behind && (!scheduled || (await isNewest(client, deployment, moments)))) return regular(kept, nominal);
+  const before = scheduled ? await firingBefore(client, deployment, at) : undefined;
+  // Asked for by hand, twice in the same moment: what there was is pulled already.
+  if (behind) return before === undefined ? backfill(kept.position, kept.position) : backfill(before, nominal);
+  if (before === undefined || isReached(kept, before)) return regular(kept, nominal);
+  return backfill(before, nominal);
+}
+
+/** False when the run stands for a time of the schedule, and another one has been due since. */
+async function isNewest(client: Client, deployment: string, { nominal, started, now }: Moments): Promise<boolean> {
+  const at = nanoseconds(nominal);
+  const until = BigInt(Math.max(started, now)) * 1_000_000n;
+  if (at >= until) return true;
+  const [first, next] = await firingsBetween(client, deployment, at - 1n, until);
+  // Any other time is the moment at which somebody asked, however long the run then waited.
+  return next === undefined || nanoseconds(first!) !== at;
+}
+
+/** True when all before that instant is pulled. */
+function isReached({ position }: KeptPosition, instant: string): boolean {
+  return position !== '' && nanoseconds(instant) <= nanoseconds(position);
 }
 
 function regular(kept: KeptPosition, nominal: string): ExtractPlan {
@@ -44,14 +71,4 @@ function regular(kept: KeptPosition, nominal: string): ExtractPlan {
 function backfill(from: string, to: string): ExtractPlan {
   const [begin, end] = [formatInstant(nanoseconds(from)), formatInstant(nanoseconds(to))];
   return { kind: 'backfill', from: begin, to: end, since: begin, etag: '' };
-}
-
-/** Undefined when the flow was started without a schedule. */
-async function scheduleOf(client: Client, deployment: string): Promise<{ catchupWindow: number } | undefined> {
-  try {
-    return await describeSchedule(client, deployment);
-  } catch (error) {
-    if (error instanceof SluiceError && error.kind === 'not_found') return undefined;
-    throw error;
-  }
 }

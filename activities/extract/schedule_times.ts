@@ -48,11 +48,11 @@ async function lastFiring(client: Client, schedule: string, after: bigint, to: b
   return last;
 }
 
-/** What is to be known of a schedule: its catch-up window in milliseconds, and the input that its runs get. */
+/** What the runs of a schedule are, and the input that they get. Errors: `not_found`, `temporal_unreachable`. */
 export async function describeSchedule(
   client: Client,
   schedule: string,
-): Promise<{ catchupWindow: number; workflowType: string; input: unknown }> {
+): Promise<{ workflowType: string; input: unknown }> {
   const described = await client.schedule
     .getHandle(schedule)
     .describe()
@@ -60,7 +60,6 @@ export async function describeSchedule(
       throw scheduleError(error, schedule);
     });
   return {
-    catchupWindow: described.policies.catchupWindow,
     workflowType: described.action.workflowType,
     input: described.action.args?.[0],
   };
