@@ -66,6 +66,14 @@ describe('a run of the past', () => {
     expect(await choose({ kept: '02:20', at: '02:30', started: '05:00' })).toBe('rows [02:20, 02:30)');
   });
 
+  it('is next in turn also when the clock of the API kept the position a little back', async () => {
+    const asked = { started: '05:00', now: '05:00' };
+    expect(await choose({ kept: '02:14:55', at: '02:30', ...asked })).toBe('rows [02:14, 02:30)');
+    expect(await choose({ kept: '02:13:55', at: '02:30', ...asked })).toBe('backfill [02:15, 02:30)');
+    expect(await choose({ kept: '02:15', at: '02:17', minutes: 1, ...asked })).toBe('backfill [02:16, 02:17)');
+    expect(await choose({ kept: '02:15:20', at: '02:17', minutes: 1, ...asked })).toBe('rows [02:15, 02:17)');
+  });
+
   it('of a time to come is none', async () => {
     expect(await choose({ kept: '02:00', at: '08:30', started: '05:00' })).toBe('rows [02:00, 08:30)');
   });

@@ -6,6 +6,9 @@ import type { ExtractActivities, ExtractPlan } from './contract.ts';
 import { ensureOwnTables, type KeptPosition, keptPosition } from './records.ts';
 import { firingBefore, firingsBetween, isDeployment, nanoseconds } from './schedule_times.ts';
 
+/** So far behind an API's clock is expected to be at most, in nanoseconds: one that is further costs a second pull. */
+const clockBehind = 60_000_000_000n;
+
 type Input = Parameters<ExtractActivities['planExtract']>[0];
 
 /** See ExtractActivities.planExtract. */
@@ -44,7 +47,7 @@ export async function chooseInterval(
   const before = scheduled ? await firingBefore(client, deployment, at) : undefined;
   // Asked for by hand, twice in the same moment: what there was is pulled already.
   if (behind) return before === undefined ? backfill(kept.position, kept.position) : backfill(before, nominal);
-  if (before === undefined || isReached(kept, before)) return regular(kept, nominal);
+  if (before === undefined || (await isNext(client, deployment, kept, before))) return regular(kept, nominal);
   return backfill(before, nominal);
 }
 
@@ -58,9 +61,20 @@ async function isNewest(client: Client, deployment: string, { nominal, started, 
   return next === undefined || nanoseconds(first!) !== at;
 }
 
-/** True when all before that instant is pulled. */
-function isReached({ position }: KeptPosition, instant: string): boolean {
-  return position !== '' && nanoseconds(instant) <= nanoseconds(position);
+/** True when no run is missing between the kept position and an interval that begins at `before`. */
+async function isNext(
+  client: Client,
+  deployment: string,
+  { position }: KeptPosition,
+  before: string,
+): Promise<boolean> {
+  if (position === '') return false;
+  const [reached, begin] = [nanoseconds(position), nanoseconds(before)];
+  if (begin <= reached) return true;
+  // The run that ended there was kept back by the API's clock, and has left a rest.
+  return (
+    begin - reached <= clockBehind && (await firingsBetween(client, deployment, reached - 1n, begin - 1n)).length === 0
+  );
 }
 
 function regular(kept: KeptPosition, nominal: string): ExtractPlan {
