@@ -23,6 +23,13 @@ describe('asFailure', () => {
     expect(asFailure('text')).toMatchObject({ type: 'unexpected' });
   });
 
+  it('has Temporal wait as long as the error says', () => {
+    const later = new SluiceError('source_unreachable', 'too many requests', 'Wait.', {}, undefined, 3_600_000);
+    expect(asFailure(later)).toMatchObject({ nonRetryable: false, nextRetryDelay: 3_600_000 });
+    const usual = asFailure(new SluiceError('source_unreachable', 'cut', 'Wait.')) as ApplicationFailure;
+    expect(usual.nextRetryDelay ?? undefined).toBeUndefined();
+  });
+
   it('lets no secret out: not in message, details, causes or stack', () => {
     const cause = new Error('connect postgresql://u:hunter2@host/db');
     const failures = [

@@ -48,7 +48,7 @@ function methodNames(activities: object): string[] {
   return [...names];
 }
 
-/** Any thrown value as Temporal should keep it. */
+/** Any thrown value as Temporal should keep it; it is tried again as late as the error itself says. */
 export function asFailure(error: unknown): Error {
   if (error instanceof CancelledFailure || error instanceof CompleteAsyncError) return error;
   if (error instanceof ApplicationFailure) return error;
@@ -67,6 +67,7 @@ function toFailure(error: SluiceError): ApplicationFailure {
     type: error.kind,
     nonRetryable: !error.transient,
     details: [safe, place],
+    nextRetryDelay: error.retryDelay,
   });
   // It would name this file and the machine's folders, and nothing that helps.
   failure.stack = '';

@@ -75,13 +75,23 @@ export class SluiceError extends Error {
   readonly kind: ErrorKind;
   readonly place: Place;
   readonly remedy: string;
+  /** Milliseconds after which the work is to be tried again, when who stands in the way said so; of transient kinds. */
+  readonly retryDelay: number | undefined;
 
-  constructor(kind: ErrorKind, reason: string, remedy: string, place: Place = {}, cause?: unknown) {
+  constructor(
+    kind: ErrorKind,
+    reason: string,
+    remedy: string,
+    place: Place = {},
+    cause?: unknown,
+    retryDelay?: number,
+  ) {
     super(reason, cause === undefined ? undefined : { cause });
     this.name = 'SluiceError';
     this.kind = kind;
     this.place = place;
     this.remedy = remedy;
+    this.retryDelay = retryDelay;
   }
 
   get transient(): boolean {

@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { AssetApi } from './asset_api.ts';
+import type { SluiceError } from '../../model/errors.ts';
+import { AssetApi, readRetryAfter } from './asset_api.ts';
 
 type Answer = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -82,6 +83,41 @@ describe('the way to an asset API', () => {
     await expect(ask()).rejects.toMatchObject({ kind: 'source_unreachable', transient: true });
     answers.push(status(429, { 'retry-after': '3600' }));
     await expect(ask()).rejects.toMatchObject({ kind: 'source_unreachable' });
+  });
+
+  it('hands on what Retry-After says when it waits no longer itself, and a day at most', async () => {
+    const handedOn = async (given: Answer[]) => {
+      answers = given;
+      return (await ask().then(
+        () => expect.unreachable(),
+        (reason: unknown) => reason,
+      )) as SluiceError;
+    };
+    const long = await handedOn([status(429, { 'retry-after': '3600' })]);
+    expect(long).toMatchObject({ kind: 'source_unreachable', retryDelay: 3_600_000 });
+    expect(long.message).toMatch(/^the asset API answered 429 \(http:/);
+    expect(long.remedy).toMatch(/in 3600 s/);
+    const often = await handedOn([
+      ...Array.from({ length: 5 }, () => status(500)),
+      status(429, { 'retry-after': '7' }),
+    ]);
+    expect(often).toMatchObject({ message: expect.stringContaining('6 times'), retryDelay: 7_000 });
+    for (const endless of ['999999999', '9'.repeat(400), 'Fri, 31 Dec 9999 23:59:59 GMT'])
+      expect(await handedOn([status(503, { 'retry-after': endless })])).toMatchObject({ retryDelay: 86_400_000 });
+    expect((await handedOn(Array.from({ length: 6 }, () => status(502)))).retryDelay).toBeUndefined();
+  });
+
+  it('reads seconds and dates of HTTP from Retry-After, and nothing else', () => {
+    const now = BigInt(Date.UTC(1994, 10, 6, 8, 49, 27)) * 1_000_000n;
+    const read = (header: string) => readRetryAfter(header, now);
+    expect(['0', '7', '1.5', '0.01'].map(read)).toEqual([0, 7_000, 2_000, 1_000]);
+    for (const date of [
+      'Sun, 06 Nov 1994 08:49:37 GMT', 'Sunday, 06-Nov-94 08:49:37 GMT', 'Sun Nov  6 08:49:37 1994',
+    ]) // biome-ignore format: one line
+      expect(read(date), date).toBe(11_000);
+    expect(read('Sun, 06 Nov 1994 08:49:07 GMT')).toBe(0);
+    for (const text of ['', '-1', '1e3', '1.', '2 s', 'soon', '1994-11-06T08:49:37Z', 'Sun, 99 Nov 1994 08:49:37 GMT'])
+      expect(read(text), text).toBeUndefined();
   });
 
   it('says at once what no patience mends', async () => {

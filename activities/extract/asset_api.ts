@@ -11,8 +11,10 @@ const bodyBound = 64 * 1024 * 1024;
 const tries = 6;
 const usualPause = 500;
 const longestPause = 20_000;
-/** A longer Retry-After is not waited for here (seconds). */
-const longestRetryAfter = 900;
+/** A longer Retry-After is not waited for here, but between two attempts of the activity (milliseconds). */
+const longestRetryAfter = 900_000;
+/** And no longer than this there: who says more is asked again all the same (milliseconds). */
+const longestRetryDelay = 86_400_000;
 const requestPatience = 30_000;
 
 export interface AssetApiOptions {
@@ -55,7 +57,8 @@ export class AssetApi {
 
   /**
    * One page of the assets updated at or after `since` (ISO text). Tries again what may pass by itself, as late as
-   * Retry-After says. Errors: `source_unreachable`, `source_refused`; the signal's reason when it is aborted.
+   * Retry-After says. Errors: `source_unreachable`, which carries on a Retry-After that was not waited for, and
+   * `source_refused`; the signal's reason when it is aborted.
    */
   async page(since: string, page: number, size: number, etag?: string): Promise<PageAnswer> {
     const { signal, onWait, firstPause = usualPause } = this.#options;
@@ -64,7 +67,7 @@ export class AssetApi {
       const trouble = await this.#try(since, page, size, etag);
       if (!(trouble instanceof Trouble)) return trouble;
       const pause = trouble.retryAfter ?? Math.min(longestPause, firstPause * 2 ** (tried - 1));
-      if (tried >= tries || pause > longestRetryAfter * 1000) throw trouble.error(this.#options.url);
+      if (tried >= tries || pause > longestRetryAfter) throw trouble.error(this.#options.url, tried);
       onWait?.(`${trouble.reason}; asks again in ${(pause / 1000).toFixed(1)} s`);
       await sleep(pause, undefined, { signal });
     }
@@ -143,13 +146,14 @@ class Trouble {
     this.retryAfter = retryAfter;
   }
 
-  error(url: URL): SluiceError {
-    const reason = `${this.reason}, ${tries} times (${url.origin})`;
-    return new SluiceError(
-      'source_unreachable',
-      reason,
-      'It is tried again by itself; see what the API’s own log says.',
-    );
+  /** The error after `tried` tries. */
+  error(url: URL, tried: number): SluiceError {
+    const reason = `${this.reason}${tried > 1 ? `, ${tried} times` : ''} (${url.origin})`;
+    // Without a pause of its own the activity's retry policy holds: "at once" must not become asking without end.
+    const delay = this.retryAfter ? Math.min(longestRetryDelay, this.retryAfter) : undefined;
+    const when = delay === undefined ? '' : ` in ${Math.ceil(delay / 1000)} s, as the API asks`;
+    const remedy = `It is tried again by itself${when}; see what the API’s own log says.`;
+    return new SluiceError('source_unreachable', reason, remedy, {}, undefined, delay);
   }
 }
 
@@ -163,11 +167,19 @@ function tooLarge(): SluiceError {
   return new SluiceError('source_refused', reason, 'Set a smaller `page_size` in the deployment.');
 }
 
-/** Milliseconds to wait: given in seconds, or as a date of the API's own clock. */
-function readRetryAfter(header: string | string[] | undefined, time: bigint | undefined): number | undefined {
+/** The three forms of a date in HTTP; the last one bears no zone, and means GMT. */
+const httpDate = /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)(?:[a-z]*, .* GMT| .* \d{4})$/;
+
+/**
+ * Milliseconds to wait: given in seconds, or as a date of the API's own clock, which showed `time`. Undefined for any
+ * other text.
+ */
+export function readRetryAfter(header: string | string[] | undefined, time: bigint | undefined): number | undefined {
   if (typeof header !== 'string') return undefined;
-  if (/^\d{1,7}$/.test(header)) return Number(header) * 1000;
-  const date = readDate(header);
+  if (/^\d+(\.\d+)?$/.test(header)) return Math.ceil(Number(header)) * 1000;
+  // Date.parse alone finds dates in nearly everything.
+  if (!httpDate.test(header)) return undefined;
+  const date = readDate(header.endsWith('GMT') ? header : `${header} GMT`);
   if (date === undefined) return undefined;
   const now = time === undefined ? Date.now() : Number(time / 1_000_000n);
   // A date has whole seconds: one more is surely late enough.
