@@ -120,6 +120,17 @@ describe('the way to an asset API', () => {
       expect(read(text), text).toBeUndefined();
   });
 
+  it('does not take 304 for an answer when it asked without a tag', async () => {
+    answers.push(status(304));
+    expect(await ask()).toMatchObject({ unchanged: false });
+    expect(asked.length).toBe(2);
+    answers.push(...Array.from({ length: 6 }, () => status(304)));
+    await expect(ask()).rejects.toMatchObject({
+      kind: 'source_unreachable',
+      message: expect.stringContaining('304'),
+    });
+  });
+
   it('says at once what no patience mends', async () => {
     for (const code of [400, 401, 403, 404, 302]) {
       answers.push(status(code, code === 302 ? { location: 'http://127.0.0.1:1/' } : {}));

@@ -85,7 +85,7 @@ export class AssetApi {
       const answer = await this.#send(since, page, size, etag);
       // An answer may bear the time of its end: what it shows may be as old as the question.
       const time = before(readDate(answer.headers.date), performance.now() - asked);
-      if (answer.statusCode === 304) {
+      if (answer.statusCode === 304 && etag !== undefined) {
         await answer.body.dump();
         return { items: [], nextPage: null, unchanged: true, etag, time };
       }
@@ -125,6 +125,8 @@ export class AssetApi {
   }
 
   #refusal(status: number, retryAfter: number | undefined): Trouble {
+    // "Unchanged" answers no question that was not asked: taken as an answer, it would be the end of everything.
+    if (status === 304) return new Trouble('the asset API answered 304, though no If-None-Match was sent', retryAfter);
     if (status === 429 || status === 408 || status === 425 || status >= 500)
       return new Trouble(`the asset API answered ${status}`, retryAfter);
     const remedy =
