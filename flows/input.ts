@@ -117,7 +117,8 @@ export function readExtractRequest(input: unknown): ExtractRequest {
   if (typeof deployment !== 'string' || !idPattern.test(deployment)) {
     throw bad('`deployment` must be a small letter, then up to 39 small letters, digits or underscores');
   }
-  const read = { deployment, ...readExtractParameters(parameters, bad) };
+  const wrong = (reason: string, remedy: string) => refuse('configuration', reason, remedy);
+  const read = { deployment, ...readExtractParameters(parameters, wrong, extractExample) };
   return from === undefined && to === undefined ? read : { ...read, ...readStretch(from, to, bad) };
 }
 

@@ -39,7 +39,7 @@ export interface DeployableFlow {
 /** The flows that can be deployed, by workflow type. */
 export const deployableFlows: Record<string, DeployableFlow> = {
   extractAssets: {
-    read: readExtractParameters,
+    read: (parameters, wrong) => readExtractParameters(parameters, wrong),
     input: (deployment, parameters) => ({ deployment, ...parameters }),
     intervals: true,
   },

@@ -2,7 +2,10 @@
 
 /** How an asset API is read: the parameters of a deployment of `extractAssets`. */
 export interface ExtractParameters {
-  /** `http(s)://…` without credentials, or an environment reference such as `${ASSET_API_URL}` that the worker resolves. */
+  /**
+   * `http(s)://…` without login, query or fragment, any of which may be a secret; or an environment reference such as
+   * `${ASSET_API_URL}` that the worker resolves, to any address.
+   */
   api_url: string;
   /** Assets asked for at once. */
   page_size: number;
@@ -38,25 +41,36 @@ export const largestPageSize = 10_000;
 const reference = /^\$\{[A-Za-z_][A-Za-z0-9_]*\}$/;
 const example = 'Right is e.g. {"api_url": "${ASSET_API_URL}", "page_size": 500}.';
 
-/** Makes the error for a wrong input: what is wrong, and input that is right. */
-export type Wrong = (reason: string, example: string) => Error;
+/** Makes the error for a wrong input: what is wrong, and the next step, at the least input that is right. */
+export type Wrong = (reason: string, remedy: string) => Error;
 
-/** The parameters with their defaults. Throws what `wrong` makes. */
-export function readExtractParameters(input: unknown, wrong: Wrong): ExtractParameters {
+/** The parameters with their defaults. Throws what `wrong` makes, with `right` as example. */
+export function readExtractParameters(input: unknown, wrong: Wrong, right = example): ExtractParameters {
   if (typeof input !== 'object' || input === null || Array.isArray(input))
-    throw wrong('the parameters are not an object', example);
+    throw wrong('the parameters are not an object', right);
   const { api_url: url, page_size: size = defaultPageSize, token, ...others } = input as Record<string, unknown>;
   const [unknown] = Object.keys(others);
   if (unknown !== undefined)
-    throw wrong(`unknown key \`${unknown.slice(0, 40)}\`; known are api_url, page_size, token`, example);
-  if (typeof url !== 'string' || !(reference.test(url) || /^https?:\/\/[^\s@]+$/.test(url)))
-    throw wrong(
-      '`api_url` must be http(s)://… without a password, or a reference to a variable of the worker’s environment',
-      example,
-    );
+    throw wrong(`unknown key \`${unknown.slice(0, 40)}\`; known are api_url, page_size, token`, right);
+  const address = readAddress(url, wrong, right);
   if (typeof size !== 'number' || !Number.isInteger(size) || size < 1 || size > largestPageSize)
-    throw wrong(`\`page_size\` must be a whole number from 1 to ${largestPageSize}`, example);
+    throw wrong(`\`page_size\` must be a whole number from 1 to ${largestPageSize}`, right);
   if (token !== undefined && (typeof token !== 'string' || !reference.test(token)))
-    throw wrong('`token` must be a reference such as "${ASSET_API_TOKEN}": what a flow is sent is kept', example);
-  return { api_url: url, page_size: size, ...(token === undefined ? {} : { token }) };
+    throw wrong('`token` must be a reference such as "${ASSET_API_TOKEN}": what a flow is sent is kept', right);
+  return { api_url: address, page_size: size, ...(token === undefined ? {} : { token }) };
+}
+
+/** A reference, or an address in which no secret can stand; any other is not repeated. */
+function readAddress(url: unknown, wrong: Wrong, right: string): string {
+  if (typeof url === 'string' && (reference.test(url) || /^https?:\/\/[^\s@?#]+$/.test(url))) return url;
+  if (typeof url === 'string' && /^https?:.*[@?#]/i.test(url)) throw plainSecret(wrong, right);
+  throw wrong('`api_url` must be http(s)://…, or a reference to a variable of the worker’s environment', right);
+}
+
+function plainSecret(wrong: Wrong, right: string): Error {
+  return wrong(
+    '`api_url` has a login, a query or a fragment, and what is sent to Temporal is kept in its history',
+    'Put the whole address into an environment variable of the worker, and write "${NAME}". ' +
+      `If it held a secret, change that. ${right}`,
+  );
 }

@@ -136,6 +136,11 @@ paused: true
     const secret = mistakeIn(assets.replace('${ASSET_API_URL}', 'http://user:hunter2@host'));
     expect(secret).toMatch(/^a\.yaml:4 `api_url`/);
     expect(secret).not.toContain('hunter2');
+    for (const address of ['http://host/v1?api_key=hunter2', 'http://host/v1#hunter2']) {
+      const mistake = mistakeIn(assets.replace('${ASSET_API_URL}', `"${address}"`));
+      expect(mistake).toMatch(/^a\.yaml:4 `api_url` .*\| Put the whole address into an environment variable/);
+      expect(mistake).not.toContain('hunter2');
+    }
     expect(mistakeIn('name: daily\nflow: verifyCopy\nparameters: { source: 1 }\n')).toMatch(/^a\.yaml:3 `source`/);
   });
 

@@ -4,6 +4,7 @@ import { resolveOutgoing } from './outgoing.ts';
 const environment = {
   ASSET_API_URL: 'http://127.0.0.1:8088',
   OTHER: 'https://user:pw@assets.example.com/v1',
+  KEYED: 'https://assets.example.com/v1?api_key=7',
   BROKEN: 'ftp://example.com',
   SLUICE_OUTGOING_HOSTS: 'api.example.com, *.example.org',
 };
@@ -12,6 +13,7 @@ const resolve = (text: string) => resolveOutgoing(text, environment).href;
 it('trusts what the worker’s own environment says', () => {
   expect(resolve('${ASSET_API_URL}')).toBe('http://127.0.0.1:8088/');
   expect(resolve('${OTHER}')).toBe('https://user:pw@assets.example.com/v1');
+  expect(resolve('${KEYED}')).toBe('https://assets.example.com/v1?api_key=7');
   expect(() => resolve('${BROKEN}')).toThrow(/no http/);
   expect(() => resolve('${MISSING}')).toThrow(/MISSING is not set/);
 });
