@@ -6,5 +6,6 @@ export { discoverSource } from './discoverSource.ts';
 export { extractAssets } from './extractAssets.ts';
 export { settleRejects } from './settleRejects.ts';
 export { snapshotTable } from './snapshotTable.ts';
+export { unknownFlow as default } from './unknownFlow.ts';
 export { verifyCopy } from './verifyCopy.ts';
 export { watchLog } from './watchLog.ts';

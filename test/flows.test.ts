@@ -287,6 +287,15 @@ describe.concurrent('started from the temporal CLI', () => {
     expect(end).not.toContain('hunter2');
   });
 
+  it('says at once which flows there are when there is none of that name', async () => {
+    const { stdout, stderr, code } = await start('extractAsset', 'assets/typo', { deployment: 'assets' });
+    expect(code).not.toBe(0);
+    const text = stdout + stderr;
+    expect(text).toContain('there is no flow extractAsset (configuration). Did you mean extractAssets?');
+    for (const name of Object.values(flowNames)) expect(text).toContain(name);
+    expect(text).toContain('docs/temporal-ui.md');
+  });
+
   it('refuses another workflow id than that of its source', async () => {
     const { id } = newSource();
     const { stdout, stderr } = await start('captureSource', 'mine', requestOf(id));
