@@ -17,7 +17,7 @@ import type { DeclaredRules } from '../model/rules.ts';
 import type { ConnectRequest } from '../model/source.ts';
 import { CatalogRules } from './catalogRules.ts';
 import { CatalogSchemas, type SchemasState } from './catalogSchemas.ts';
-import { isObject, readConnectRequest, stateLimit } from './input.ts';
+import { isObject, readConnectRequest, refusalOf, stateLimit } from './input.ts';
 import { code, count, flowLink, flowsLink, page, section } from './markdown.ts';
 import { refuse } from './refuse.ts';
 import { searchAttributes } from './searchAttributes.ts';
@@ -62,7 +62,7 @@ export async function catalog(carried: CatalogState = { sources: [] }): Promise<
 
 function readState(input: unknown): CatalogState {
   if (isObject(input) && Array.isArray(input.sources)) return { sources: input.sources.map(readConnectRequest) };
-  throw refuse('configuration', 'the input is not a catalog', 'Start it without input, or with {"sources": []}.');
+  throw refusalOf(input, 'Start it without input, or with {"sources": []}.')('the input is not a catalog');
 }
 
 function listen(state: CatalogState): void {
@@ -85,7 +85,7 @@ function listen(state: CatalogState): void {
     description: 'Takes a source out of the list, {"id": "…"}; answers whether it was there. Its flow is left alone.',
     validator: (input) => {
       if (isObject(input) && typeof input.id === 'string' && idPattern.test(input.id)) return;
-      throw refuse('configuration', 'the input names no source', 'Right is e.g. {"id": "postgres_main"}.');
+      throw refusalOf(input, 'Right is e.g. {"id": "postgres_main"}.')('the input names no source');
     },
   });
   const announced = (request: ConnectRequest) => {

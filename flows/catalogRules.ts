@@ -30,7 +30,7 @@ import {
 import { type DeclaredRules, noRules, type RuleInput, readRule, readRules } from '../model/rules.ts';
 import { ShapeError, type ShapeIssue } from '../model/shape_error.ts';
 import { askOptions, ruleActivities } from './activities.ts';
-import { expectKeys, isObject } from './input.ts';
+import { expectKeys, isObject, refusalOf } from './input.ts';
 import { readFailure, refuse } from './refuse.ts';
 
 type Removal = { rule_id: string; by?: string };
@@ -207,7 +207,7 @@ function pointerOf({ rules, checks }: DeclaredRules, id: string): string {
 }
 
 function readPut(input: unknown, key: 'rule' | 'check', example: string, read: (input: unknown) => unknown): void {
-  const bad = (reason: string) => refuse('configuration', reason, example);
+  const bad = refusalOf(input, example);
   if (!isObject(input) || input[key] === undefined) throw bad(`the input has no \`${key}\``);
   expectKeys(input, [key, 'mode', 'by'], bad);
   expectNamed(input.by, bad);
@@ -216,14 +216,14 @@ function readPut(input: unknown, key: 'rule' | 'check', example: string, read: (
 }
 
 function readRemoval(input: unknown): void {
-  const bad = (reason: string) => refuse('configuration', reason, removeExample);
+  const bad = refusalOf(input, removeExample);
   if (!isObject(input) || typeof input.rule_id !== 'string') throw bad('the input names no rule');
   expectKeys(input, ['rule_id', 'by'], bad);
   expectNamed(input.by, bad);
 }
 
 function readApply(input: unknown): void {
-  const bad = (reason: string) => refuse('configuration', reason, applyExample);
+  const bad = refusalOf(input, applyExample);
   if (!isObject(input)) throw bad('the input is not an object');
   expectKeys(input, ['rules', 'checks', 'prune', 'by'], bad);
   expectNamed(input.by, bad);

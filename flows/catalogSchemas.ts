@@ -16,7 +16,7 @@ import {
   subjectsLimit,
 } from '../model/subject.ts';
 import { askOptions, schemaActivities } from './activities.ts';
-import { isObject } from './input.ts';
+import { isObject, refusalOf } from './input.ts';
 import { readFailure, refuse } from './refuse.ts';
 
 /** What the catalog carries of schemas from run to run: the last id that was given, and subjects. */
@@ -171,7 +171,7 @@ async function explained<Answer>(answer: Promise<Answer>): Promise<Answer> {
 }
 
 function readRequest(input: unknown): void {
-  const bad = (reason: string) => refuse('configuration', reason, registerExample);
+  const bad = refusalOf(input, registerExample);
   if (!isObject(input)) throw bad('the input is not a registration');
   const { subject, schema, compatibility } = input;
   const problem = subjectProblem(subject);
@@ -185,7 +185,7 @@ function readRequest(input: unknown): void {
 }
 
 function readModeRequest(input: unknown): void {
-  const bad = (reason: string) => refuse('configuration', reason, modeExample);
+  const bad = refusalOf(input, modeExample);
   if (!isObject(input)) throw bad('the input is not a subject with its compatibility');
   const problem = subjectProblem(input.subject);
   if (problem !== undefined) throw bad(`\`subject\` ${problem}`);

@@ -9,6 +9,7 @@ import { formatInstant, parseInstant } from '../model/instant.ts';
 import type { VerifyRequest } from '../model/messages.ts';
 import type { CaptureConfig, ConnectRequest } from '../model/source.ts';
 import { refuse } from './refuse.ts';
+import { Unreadable } from './unreadable.ts';
 
 /** Where a flow's state would grow too large to be carried on: 512 KB of JSON. */
 export const stateLimit = 512 * 1024;
@@ -33,7 +34,7 @@ const modes = ['copy', 'log', 'both'];
 
 /** A ConnectRequest with its defaults. Its connection string must be sealed or a reference; else it is not repeated. */
 export function readConnectRequest(input: unknown): ConnectRequest {
-  const bad = (reason: string) => refuse('configuration', reason, connectExample);
+  const bad = refusalOf(input, connectExample);
   if (!isObject(input)) throw bad('the input is not a connect request');
   expectKeys(input, requestKeys, bad);
   const { id, type, connection_string: connection } = input;
@@ -85,7 +86,7 @@ function readConfig(input: unknown, bad: (reason: string) => Error): CaptureConf
 
 /** A VerifyRequest. */
 export function readVerifyRequest(input: unknown): VerifyRequest {
-  const bad = (reason: string) => refuse('configuration', reason, verifyExample);
+  const bad = refusalOf(input, verifyExample);
   if (!isObject(input)) throw bad('the input is not a verify request');
   expectKeys(input, ['source', 'table', 'repair', 'share', 'scheduled'], bad);
   const { source, table, ...how } = input;
@@ -101,7 +102,7 @@ export function readVerifyRequest(input: unknown): VerifyRequest {
 
 /** The source that an input such as {"source": "postgres_main"} names. */
 export function readSourceName(input: unknown): string {
-  const bad = (reason: string) => refuse('configuration', reason, 'Right is e.g. {"source": "postgres_main"}.');
+  const bad = refusalOf(input, 'Right is e.g. {"source": "postgres_main"}.');
   if (!isObject(input)) throw bad('the input names no source');
   expectKeys(input, ['source'], bad);
   if (typeof input.source !== 'string' || !idPattern.test(input.source))
@@ -111,7 +112,7 @@ export function readSourceName(input: unknown): string {
 
 /** An ExtractRequest with its defaults. */
 export function readExtractRequest(input: unknown): ExtractRequest {
-  const bad = (reason: string) => refuse('configuration', reason, extractExample);
+  const bad = refusalOf(input, extractExample);
   if (!isObject(input)) throw bad('the input is not an extract request');
   const { deployment, from, to, ...parameters } = input;
   if (typeof deployment !== 'string' || !idPattern.test(deployment)) {
@@ -124,7 +125,7 @@ export function readExtractRequest(input: unknown): ExtractRequest {
 
 /** A BackfillRequest. */
 export function readBackfillRequest(input: unknown): BackfillRequest {
-  const bad = (reason: string) => refuse('configuration', reason, backfillExample);
+  const bad = refusalOf(input, backfillExample);
   if (!isObject(input)) throw bad('the input is not a backfill request');
   if (input.source !== undefined) {
     expectKeys(input, ['source', 'tables'], bad);
@@ -153,7 +154,7 @@ function readStretch(from: unknown, to: unknown, bad: (reason: string) => Error)
 
 /** The table names of an update; undefined when it names none and need not. */
 export function readTables(input: unknown, required: boolean): string[] | undefined {
-  const bad = (reason: string) => refuse('configuration', reason, required ? tablesExample : someTablesExample);
+  const bad = refusalOf(input, required ? tablesExample : someTablesExample);
   // A key that is wrong must not mean all tables.
   if (isObject(input)) expectKeys(input, ['tables'], bad);
   const tables = Array.isArray(input) ? input : isObject(input) ? input.tables : input;
@@ -169,17 +170,16 @@ export function readTables(input: unknown, required: boolean): string[] | undefi
 /** Refuses input to an update that takes none, and means the whole source: nothing, null and {} are right. */
 export function expectNoInput(input: unknown, update: string): void {
   if (input === undefined || input === null || (isObject(input) && Object.keys(input).length === 0)) return;
-  throw refuse(
-    'configuration',
-    `\`${update}\` is for the whole source, and takes no input`,
+  const bad = refusalOf(
+    input,
     'Right is no input at all, or {}. For some tables there are `addTables`, `removeTables` and `resync`.',
   );
+  throw bad(`\`${update}\` is for the whole source, and takes no input`);
 }
 
 /** The options of the update `remove`. */
 export function readRemoval(input: unknown): { drop_copies: boolean; force: boolean } {
-  const bad = (reason: string) =>
-    refuse('configuration', reason, 'Right is e.g. {"drop_copies": false, "force": false}.');
+  const bad = refusalOf(input, 'Right is e.g. {"drop_copies": false, "force": false}.');
   const options = input ?? {};
   if (!isObject(options)) throw bad('the input is not an object');
   expectKeys(options, ['drop_copies', 'force'], bad);
@@ -188,8 +188,13 @@ export function readRemoval(input: unknown): { drop_copies: boolean; force: bool
   return { drop_copies: dropCopies, force };
 }
 
+/** Makes the refusals of an input: they show `right`. That one could not be decoded goes before any other reason. */
+export function refusalOf(input: unknown, right: string): (reason: string) => Error {
+  return (reason) => refuse('configuration', input instanceof Unreadable ? input.reason : reason, right);
+}
+
 export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Unreadable);
 }
 
 function isNames(value: unknown): value is string[] {

@@ -2,9 +2,8 @@
 import { setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
 import type { SettleAnswer, SettleRequest } from '../model/rejects.ts';
 import { askOptions, ruleActivities } from './activities.ts';
-import { expectKeys, isObject } from './input.ts';
+import { expectKeys, isObject, refusalOf } from './input.ts';
 import { code, count, page } from './markdown.ts';
-import { refuse } from './refuse.ts';
 import { searchAttributes } from './searchAttributes.ts';
 
 const example =
@@ -27,7 +26,7 @@ export async function settleRejects(input: SettleRequest): Promise<SettleAnswer>
 }
 
 function readRequest(input: unknown): SettleRequest {
-  const bad = (reason: string) => refuse('configuration', reason, example);
+  const bad = refusalOf(input, example);
   if (!isObject(input)) throw bad('the input names no rejects');
   expectKeys(input, ['asset', 'action', 'versions'], bad);
   const { asset, action, versions } = input;

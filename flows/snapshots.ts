@@ -5,6 +5,7 @@ import { snapshotWorkflowId } from '../model/messages.ts';
 import { tableName } from '../model/table.ts';
 import { activities, waitOptions } from './activities.ts';
 import { type FlowState, type FlowTable, liveTables, refOf } from './captureState.ts';
+import { isObject } from './input.ts';
 import { readFailure, type Trouble, wasCancelled } from './refuse.ts';
 import { sourceAttributes } from './searchAttributes.ts';
 import { type SnapshotAnswer, type SnapshotProgress, snapshotTable } from './snapshotTable.ts';
@@ -55,8 +56,10 @@ export class Snapshots {
 
   /** Takes in what a child flow says. */
   heard(progress: SnapshotProgress): void {
+    // A signal cannot be refused: what is wrong is left out.
+    if (!isObject(progress)) return;
     const table = this.#state.tables.find((known) => known.asset_id === progress.asset_id);
-    if (table?.generation !== progress.generation || table.complete_at !== '') return;
+    if (!table || table.generation !== progress.generation || table.complete_at !== '') return;
     table.chunks_done = progress.chunks_done;
     table.chunks_total = progress.chunks_total;
     table.next_chunk = progress.next_chunk;

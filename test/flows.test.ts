@@ -1,6 +1,7 @@
 /** The flows on a real Temporal server, with activities by script: what runs when, and what people are answered. */
 
 import { type Client, WithStartWorkflowOperation } from '@temporalio/client';
+import { type ApplicationFailure, RawValue } from '@temporalio/common';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ErrorKind, SluiceError } from '../model/errors.ts';
 import { type ConnectAnswer, captureWorkflowId, flowNames, type LogLook, logWorkflowId } from '../model/messages.ts';
@@ -308,6 +309,50 @@ describe.concurrent('started from the temporal CLI', () => {
     expect(code).toBe(0);
     expect(stdout).toContain('"identical":true');
     recorded.set('verify', `verify/${id}`);
+  });
+});
+
+describe.concurrent('input that cannot be read', () => {
+  const bytes = (text: string) => new TextEncoder().encode(text);
+  /** What a form or a program sends that encodes otherwise than we do. */
+  const payload = (encoding: string, data: string) =>
+    RawValue.fromPayload({ metadata: { encoding: bytes(encoding) }, data: bytes(data) });
+
+  it.each([
+    ['captureSource', 'capture/unread_1', payload('json/protobuf', '{}'), 'json/protobuf', '"id": "postgres_main"'],
+    [
+      'extractAssets',
+      'unread/2',
+      payload('json/plain', '{"deployment": "hunter2"'),
+      'no JSON',
+      '"deployment": "assets"',
+    ],
+    ['backfill', 'unread/3', payload('binary/encrypted', 'hunter2'), 'binary/encrypted', '"only_missing": true'],
+    ['verifyCopy', 'unread/4', payload('json/plain', ''), 'no JSON', '"source": "postgres_main"'],
+  ])('is refused by %s as wrong input is', async (type, workflowId, input, reason, right) => {
+    const handle = await client.workflow.start(type, { workflowId, taskQueue, args: [input] });
+    const { cause } = (await handle.result().catch((error: unknown) => error)) as { cause: ApplicationFailure };
+    expect(cause).toMatchObject({ type: 'configuration', message: expect.stringContaining(reason) });
+    expect(cause.message).toContain(`Right is e.g. {`);
+    expect(cause.message).toContain(right);
+    expect(cause.message).not.toContain('hunter2');
+  });
+
+  it('does not hold up a flow that runs', async () => {
+    const { flow } = await streamingSource();
+    const handle = client.workflow.getHandle(flow);
+    const wrong = [payload('json/protobuf', '{"tables": ["accounts"]}'), payload('json/plain', '{'), {}, null];
+    for (const input of wrong) await handle.signal('snapshotProgress', input);
+    for (const name of ['resync', 'pause', 'connect', 'remove']) {
+      const sent = handle.executeUpdate(name, { args: [wrong[0]] });
+      await expect(sent).rejects.toMatchObject({ cause: { type: 'configuration' } });
+    }
+    const told = await refusal(update(flow, 'addTables', wrong[1]));
+    expect(told).toMatchObject({
+      kind: 'configuration',
+      text: expect.stringContaining('cannot be read: it is no JSON'),
+    });
+    expect((await statusOf(flow)).status).toBe('streaming');
   });
 });
 

@@ -23,6 +23,7 @@ import { projectFolder } from './settings.ts';
 
 const day = 86_400_000;
 const flowsFile = path.join(projectFolder, 'flows', 'index.ts');
+const payloadConverterPath = path.join(projectFolder, 'flows', 'payloadConverter.ts');
 
 /**
  * Path of the bundle for the flows as they are now: beside the packages, or in `{home}/cache` where those cannot be
@@ -52,7 +53,8 @@ function canWrite(folder: string): boolean {
 }
 
 async function buildBundle(folder: string, file: string): Promise<void> {
-  const { code } = await bundleWorkflowCode({ workflowsPath: flowsFile, logger: new DefaultLogger('WARN') });
+  const logger = new DefaultLogger('WARN');
+  const { code } = await bundleWorkflowCode({ workflowsPath: flowsFile, payloadConverterPath, logger });
   // Written aside and renamed: another worker never reads half a bundle.
   const draft = `${file}.${process.pid}`;
   writeFileSync(draft, code);
