@@ -1,5 +1,7 @@
 /** What the flow `extractAssets` is asked for, and what it answers. */
 
+import { parseDuration } from './duration.ts';
+
 /** How an asset API is read: the parameters of a deployment of `extractAssets`. */
 export interface ExtractParameters {
   /**
@@ -11,6 +13,8 @@ export interface ExtractParameters {
   page_size: number;
   /** Sent as bearer token; an environment reference, never the token itself. */
   token?: string;
+  /** How far before the kept position a run asks again, as `5m`: for an API that shows assets later than it dates them. */
+  lookback?: string;
 }
 
 /** Input of `extractAssets`: without an interval it pulls from the kept position up to the run's nominal time. */
@@ -48,16 +52,25 @@ export type Wrong = (reason: string, remedy: string) => Error;
 export function readExtractParameters(input: unknown, wrong: Wrong, right = example): ExtractParameters {
   if (typeof input !== 'object' || input === null || Array.isArray(input))
     throw wrong('the parameters are not an object', right);
-  const { api_url: url, page_size: size = defaultPageSize, token, ...others } = input as Record<string, unknown>;
+  const {
+    api_url: url,
+    page_size: size = defaultPageSize,
+    token,
+    lookback,
+    ...others
+  } = input as Record<string, unknown>;
   const [unknown] = Object.keys(others);
   if (unknown !== undefined)
-    throw wrong(`unknown key \`${unknown.slice(0, 40)}\`; known are api_url, page_size, token`, right);
+    throw wrong(`unknown key \`${unknown.slice(0, 40)}\`; known are api_url, page_size, token, lookback`, right);
   const address = readAddress(url, wrong, right);
   if (typeof size !== 'number' || !Number.isInteger(size) || size < 1 || size > largestPageSize)
     throw wrong(`\`page_size\` must be a whole number from 1 to ${largestPageSize}`, right);
   if (token !== undefined && (typeof token !== 'string' || !reference.test(token)))
     throw wrong('`token` must be a reference such as "${ASSET_API_TOKEN}": what a flow is sent is kept', right);
-  return { api_url: address, page_size: size, ...(token === undefined ? {} : { token }) };
+  if (lookback !== undefined && !(typeof lookback === 'string' && (parseDuration(lookback) ?? 0) > 0))
+    throw wrong('`lookback` must be a duration such as "5m"', right);
+  const given = { ...(token === undefined ? {} : { token }), ...(lookback === undefined ? {} : { lookback }) };
+  return { api_url: address, page_size: size, ...given };
 }
 
 /** A reference, or an address in which no secret can stand; any other is not repeated. */

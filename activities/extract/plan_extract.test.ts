@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { everyMinutes, scriptedSchedule } from '../../test/scripted_schedule.ts';
-import { chooseInterval } from './plan_extract.ts';
+import { chooseInterval, lookBack } from './plan_extract.ts';
 
 /** An instant of a day by its time, e.g. `02:30` or `02:30:01.5`. */
 const on = (time: string) => (time === '' ? '' : `${new Date(`2026-03-02T${time}Z`).toISOString()}`);
@@ -111,4 +111,14 @@ it('runs that have queued up for hours follow one another, without gap and witho
   }
   const begins = ['02:00', ...times];
   expect(pulled).toEqual(times.map((at, index) => `rows [${begins[index]}, ${at})`));
+});
+
+it('asks from as long before its interval as it is told to, and moves the position as ever', () => {
+  const plan = { kind: 'rows', from: on('02:00'), to: on('02:15'), since: on('02:00'), etag: 'x' } as const;
+  expect(lookBack(plan, undefined)).toEqual(plan);
+  expect(lookBack(plan, '5m')).toEqual({ ...plan, since: on('01:55'), etag: '' });
+  // Nothing had changed since long before.
+  expect(lookBack({ ...plan, since: on('01:00') }, '5m')).toEqual({ ...plan, since: on('01:00') });
+  expect(lookBack({ ...plan, from: '', since: '' }, '5m')).toEqual({ ...plan, from: '', since: '' });
+  expect(lookBack({ ...plan, kind: 'backfill' }, '5m')).toEqual({ ...plan, kind: 'backfill' });
 });

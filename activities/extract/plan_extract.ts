@@ -1,5 +1,6 @@
 /** Which interval a run pulls. */
 import type { Client } from '@temporalio/client';
+import { parseDuration } from '../../model/duration.ts';
 import { formatInstant } from '../../model/instant.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
 import type { ExtractActivities, ExtractPlan } from './contract.ts';
@@ -17,7 +18,8 @@ export async function planExtract(context: CaptureContext, client: Client, input
   try {
     await ensureOwnTables(context.clickhouse('snapshot'));
     const kept = await keptPosition(context.clickhouse('read'), deployment);
-    return await chooseInterval(client, deployment, kept, { ...input, now: Date.now() });
+    const plan = await chooseInterval(client, deployment, kept, { ...input, now: Date.now() });
+    return lookBack(plan, input.request.lookback);
   } catch (error) {
     throw activityError(error, { source: deployment });
   }
@@ -75,6 +77,15 @@ async function isNext(
   return (
     begin - reached <= clockBehind && (await firingsBetween(client, deployment, reached - 1n, begin - 1n)).length === 0
   );
+}
+
+/** The plan, asking since `lookback` before its interval begins: what the API showed too late for the run before comes now. */
+export function lookBack(plan: ExtractPlan, lookback: string | undefined): ExtractPlan {
+  if (lookback === undefined || plan.kind !== 'rows' || plan.from === '') return plan;
+  const early = nanoseconds(plan.from) - BigInt(Math.round((parseDuration(lookback) ?? 0) * 1000)) * 1_000_000n;
+  if (early >= nanoseconds(plan.since)) return plan;
+  // The tag is of an answer to another question.
+  return { ...plan, since: formatInstant(early < 0n ? 0n : early), etag: '' };
 }
 
 function regular(kept: KeptPosition, nominal: string): ExtractPlan {
