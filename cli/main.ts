@@ -1,7 +1,7 @@
 /** The command `sluice`: reads arguments; each command does its work over the same control module as the REST API. */
 import { Command, CommanderError } from 'commander';
 import { redact } from '../activities/secrets.ts';
-import { asSluiceError, describeError } from '../model/errors.ts';
+import { asSluiceError, describeError, SluiceError } from '../model/errors.ts';
 import { isEntryPoint } from '../workers/child.ts';
 import { addApply } from './apply.ts';
 import { addAudit } from './audit.ts';
@@ -66,20 +66,36 @@ function allCommands(command: Command): Command[] {
   return command.commands.flatMap((inner) => [inner, ...allCommands(inner)]);
 }
 
+/** What commander says of wrong usage, as any other error: its first line is the reason, a suggestion the remedy. */
+function usageError({ code, message }: CommanderError): SluiceError {
+  const help = 'What is right is printed by --help behind the command.';
+  if (code === 'commander.help') return new SluiceError('configuration', 'no command is named', help);
+  const [reason = '', ...more] = message.replace(/^error: /, '').split('\n');
+  const hints = more.map((line) => line.replace(/^\((.*)\)$/, '$1'));
+  return new SluiceError('configuration', reason, [...hints, help].join(' '));
+}
+
 /** Runs the program on arguments as in process.argv. Answers the exit status; prints no stack. */
 export async function main(argv: string[]): Promise<number> {
   let status = 0;
+  const json = argv.includes('--json');
   const program = buildProgram((result) => {
     status = result;
   });
+  // Programs are told of wrong usage below.
+  if (json) for (const command of [program, ...allCommands(program)]) command.configureOutput({ writeErr: () => {} });
   try {
     await program.parseAsync(argv);
     return status;
   } catch (error) {
-    // Commander has printed its own; its status for help is 0, for usage 1.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (error instanceof CommanderError) {
+      // Its status for help is 0, for usage 1. People have read its own words already.
+      if (error.exitCode === 0) return 0;
+      if (json) printProblem(usageError(error));
+      return 2;
+    }
     const known = asSluiceError(error);
-    if (argv.includes('--json')) printProblem(known);
+    if (json) printProblem(known);
     else process.stderr.write(`${redact(describeError(known))}\n`);
     if (process.env.SLUICE_DEBUG) process.stderr.write(`${redact(known.stack ?? '')}\n`);
     return known.kind === 'configuration' ? 2 : 1;
