@@ -121,7 +121,11 @@ describe('a repair', () => {
     expect(source.filter((row) => !copy.includes(row)).length).toBe(5);
     expect(await repair(harness, keys)).toBeNull();
     await expectEqual(harness);
-    const records = await readRecords(harness.context.clickhouse('read'), `kind = 'repair' AND source = {source:String}`, { source: harness.options.source });
+    const records = await readRecords(
+      harness.context.clickhouse('read'),
+      `kind = 'repair' AND source = {source:String}`,
+      { source: harness.options.source },
+    );
     expect(records).toMatchObject([
       { changes: 6, assets: { [assetOf(harness)]: { inserts: 5, deletes: 1, effects: 6, written: 6, rejected: 0 } } },
     ]);
@@ -284,7 +288,11 @@ describe('a repair', () => {
     await damage(harness, 'id = 3', `'wrong' AS v`);
     for (const state of [{ status: 'snapshotting' }, { status: 'failed' }, { generation: 2 }])
       expect(await repair(harness, [['3']], undefined, state)).toContain('copied anew, or does not stream');
-    const records = await readRecords(harness.context.clickhouse('read'), `kind = 'repair' AND source = {source:String}`, { source: harness.options.source });
+    const records = await readRecords(
+      harness.context.clickhouse('read'),
+      `kind = 'repair' AND source = {source:String}`,
+      { source: harness.options.source },
+    );
     expect(records.length).toBe(1);
     await harness.stop();
     await sql('ALTER TABLE left_alone ALTER COLUMN v TYPE varchar(9)');

@@ -22,7 +22,14 @@ import type { Settings } from './settings.ts';
  * Milliseconds; without a worker a query would hang for 30 s, and an update for ever. An update may wait for the last batch
  * of a lease, and for a busy machine; whether a worker answers is asked before one is sent.
  */
-export const deadlines = { connect: 5_000, reach: 2_000, query: 4_000, update: 30_000, start: 10_000, call: 5_000 } as const;
+export const deadlines = {
+  connect: 5_000,
+  reach: 2_000,
+  query: 3_000,
+  update: 30_000,
+  start: 10_000,
+  call: 5_000,
+} as const;
 
 export type TemporalSettings = Pick<Settings, 'temporalAddress' | 'temporalNamespace'>;
 
