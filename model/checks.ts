@@ -1,6 +1,6 @@
 /**
  * Checks: what must be true of rows, or of a whole copy. Those of rows are looked at for each row on its way into the copy;
- * those of copies when somebody asks. NULL passes every check but `not_null`, as with SQL's CHECK.
+ * those of copies with each comparison by schedule, and when somebody asks. NULL passes every check but `not_null`, as with SQL's CHECK.
  */
 import { parseDuration } from './duration.ts';
 import { readType, typeText } from './field_type.ts';

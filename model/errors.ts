@@ -58,6 +58,7 @@ export const errorTable = {
   sink_damaged: { transient: false, meaning: 'ClickHouse detached broken parts: the copy may miss acknowledged rows' },
   conservation: { transient: false, meaning: 'ClickHouse confirmed another number of rows than were sent' },
   copy_differs: { transient: false, meaning: 'rows of a copy were not as in the source' },
+  check_failed: { transient: false, meaning: 'a check of a whole copy fails' },
   unexpected: { transient: false, meaning: 'a case that nobody thought of: please report it' },
 } as const satisfies Record<string, ErrorRule>;
 

@@ -163,6 +163,26 @@ describe('a connected source', () => {
     expect(await metrics()).toContain('sluice_verify_differences_total{source="shop",asset="shop_numbers"} 5');
   }, 120_000);
 
+  it('has checks of its whole copies looked at as well, and told until they pass', async () => {
+    const check = { rule_id: 'few', asset: 'shop_numbers', rule_type: 'row_count', parameters: { max: 10 } };
+    expect((await call('POST', '/api/v1/quality/add-rule', { ...check, severity: 'warn' })).status).toBe(201);
+    await nextComparison();
+    const told = await until(source, (one) => one.alarms.length === 1);
+    expect(told.alarms[0]).toMatchObject({
+      kind: 'check_failed',
+      reason: expect.stringMatching(/^the check few of shop_numbers failed at \S+: 1 of 1$/),
+      remedy: expect.stringContaining('sluice quality shop_numbers'),
+    });
+    expect(await metrics()).toContain('sluice_alarms{source="shop",kind="check_failed"} 1');
+    const scores = await call<{ items: object[] }>('GET', '/api/v1/quality/scores?asset=shop_numbers');
+    expect(scores.body.items).toContainEqual(expect.objectContaining({ rule_id: 'few', score: 0 }));
+    const wider = { ...check, parameters: { max: 1_000_000 }, severity: 'warn' };
+    expect((await call('PUT', '/api/v1/quality/rules/few', wider)).status).toBe(200);
+    await nextComparison();
+    await until(source, (one) => one.alarms.length === 0);
+    expect((await call('DELETE', '/api/v1/quality/rules/few')).status).toBe(204);
+  }, 120_000);
+
   it('is repaired on demand, and told what cannot be', async () => {
     await clickhouse(
       `INSERT INTO ${numbers} SELECT * REPLACE ('foreign' AS v, bitShiftLeft(toUInt128(60000), 112) AS _version) FROM ${numbers} FINAL WHERE id = 11`,

@@ -21,6 +21,7 @@ import {
   storeVerification,
   type Verification,
 } from './verify_store.ts';
+import { watchCopies } from './watch_copies.ts';
 
 /** A comparison of a source: what was asked, and what is needed for it. */
 interface Run {
@@ -75,6 +76,7 @@ export async function verifySource(context: CaptureContext, request: VerifyReque
     const identical = verification.tables.every((result) => result.identical);
     const finished_at = new Date().toISOString();
     await storeVerification(clickhouse, { ...verification, status: 'finished', finished_at, identical });
+    if (request.scheduled) await watch(run, status);
     return verifySum(verification.tables, verification.id);
   } catch (error) {
     const report = activityError(error, { source });
@@ -88,6 +90,14 @@ export async function verifySource(context: CaptureContext, request: VerifyReque
     await storeVerification(clickhouse, { ...verification, ...failed }).catch(() => {});
     throw report;
   }
+}
+
+/** What checks find in the copies is no comparison, and does not fail one. */
+async function watch({ context, activity }: Run, { tables }: CaptureStatus): Promise<void> {
+  const assets = tables.filter((table) => table.status === 'streaming').map((table) => table.asset_id);
+  await watchCopies(context.clickhouse('verify'), assets).catch((error: unknown) =>
+    activity.log.warn('checks of whole copies could not run', { reason: asSluiceError(error).message }),
+  );
 }
 
 /** Why a comparison by schedule makes no sense now; undefined when it does. */

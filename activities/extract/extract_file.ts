@@ -3,10 +3,12 @@ import path from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { Context } from '@temporalio/activity';
 import { noEffects } from '../../model/batch.ts';
+import { asSluiceError } from '../../model/errors.ts';
 import type { ExtractRequest } from '../../model/extract.ts';
 import { formatInstant, parseInstant } from '../../model/instant.ts';
 import type { TableSchema } from '../../model/table.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
+import { watchCopies } from '../check/watch_copies.ts';
 import { saveSchema } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
@@ -178,6 +180,11 @@ async function loadAndRecord(
   await noteFile(folder, manifest, fileBase(input), summary, next === undefined);
   const durations = { fill: pulled.milliseconds, resolve: 0, write: Math.round(performance.now() - begun) };
   const hash = await record(sink.clickhouse, activity, input, pulled, { effects, durations });
+  if (kind === 'rows' && next === undefined)
+    // What checks find in the copy does not fail the run.
+    await watchCopies(sink.clickhouse, [request.deployment]).catch((error: unknown) =>
+      activity.log.warn('checks of the whole copy could not run', { reason: asSluiceError(error).message }),
+    );
   const { position } = await keptPosition(sink.clickhouse, request.deployment);
   return {
     file: summary?.file ?? '',

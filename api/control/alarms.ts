@@ -1,4 +1,6 @@
-/** What comparisons of copies with their sources have found, and who should know. */
+/** What comparisons of copies with their sources, and checks of whole copies, have found, and who should know. */
+
+import { watchPrefix } from '../../activities/check/watch_copies.ts';
 import type { ErrorReport } from '../../model/errors.ts';
 import type { Control } from './control.ts';
 import { isoTime, rowsIfThere, shared } from './figures.ts';
@@ -87,4 +89,47 @@ const count = (rows: number): string => `${rows} ${rows === 1 ? 'row' : 'rows'}`
 
 function alarm(reason: string, remedy: string): ErrorReport {
   return { kind: 'copy_differs', reason, remedy };
+}
+
+/** What a check found when it last looked at a whole copy by itself. */
+export interface CheckFigures {
+  asset: string;
+  rule: string;
+  checked: number;
+  failed: number;
+  /** ISO 8601. */
+  at: string;
+}
+
+/** Checks that failed at the last look, of those that are declared. */
+export async function failingChecks(control: Control): Promise<CheckFigures[]> {
+  return await shared(control, 'checks', async () => {
+    const rows = await rowsIfThere<Record<keyof CheckFigures, string>>(
+      control,
+      `SELECT asset, rule, toString(argMax(q.checked, q.at)) AS checked, toString(argMax(q.failed, q.at)) AS failed, toString(max(q.at)) AS at
+       FROM ${control.clickhouse.name('_quality')} AS q
+       WHERE startsWith(batch, '${watchPrefix}') AND (asset, rule) IN (
+         SELECT JSONExtractString(one, 'asset'), JSONExtractString(one, 'rule_id')
+         FROM (SELECT arrayJoin(JSONExtractArrayRaw(argMax(body, version), 'checks')) AS one FROM ${control.clickhouse.name('_rules')})
+       )
+       GROUP BY asset, rule HAVING argMax(q.failed, q.at) > 0 ORDER BY asset, rule`,
+    );
+    return rows.map((row) => ({
+      ...row,
+      checked: Number(row.checked),
+      failed: Number(row.failed),
+      at: isoTime(row.at) ?? '',
+    }));
+  });
+}
+
+/** What is to be told of checks of whole copies, until they pass. */
+export function checkAlarms(failing: CheckFigures[], assets: Set<string>): ErrorReport[] {
+  return failing
+    .filter(({ asset }) => assets.has(asset))
+    .map(({ asset, rule, failed, checked, at }) => ({
+      kind: 'check_failed',
+      reason: `the check ${rule} of ${asset} failed at ${at.slice(0, 19)}Z: ${failed} of ${checked}`,
+      remedy: `Which rows: sluice quality ${asset}. It is looked at again with each comparison by schedule.`,
+    }));
 }

@@ -1,15 +1,13 @@
 /** Checks: declared, run on whole copies or on rows that are sent, and their scores over time. */
-import { checkedColumns } from '../../activities/check/copy_columns.ts';
+import { checkedCopy } from '../../activities/check/checked_copy.ts';
 import type { CheckedCopy } from '../../activities/check/copy_conditions.ts';
 import { checkCopy, type QualityResult } from '../../activities/check/quality.ts';
 import { checkRows } from '../../activities/check/quality_rows.ts';
 import { latestScores, readScores, type ScorePlace, scoreOf, storeScores } from '../../activities/check/scores.ts';
-import { loadKnownSchemas } from '../../activities/load/batches.ts';
 import { tableAssetOf } from '../../model/asset.ts';
 import { type Check, type CheckInput, readCheck } from '../../model/checks.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { checksOf } from '../../model/rules.ts';
-import { isMultiset } from '../../model/table.ts';
 import type { Control } from './control.ts';
 import { pageCursor, readCursor } from './cursor.ts';
 import { declaredRules, putDeclared, removeDeclared } from './declared_rules.ts';
@@ -60,20 +58,11 @@ export async function copyOf(control: Control, asset: string): Promise<CheckedCo
   throw new SluiceError('not_found', `there is no copy ${asset}`, remedy);
 }
 
-async function copyIfThere(control: Control, asset: string): Promise<CheckedCopy | undefined> {
-  const { clickhouse } = control;
-  const schemas = await loadKnownSchemas(clickhouse, asset).catch((error: unknown) => {
-    if (noTableYet(error)) return new Map<string, never>();
+async function copyIfThere({ clickhouse }: Control, asset: string): Promise<CheckedCopy | undefined> {
+  return await checkedCopy(clickhouse, asset).catch((error: unknown) => {
+    if (noTableYet(error)) return undefined;
     throw error;
   });
-  // Tables of Sluice itself are no copies.
-  const table = schemas.get(asset);
-  const columns = asset.startsWith('_') ? [] : await checkedColumns(clickhouse, asset, table);
-  if (columns.length === 0) return undefined;
-  // Rows of a table without a key are counted, and only the view shows them one by one.
-  if (table && isMultiset(table))
-    return { clickhouse, asset, columns, rows: clickhouse.name(`${asset}_current`), newest: '' };
-  return { clickhouse, asset, columns, rows: `${clickhouse.name(asset)} FINAL`, newest: 'ORDER BY _version DESC' };
 }
 
 /** Runs all checks of an asset: on rows that are sent, or on its whole copy. Errors: `not_found`, `configuration`, `timeout`. */

@@ -12,7 +12,14 @@ import {
 import type { CapturedTable, CaptureStatus, ConnectRequest, Finding } from '../../model/source.ts';
 import { tableName } from '../../model/table.ts';
 import { acted } from './actions.ts';
-import { copyAlarms, type VerifyFigures, verifyFigures } from './alarms.ts';
+import {
+  type CheckFigures,
+  checkAlarms,
+  copyAlarms,
+  failingChecks,
+  type VerifyFigures,
+  verifyFigures,
+} from './alarms.ts';
 import { type Control, workflowUrl } from './control.ts';
 import { countRows } from './counts.ts';
 import { type AssetFigures, assetFigures, leaseGlance, type SourceFigures, sourceFigures } from './figures.ts';
@@ -110,21 +117,23 @@ interface Records {
   figures: Map<string, SourceFigures> | undefined;
   assets: AssetFigures[];
   verified: VerifyFigures[];
+  failing: CheckFigures[];
 }
 
 async function recorded(control: Control): Promise<Records> {
-  const [figures, assets, verified] = await Promise.all([
+  const [figures, assets, verified, failing] = await Promise.all([
     sourceFigures(control).catch(() => undefined),
     assetFigures(control).catch(() => []),
     verifyFigures(control).catch(() => []),
+    failingChecks(control).catch(() => []),
   ]);
-  return { figures, assets, verified };
+  return { figures, assets, verified, failing };
 }
 
 async function describeSource(
   control: Control,
   request: ConnectRequest,
-  { figures, assets, verified }: Records,
+  { figures, assets, verified, failing }: Records,
 ): Promise<SourceAnswer> {
   const workflowId = captureWorkflowId(request.id);
   const [asked, lease] = await Promise.all([
@@ -156,6 +165,7 @@ async function describeSource(
     alarms: [
       ...(log?.warning ? [log.warning] : []),
       ...copyAlarms(verified, request.id, new Set(status.tables.map((table) => table.asset_id))),
+      ...checkAlarms(failing, new Set(status.tables.map((table) => table.asset_id))),
     ],
     workflow: {
       id: workflowId,

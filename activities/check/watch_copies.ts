@@ -1,0 +1,38 @@
+/**
+ * Checks of whole copies that nobody asks for: with each comparison by schedule, and behind each run of a deployment. Their
+ * scores are kept, and those that fail are told until they do not.
+ */
+import { isRowCheck } from '../../model/checks.ts';
+import { checksOf } from '../../model/rules.ts';
+import type { ClickHouse } from '../load/clickhouse.ts';
+import { loadRules } from '../transform/rule_store.ts';
+import { checkedCopy } from './checked_copy.ts';
+import { checkCopy } from './quality.ts';
+import { storeScores } from './scores.ts';
+
+/** Begins the ids of what such a look has found. */
+export const watchPrefix = 'watch/';
+
+/**
+ * Runs what no single row passes or fails, of these assets; of tables without a key all of their checks, which no stream runs.
+ * Answers how many checks fail. Errors: those of ClickHouse, `configuration` for a check that does not go with its copy.
+ */
+export async function watchCopies(clickhouse: ClickHouse, assets: readonly string[]): Promise<number> {
+  const { checks } = await loadRules(clickhouse);
+  let failing = 0;
+  for (const asset of assets) {
+    const own = checksOf(checks, asset);
+    const copy = own.length > 0 ? await checkedCopy(clickhouse, asset) : undefined;
+    const wanted = copy?.newest === '' ? own : own.filter((check) => !isRowCheck(check));
+    if (!copy || wanted.length === 0) continue;
+    const { rules } = await checkCopy(copy, wanted);
+    const at = new Date().toISOString();
+    const found = new Map(rules.map(({ rule_id, checked, failed }) => [rule_id, { checked, failed }]));
+    // The score of an asset is that of its rows.
+    await storeScores(clickhouse, [
+      { asset, at, batch: `${watchPrefix}${at}`, rows: { checked: 0, failed: 0 }, rules: found },
+    ]);
+    failing += rules.filter(({ failed }) => failed > 0).length;
+  }
+  return failing;
+}
