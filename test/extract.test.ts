@@ -454,6 +454,25 @@ describe('a backfill', () => {
     expect(await run({ from: dateOf(-9), only_missing: true })).toMatchObject({ intervals: 0, skipped: 2 });
   });
 
+  it('leaves out what runs have pulled together, whatever their intervals were', { timeout: 60_000 }, async () => {
+    await deploy('joined', '1h');
+    const at = (hours: number) => new Date(Date.parse(dateOf(-9)) + hours * 3_600_000).toISOString();
+    const missing = (from: number, to: number) =>
+      runBackfill({ deployment: 'joined', from: at(from), to: at(to), only_missing: true });
+    const pulled = [[2.1, 4], [4, 6.5], [6.5, 7]] as const; // biome-ignore format: one line
+    for (const [from, to] of pulled) await run({ ...requestOf('joined'), from: at(from), to: at(to) });
+    expect(await missing(3, 7)).toMatchObject({ intervals: 0, skipped: 4 });
+    expect(await missing(2, 8)).toMatchObject({ intervals: 2, skipped: 4 });
+    expect((await runsOf('joined')).slice(3).map((one) => [one.f, one.t])).toEqual([
+      [at(2), at(3)],
+      [at(7), at(8)],
+    ]);
+    // The first run of all pulls from the beginning of time.
+    const first = await run(requestOf('joined'));
+    expect(first.from).toBe('');
+    expect(await missing(0, 12)).toMatchObject({ intervals: 0, skipped: 12 });
+  });
+
   it('says so when another one runs the same interval', { timeout: 60_000 }, async () => {
     await deploy('twice');
     await setFaults({ kind: 'slow', count: 1, delay_ms: 4_000 });

@@ -58,9 +58,9 @@ export interface ExtractActivities {
   extractFile(input: ExtractRun & { number: number; since: string; previous_hash: string }): Promise<ExtractedFile>;
 
   /**
-   * The intervals of a deployment's schedule that end in (`after`, to], in order, at most `limit`: those with a finished
-   * run are left out when `only_missing` is set. Intervals are cut at from and to. `through`: what to go on behind; ''
-   * when there are no more.
+   * The intervals of a deployment's schedule that end in (`after`, to], in order, at most `limit`: those that lie in what
+   * finished runs have pulled, taken together, are left out when `only_missing` is set. Intervals are cut at from and to.
+   * `through`: what to go on behind; '' when there are no more.
    */
   planBackfill(input: {
     deployment: string;

@@ -5,7 +5,8 @@ import type { ExtractRequest } from '../../model/extract.ts';
 import { formatInstant } from '../../model/instant.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
 import type { ExtractActivities, Interval } from './contract.ts';
-import { ensureOwnTables, finishedIntervals } from './records.ts';
+import { isCovered, joinStretches, type Stretch } from './coverage.ts';
+import { ensureOwnTables, finishedStretches } from './records.ts';
 import { describeSchedule, firingsBetween, mostFirings, nanoseconds } from './schedule_times.ts';
 
 type Input = Parameters<ExtractActivities['planBackfill']>[0];
@@ -16,31 +17,41 @@ export async function planBackfill(
   client: Client,
   input: Input,
 ): ReturnType<ExtractActivities['planBackfill']> {
-  const { deployment, limit } = input;
+  const { deployment } = input;
   try {
     await ensureOwnTables(context.clickhouse('snapshot'));
     const { workflowType, input: request } = await describeSchedule(client, deployment);
     if (workflowType !== 'extractAssets') throw noIntervals(deployment, workflowType);
-    const ends = await intervalEnds(client, input);
-    const whole = input.only_missing
-      ? await finishedIntervals(context.clickhouse('read'), deployment, input.from, input.to)
-      : new Map<string, bigint>();
-    const intervals: Interval[] = [];
-    let skipped = 0;
-    let through = input.after === '' ? input.from : input.after;
-    for (const end of ends) {
-      if (intervals.length === limit) return { intervals, skipped, through, request: request as ExtractRequest };
-      const begin = whole.get(end);
-      // A run whose interval was cut at a backfill's begin has pulled only a part of this one.
-      if (begin !== undefined && begin <= nanoseconds(through)) skipped++;
-      else intervals.push({ from: through, to: end });
-      through = end;
-    }
-    const ended = ends.length === 0 || nanoseconds(through) >= nanoseconds(input.to);
-    return { intervals, skipped, through: ended ? '' : through, request: request as ExtractRequest };
+    const finished: Finished = (from, to) => finishedStretches(context.clickhouse('read'), deployment, from, to);
+    return { ...(await planIntervals(client, input, finished)), request: request as ExtractRequest };
   } catch (error) {
     throw activityError(error, { source: deployment });
   }
+}
+
+/** What finished runs have pulled, where that touches [from, to); both are ISO texts. */
+type Finished = (from: string, to: string) => Promise<Stretch[]>;
+
+/** The plan without the input of runs. */
+export async function planIntervals(
+  client: Client,
+  input: Input,
+  finished: Finished,
+): Promise<{ intervals: Interval[]; skipped: number; through: string }> {
+  const ends = await intervalEnds(client, input);
+  const intervals: Interval[] = [];
+  let skipped = 0;
+  let through = input.after === '' ? input.from : input.after;
+  const last = ends.at(-1);
+  const pulled = input.only_missing && last !== undefined ? joinStretches(await finished(through, last)) : [];
+  for (const end of ends) {
+    if (intervals.length === input.limit) return { intervals, skipped, through };
+    if (isCovered(pulled, { from: nanoseconds(through), to: nanoseconds(end) })) skipped++;
+    else intervals.push({ from: through, to: end });
+    through = end;
+  }
+  const ended = last === undefined || nanoseconds(through) >= nanoseconds(input.to);
+  return { intervals, skipped, through: ended ? '' : through };
 }
 
 /** Ends of the intervals behind `after`, at most `mostFirings` at once; the last one is `to`. */

@@ -6,6 +6,8 @@ import type { Context } from '@temporalio/activity';
 import type { AssetEffects, BatchKind } from '../../model/batch.ts';
 import { createOwnTables, readRecords, sealRecord, writeRecord } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
+import type { Stretch } from './coverage.ts';
+import { nanoseconds } from './schedule_times.ts';
 
 /** Where the next scheduled run begins. */
 export interface KeptPosition {
@@ -43,26 +45,22 @@ export async function ensureOwnTables(clickhouse: ClickHouse): Promise<void> {
   tablesSeen.set(clickhouse, performance.now());
 }
 
-/**
- * The intervals that end in (from, to] and that a finished run has pulled: by their ends as ISO texts, where they begin,
- * in nanoseconds since 1970. Of several with one end, the longest.
- */
-export async function finishedIntervals(
+/** What finished runs of a deployment have pulled, where that touches [from, to): in any order, as they were recorded. */
+export async function finishedStretches(
   clickhouse: ClickHouse,
   deployment: string,
   from: string,
   to: string,
-): Promise<Map<string, bigint>> {
-  const rows = await clickhouse.rows<{ position_to: string; begin: string }>(
-    `SELECT position_to, toString(min(toUnixTimestamp64Nano(parseDateTime64BestEffortOrZero(position_from, 9)))) AS begin
-     FROM ${clickhouse.name('_batches')} FINAL
+): Promise<Stretch[]> {
+  // '' is the beginning of time, and read as 1970: there a first run begins to ask.
+  const rows = await clickhouse.rows<{ position_from: string; position_to: string }>(
+    `SELECT DISTINCT position_from, position_to FROM ${clickhouse.name('_batches')} FINAL
      WHERE source = {source:String} AND kind = 'extract'
        AND parseDateTime64BestEffortOrZero(position_to, 9) > parseDateTime64BestEffort({from:String}, 9)
-       AND parseDateTime64BestEffortOrZero(position_to, 9) <= parseDateTime64BestEffort({to:String}, 9)
-     GROUP BY position_to`,
+       AND parseDateTime64BestEffortOrZero(position_from, 9) < parseDateTime64BestEffort({to:String}, 9)`,
     { params: { source: deployment, from, to } },
   );
-  return new Map(rows.map((row) => [row.position_to, BigInt(row.begin)]));
+  return rows.map((row) => ({ from: nanoseconds(row.position_from), to: nanoseconds(row.position_to) }));
 }
 
 /** The begin of the ids of all that a run writes. Runs may begin in the same millisecond; the end of a run's id is chance. */
