@@ -28,7 +28,7 @@ export function addRuns(program: Command, done: Done): void {
     .command('backfill <name>')
     .description('run intervals of a deployment again, or copy tables of a source again; waits until it is done')
     .option('--from <time>', 'of a deployment: the first moment, a date or an instant with its zone')
-    .option('--to <time>', 'of a deployment: the end; this moment itself does not belong to it')
+    .option('--to <time>', 'of a deployment: the end, not in the future; this moment itself does not belong to it')
     .option('--only-missing', 'leave out intervals that a finished run has pulled')
     .option('--table <name>', 'of a source: a table; more by giving it again', collect, [])
     .option('--no-wait', 'only start it')

@@ -21,7 +21,7 @@ export interface ExtractParameters {
 export interface ExtractRequest extends ExtractParameters {
   /** Name of the deployment: also of its copy, and of its folder in asset_data. */
   deployment: string;
-  /** Both or none, as instants: pulls [from, to) and leaves the kept position. */
+  /** Both or none, as instants: pulls [from, to) and leaves the kept position. `to` may not lie in the future. */
   from?: string;
   to?: string;
 }

@@ -473,6 +473,12 @@ describe('backfills', () => {
     await deployed({ past: 'schedule: { interval: 1h }', daily: 'flow: verifyCopy\nparameters: { source: shop }' });
     expect((await backfill('past', { ...stretch, to: '2026-01-01' })).status).toBe(422);
     expect((await backfill('past', { ...stretch, to: 'soon' })).body.errors?.[0]?.pointer).toBe('/to');
+    const ahead = new Date(Date.now() + 3_600_000).toISOString();
+    expect((await backfill('past', { ...stretch, to: ahead })).body).toMatchObject({
+      status: 422,
+      kind: 'configuration',
+      detail: `\`to\` lies in the future: ${ahead}`,
+    });
     expect((await backfill('nobody', stretch)).status).toBe(404);
     expect((await backfill('daily', stretch)).body).toMatchObject({ status: 422, kind: 'configuration' });
     await rest('DELETE', '/deployments/daily');

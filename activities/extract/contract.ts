@@ -53,14 +53,16 @@ export interface ExtractActivities {
 
   /**
    * Pulls pages from `since` on, writes file `number` (from 1), loads it and records that; ends at about 200,000 rows.
-   * At the end of the interval it also records that the interval is done. Heartbeats progress.
+   * At the end of the interval it also records that the interval is done. Heartbeats progress. Errors: `configuration` for
+   * a backfill that ends in the future.
    */
   extractFile(input: ExtractRun & { number: number; since: string; previous_hash: string }): Promise<ExtractedFile>;
 
   /**
    * The intervals of a deployment's schedule that end in (`after`, to], in order, at most `limit`: those that lie in what
    * finished runs have pulled, taken together, are left out when `only_missing` is set. Intervals are cut at from and to.
-   * `through`: what to go on behind; '' when there are no more.
+   * `through`: what to go on behind; '' when there are no more. At the beginning (`after` = '') `configuration` refuses a
+   * `to` in the future.
    */
   planBackfill(input: {
     deployment: string;

@@ -6,6 +6,7 @@ import { noEffects } from '../../model/batch.ts';
 import { asSluiceError } from '../../model/errors.ts';
 import type { ExtractRequest } from '../../model/extract.ts';
 import { formatInstant, parseInstant } from '../../model/instant.ts';
+import { expectPast } from '../../model/stretch.ts';
 import type { TableSchema } from '../../model/table.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
 import { watchCopies } from '../check/watch_copies.ts';
@@ -42,6 +43,7 @@ export async function extractFile(context: CaptureContext, assetData: string, in
   const beat = setInterval(() => activity.heartbeat({ ...progress }), 1000);
   try {
     const folder = path.join(assetData, input.request.deployment);
+    if (input.plan.kind === 'backfill' && input.number === 1) expectPast(instantOf(input.plan.to), Date.now());
     await removeDrafts(folder, fileBase(input), draftTag(activity));
     await settle(activity, input);
     return await extract(context, activity, input, folder, progress);

@@ -16,13 +16,14 @@ interface Asked {
   minutes?: number;
   /** What finished runs have pulled; undefined = run all intervals. */
   finished?: [string, string][];
+  now?: string;
 }
 
-async function plan({ from, to, after = '', limit = 100, minutes = 15, finished }: Asked) {
+async function plan({ from, to, after = '', limit = 100, minutes = 15, finished, now = '2026-11-01' }: Asked) {
   const { client } = scriptedSchedule('assets', everyMinutes(minutes));
   const input = { deployment: 'assets', from: on(from), to: on(to), after: on(after), limit };
   const read = async () => (finished ?? []).map(stretch);
-  return await planIntervals(client, { ...input, only_missing: finished !== undefined }, read);
+  return await planIntervals(client, { ...input, only_missing: finished !== undefined }, read, Date.parse(on(now)));
 }
 
 /** The intervals that are to be run, in short, and how many are left out. */
@@ -79,5 +80,17 @@ describe('only the missing intervals', () => {
     expect(await missing({ from: '00:10', to: '00:30', finished })).toBe(' | 2');
     expect(await missing({ from: '00:00', to: '00:30', finished })).toBe('00:00–00:15 | 1');
     expect(await missing({ from: '00:10', to: '00:20', finished })).toBe(' | 2');
+  });
+});
+
+describe('a backfill is refused', () => {
+  it('when it would end in the future', async () => {
+    const asked = { from: '00:00', to: '02:00' };
+    await expect(plan({ ...asked, now: '01:58:59' })).rejects.toMatchObject({
+      kind: 'configuration',
+      message: '`to` lies in the future: 2026-03-02T02:00:00.000Z',
+    });
+    // Clocks differ a little.
+    expect((await plan({ ...asked, now: '01:59' })).intervals).toHaveLength(8);
   });
 });

@@ -3,6 +3,7 @@ import type { Client } from '@temporalio/client';
 import { SluiceError } from '../../model/errors.ts';
 import type { ExtractRequest } from '../../model/extract.ts';
 import { formatInstant } from '../../model/instant.ts';
+import { expectPast } from '../../model/stretch.ts';
 import { activityError, type CaptureContext } from '../capture/context.ts';
 import type { ExtractActivities, Interval } from './contract.ts';
 import { isCovered, joinStretches, type Stretch } from './coverage.ts';
@@ -23,7 +24,7 @@ export async function planBackfill(
     const { workflowType, input: request } = await describeSchedule(client, deployment);
     if (workflowType !== 'extractAssets') throw noIntervals(deployment, workflowType);
     const finished: Finished = (from, to) => finishedStretches(context.clickhouse('read'), deployment, from, to);
-    return { ...(await planIntervals(client, input, finished)), request: request as ExtractRequest };
+    return { ...(await planIntervals(client, input, finished, Date.now())), request: request as ExtractRequest };
   } catch (error) {
     throw activityError(error, { source: deployment });
   }
@@ -32,16 +33,19 @@ export async function planBackfill(
 /** What finished runs have pulled, where that touches [from, to); both are ISO texts. */
 type Finished = (from: string, to: string) => Promise<Stretch[]>;
 
-/** The plan without the input of runs. */
+/** The plan without the input of runs. `now`: milliseconds since 1970. Errors: `configuration`. */
 export async function planIntervals(
   client: Client,
   input: Input,
   finished: Finished,
+  now: number,
 ): Promise<{ intervals: Interval[]; skipped: number; through: string }> {
+  const isFirst = input.after === '';
+  if (isFirst) expectPast(nanoseconds(input.to), now);
   const ends = await intervalEnds(client, input);
   const intervals: Interval[] = [];
   let skipped = 0;
-  let through = input.after === '' ? input.from : input.after;
+  let through = isFirst ? input.from : input.after;
   const last = ends.at(-1);
   const pulled = input.only_missing && last !== undefined ? joinStretches(await finished(through, last)) : [];
   for (const end of ends) {

@@ -10,6 +10,7 @@ import {
 import { SluiceError } from '../../model/errors.ts';
 import { formatInstant, parseInstant } from '../../model/instant.ts';
 import { flowNames } from '../../model/messages.ts';
+import { expectPast } from '../../model/stretch.ts';
 import { acted } from './actions.ts';
 import { type Control, workflowUrl } from './control.ts';
 import { attributesOf, definitionOf, inputOf, memoOf, summaryOf } from './deployment_schedule.ts';
@@ -149,6 +150,7 @@ function readStretch({ from, to }: Pick<BackfillBody, 'from' | 'to'>): { from: s
     throw new SluiceError('configuration', `${begin === undefined ? from : to} is no date or instant`, example);
   }
   if (begin >= end) throw new SluiceError('configuration', '`from` must be before `to`', example);
+  expectPast(end, Date.now());
   return { from: formatInstant(begin), to: formatInstant(end) };
 }
 

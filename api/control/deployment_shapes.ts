@@ -77,7 +77,7 @@ const instant = z
 
 export const backfillBody = z.strictObject({
   from: instant,
-  to: instant.describe('The interval is half-open: from belongs to it, to does not'),
+  to: instant.describe('The interval is half-open: from belongs to it, to does not. Not in the future'),
   only_missing: z.boolean().default(false).describe('Leave out intervals that a finished run has pulled'),
 });
 export type BackfillBody = z.infer<typeof backfillBody>;
