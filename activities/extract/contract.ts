@@ -62,7 +62,7 @@ export interface ExtractActivities {
    * The intervals of a deployment's schedule that end in (`after`, to], in order, at most `limit`: those that lie in what
    * finished runs have pulled, taken together, are left out when `only_missing` is set. Intervals are cut at from and to.
    * `through`: what to go on behind; '' when there are no more. At the beginning (`after` = '') `configuration` refuses a
-   * `to` in the future.
+   * `to` in the future, and more than 100,000 intervals.
    */
   planBackfill(input: {
     deployment: string;

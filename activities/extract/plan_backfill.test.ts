@@ -84,6 +84,18 @@ describe('only the missing intervals', () => {
 });
 
 describe('a backfill is refused', () => {
+  it('when its intervals would be too many, with how many there would be', async () => {
+    const year = { from: '2025-03-01', to: '2026-03-01', minutes: 1 };
+    await expect(plan(year)).rejects.toMatchObject({
+      kind: 'configuration',
+      message: 'that are about 525,600 intervals, and a backfill runs at most 100,000',
+      remedy: expect.stringContaining('2025-05-09T10:40:00.000Z'),
+    });
+    expect((await plan({ ...year, to: '2025-05-09T10:40:00Z' })).intervals).toHaveLength(100);
+    // It has begun: it goes on.
+    expect((await plan({ ...year, after: '2025-03-02' })).intervals).toHaveLength(100);
+  });
+
   it('when it would end in the future', async () => {
     const asked = { from: '00:00', to: '02:00' };
     await expect(plan({ ...asked, now: '01:58:59' })).rejects.toMatchObject({

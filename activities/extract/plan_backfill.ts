@@ -10,6 +10,9 @@ import { isCovered, joinStretches, type Stretch } from './coverage.ts';
 import { ensureOwnTables, finishedStretches } from './records.ts';
 import { describeSchedule, firingsBetween, mostFirings, nanoseconds } from './schedule_times.ts';
 
+/** Intervals of one backfill: each is a flow, with a history and a record of its own. */
+const mostIntervals = 100_000n;
+
 type Input = Parameters<ExtractActivities['planBackfill']>[0];
 
 /** See ExtractActivities.planBackfill. */
@@ -43,6 +46,7 @@ export async function planIntervals(
   const isFirst = input.after === '';
   if (isFirst) expectPast(nanoseconds(input.to), now);
   const ends = await intervalEnds(client, input);
+  if (isFirst) expectFew(input, ends);
   const intervals: Interval[] = [];
   let skipped = 0;
   let through = isFirst ? input.from : input.after;
@@ -66,6 +70,23 @@ async function intervalEnds(client: Client, input: Input): Promise<string[]> {
   if (firings.length < mostFirings && (firings.length === 0 || nanoseconds(firings.at(-1)!) < to))
     firings.push(formatInstant(to));
   return firings;
+}
+
+/**
+ * Refuses a backfill of more intervals than anybody can mean. Of more than Temporal tells at once their number is
+ * reckoned from how close the first ones are. Errors: `configuration`.
+ */
+function expectFew({ from, to }: Input, ends: string[]): void {
+  if (ends.length < mostFirings) return;
+  const [begin, told] = [nanoseconds(from), nanoseconds(ends.at(-1)!)];
+  const number = (BigInt(ends.length) * (nanoseconds(to) - begin)) / (told - begin);
+  if (number <= mostIntervals) return;
+  const until = begin + ((told - begin) * mostIntervals) / BigInt(ends.length);
+  throw new SluiceError(
+    'configuration',
+    `that are about ${number.toLocaleString('en')} intervals, and a backfill runs at most ${mostIntervals.toLocaleString('en')}`,
+    `Ask for a part of it first, up to ${formatInstant(until)} or before.`,
+  );
 }
 
 function noIntervals(deployment: string, flow: string): SluiceError {
