@@ -3,7 +3,7 @@ import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { expect, it } from 'vitest';
 import type { CaptureContext } from '../capture/context.ts';
-import { extractFile } from './extract_file.ts';
+import { endOf, extractFile } from './extract_file.ts';
 
 const minute = 60_000;
 const fromNow = (milliseconds: number) => new Date(Date.now() + milliseconds).toISOString();
@@ -27,4 +27,17 @@ it('refuses a backfill that ends in the future, before the API is asked', async 
   // Clocks differ a little; what a run of the schedule has reached, the clock of the API decides.
   for (const asked of [await refusal('backfill', fromNow(minute / 2)), await refusal('rows', fromNow(2 * minute))])
     expect(asked).toMatchObject({ message: expect.stringContaining('NO_SUCH_API') });
+});
+
+it('believes no API that it has shown what was to come', () => {
+  const second = 1_000_000_000n;
+  const plan = { from: '2026-03-02T00:00:00Z', to: '2026-03-02T00:00:30Z' };
+  const from = 1_772_409_600n * second;
+  /** Seconds of the interval that were read, by the API's clock (none = it shows none) and ours. */
+  const read = (shown: number | undefined, asked: number) => {
+    const apiTime = shown === undefined ? undefined : from + BigInt(shown) * second;
+    return Number((endOf(plan, apiTime, Number(from / 1_000_000n) + asked * 1000) - from) / second);
+  };
+  expect([read(undefined, 31), read(undefined, 20), read(undefined, -5)]).toEqual([30, 20, 0]);
+  expect([read(40, 31), read(40, 20), read(25, 31), read(-5, 31)]).toEqual([30, 20, 25, 0]);
 });

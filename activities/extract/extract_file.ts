@@ -82,7 +82,7 @@ async function extract(
     progress.stage = text;
   });
   let file: CsvFile | undefined;
-  const begun = performance.now();
+  const [begun, asked] = [performance.now(), Date.now()];
   try {
     const walk = new AssetWalk(api, {
       since: instantOf(input.since),
@@ -97,7 +97,7 @@ async function extract(
     });
     const summary = await file?.finish();
     progress.stage = 'loads';
-    const pulled = { file, summary, walk, next, milliseconds: Math.round(performance.now() - begun) };
+    const pulled = { file, summary, walk, next, asked, milliseconds: Math.round(performance.now() - begun) };
     return { ...(await loadAndRecord(context, activity, input, folder, pulled)), requests: api.requests };
   } finally {
     await file?.close();
@@ -157,6 +157,8 @@ interface Pulled {
   walk: AssetWalk;
   /** Where the next file begins; undefined at the end of the interval. */
   next: bigint | undefined;
+  /** When the API was first asked, in milliseconds since 1970. */
+  asked: number;
   milliseconds: number;
 }
 
@@ -228,10 +230,10 @@ async function record(
   clickhouse: ClickHouse,
   activity: Context,
   { plan, request, number, started, since, previous_hash }: Input,
-  { walk, next }: Pulled,
+  { walk, next, asked }: Pulled,
   done: Pick<ExtractRecord, 'effects' | 'durations'>,
 ): Promise<string> {
-  const reached = next ?? endOf(plan, walk);
+  const reached = next ?? endOf(plan, walk.apiTime, asked);
   const moves = plan.kind === 'rows' && reached > instantOf(plan.from);
   const common = { deployment: request.deployment, started };
   let hash = previous_hash;
@@ -266,12 +268,14 @@ async function record(
 
 /**
  * Up to where the interval was really read: an API whose clock is behind has not shown the rest yet, and those assets
- * will bear times of before.
+ * will bear times of before. One that shows no clock, or one that is ahead, has shown nothing of after `asked`: when it
+ * was first asked, by the clock here, in milliseconds since 1970.
  */
-function endOf(plan: ExtractPlan, walk: AssetWalk): bigint {
+export function endOf(plan: Pick<ExtractPlan, 'from' | 'to'>, apiTime: bigint | undefined, asked: number): bigint {
   const to = instantOf(plan.to);
   const from = instantOf(plan.from);
-  const shown = walk.apiTime ?? to;
+  const now = BigInt(asked) * 1_000_000n;
+  const shown = apiTime !== undefined && apiTime < now ? apiTime : now;
   if (shown >= to) return to;
   if (shown < from) return from;
   return shown;
