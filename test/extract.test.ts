@@ -10,6 +10,7 @@ import type { Client } from '@temporalio/client';
 import { parse } from 'csv-parse/sync';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { assetTable } from '../activities/extract/asset_copy.ts';
+import { firingBefore } from '../activities/extract/schedule_times.ts';
 import { auditSource } from '../activities/lineage/audit.ts';
 import { assetBatchOf, rowVersions } from '../activities/lineage/row_versions.ts';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
@@ -368,10 +369,10 @@ describe('a backfill', () => {
     return rows;
   };
 
-  const deploy = async (name: string, every: '1d' | '1h' = '1d') => {
+  const deploy = async (name: string, every: '1d' | '1h' = '1d', startAt?: Date) => {
     await client.schedule.create({
       scheduleId: name,
-      spec: { intervals: [{ every }] },
+      spec: { intervals: [{ every }], startAt },
       action: {
         type: 'startWorkflow',
         workflowType: flowNames.extractAssets,
@@ -503,6 +504,48 @@ describe('a backfill', () => {
     while ((await clickhouseHas('from_ui')) < 7 && Date.now() < deadline) await sleep(300);
     expect((await runsOf('from_ui')).at(-1)?.f).toBe('');
     await expectIdentical('from_ui');
+  });
+
+  it('of the schedule itself goes on from the kept position where it is next in turn', {
+    timeout: 90_000,
+  }, async () => {
+    await deploy('in_turn', '1d', new Date(dateOf(-10)));
+    const handle = client.schedule.getHandle('in_turn');
+    const again = async (from: number, to: number, runs: number) => {
+      const range = { start: new Date(Date.parse(dateOf(from)) - 1000), end: new Date(dateOf(to)) };
+      await handle.backfill({ ...range, overlap: 'BUFFER_ALL' });
+      await until(async () => (await clickhouseHas('in_turn')) >= runs);
+    };
+    // Nothing was due before the first one.
+    await again(-10, -8, 3);
+    await again(-5, -5, 4);
+    await again(-7, -6, 6);
+    await handle.trigger();
+    await until(async () => (await clickhouseHas('in_turn')) >= 7);
+    const pulled = (await runsOf('in_turn')).map((one) => [one.f, one.t]);
+    expect(pulled.slice(0, 6)).toEqual([
+      ['', dateOf(-10)],
+      [dateOf(-10), dateOf(-9)],
+      [dateOf(-9), dateOf(-8)],
+      [dateOf(-6), dateOf(-5)],
+      [dateOf(-8), dateOf(-7)],
+      [dateOf(-7), dateOf(-6)],
+    ]);
+    // That of day -5 has left the position where it was.
+    expect(pulled[6]?.[0]).toBe(dateOf(-6));
+    await expectIdentical('in_turn');
+  });
+
+  it('knows the times of a schedule as Temporal does, also behind a weekend', async () => {
+    const action = { type: 'startWorkflow', workflowType: flowNames.extractAssets, args: [], taskQueue } as const;
+    const spec = { cronExpressions: ['* * * * 1-5'] };
+    await client.schedule.create({ scheduleId: 'workdays', spec, action, state: { paused: true } });
+    const before = async (time: string) =>
+      await firingBefore(client, 'workdays', BigInt(Date.parse(time)) * 1_000_000n);
+    expect(await last('2026-03-02T00:00:00Z')).toBe('2026-02-27T23:59:00.000Z');
+    expect(await last('2026-03-02T00:00:00.001Z')).toBe('2026-03-02T00:00:00.000Z');
+    expect(await last('2026-03-03T12:00:00Z')).toBe('2026-03-03T11:59:00.000Z');
+    await client.schedule.getHandle('workdays').delete();
   });
 
   it('is compared with the API, also while both move', { timeout: 60_000 }, async () => {
