@@ -13,8 +13,10 @@ import {
 } from '../api/control/shapes.ts';
 import { verifyNow } from '../api/control/verify.ts';
 import { SluiceError } from '../model/errors.ts';
+import { verifyWorkflowId } from '../model/messages.ts';
 import { readEndpoints, readSettings } from '../workers/settings.ts';
 import { print, printJson, table, wantsJson, withControl } from './print.ts';
+import { withProgress } from './progress.ts';
 
 type Done = (status: number) => void;
 
@@ -61,7 +63,9 @@ export function addQueries(program: Command, done: Done): void {
     )
     .action(async (source: string, name: string | undefined, options: { repair?: boolean }, command: Command) => {
       const what = { ...(name === undefined ? {} : { table: name }), ...options };
-      const answer = await withControl((control) => verifyNow(control, source, what));
+      const answer = await withControl((control) =>
+        withProgress(control, source, verifyWorkflowId(source), () => verifyNow(control, source, what)),
+      );
       if (wantsJson(command)) printJson(answer);
       else print(verifyText(answer));
       done(answer.identical ? 0 : 1);

@@ -18,7 +18,7 @@ import type { BackfillBody, DeploymentAnswer, StartedAnswer } from './deployment
 import { getDeployment, ownSchedule } from './deployments.ts';
 import { call } from './schedules.ts';
 import { getSource } from './sources.ts';
-import { bounded, type Flow, requireWorker, startFlow } from './temporal.ts';
+import { bounded, type Flow, noWorkerOn, requireWorker, startFlow } from './temporal.ts';
 
 /** A worker asks again at least once a minute: who has not for longer is gone. */
 const pollAge = 65_000;
@@ -169,6 +169,5 @@ async function requireWorkerOf(control: Control, { task_queue: queue }: Deployme
     return Date.now() - Number(String(lastAccessTime?.seconds ?? 0)) * 1000 < pollAge;
   });
   if (lately) return;
-  const remedy = `Start one: TEMPORAL_TASK_QUEUE=${queue} npx sluice worker`;
-  throw new SluiceError('no_worker', `no worker polls the task queue ${queue}`, remedy);
+  throw noWorkerOn(control, queue);
 }

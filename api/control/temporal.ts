@@ -161,7 +161,7 @@ async function explained<Answer>(control: Control, call: () => Promise<Answer>):
     if (!(error instanceof SluiceError)) throw error;
     const late = error.kind === 'no_worker' || error.kind === 'timeout';
     if (late && !(await isReachable(control))) throw unreachable(control, error);
-    if (error.kind === 'no_worker') throw noWorker(control, error);
+    if (error.kind === 'no_worker') throw noWorkerOn(control, control.settings.taskQueue, error);
     const failure = error.cause;
     throw (failure instanceof ApplicationFailure && partsIn(error, failure.details)) || error;
   }
@@ -184,9 +184,13 @@ function unreachable(control: Control, cause: unknown): SluiceError {
   return new SluiceError('temporal_unreachable', reason, remedy, {}, cause);
 }
 
-function noWorker(control: Control, cause: unknown): SluiceError {
-  const reason = `no worker answers on the task queue ${control.settings.taskQueue}`;
-  return new SluiceError('no_worker', reason, 'Start one: `npm start`, or `npx sluice worker`.', {}, cause);
+/** That nobody works on a task queue, with the command that starts a worker there. */
+export function noWorkerOn(control: Control, queue: string, cause?: unknown): SluiceError {
+  const own = queue === control.settings.taskQueue;
+  const remedy = own
+    ? 'Start one: `npm start`, or `npx sluice worker`.'
+    : `Start one: TEMPORAL_TASK_QUEUE=${queue} npx sluice worker`;
+  return new SluiceError('no_worker', `no worker answers on the task queue ${queue}`, remedy, {}, cause);
 }
 
 /** Preflight's findings stand second in the details of its failure. */
