@@ -5,7 +5,7 @@ import { unescapeField } from '../load/tsv.ts';
 import { type Decoder, decoderFor } from '../transform/decode.ts';
 import type { ExpressionColumn } from '../transform/expression.ts';
 import { parseJson } from '../transform/jinja/json_text.ts';
-import { Float, type Value } from '../transform/jinja/values.ts';
+import type { Value } from '../transform/jinja/values.ts';
 
 /** A column of a copy. */
 export interface CheckedColumn extends ExpressionColumn {
@@ -71,17 +71,8 @@ function selection({ name, type, clickhouse }: CheckedColumn): string {
 function decoderOf({ type, clickhouse }: CheckedColumn): Decoder {
   if (clickhouse.startsWith('Array('))
     return (bytes, start, end) => parseJson(bytes.toString('utf8', start, end)) ?? null;
-  const decode = decoderFor(type);
-  if (type !== 'real' && type !== 'double precision') return decode;
-  return (bytes, start, end) => unusual.get(bytes.toString('latin1', start, end)) ?? decode(bytes, start, end);
+  return decoderFor(type);
 }
-
-/** ClickHouse's names of these floats. */
-const unusual = new Map([
-  ['nan', new Float(Number.NaN)],
-  ['inf', new Float(Number.POSITIVE_INFINITY)],
-  ['-inf', new Float(Number.NEGATIVE_INFINITY)],
-]);
 
 /** Values of rows of a copy (`rows`: where it has them, trusted SQL), one for each of `columns`, and for each of `more` (trusted SQL) its text behind them. */
 export async function readCopyRows(

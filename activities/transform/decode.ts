@@ -63,8 +63,17 @@ function specialNumber(text: string): Value {
   return new Float(number);
 }
 
+/** What ClickHouse calls the floats that are no numbers: fields of copies are read here, too. */
+const inCopies = new Map([
+  ['nan', Number.NaN],
+  ['inf', Number.POSITIVE_INFINITY],
+  ['-inf', Number.NEGATIVE_INFINITY],
+]);
+
 function decodeFloat(bytes: Buffer, start: number, end: number): Value {
-  return specialNumber(bytes.toString('latin1', start, end));
+  const text = bytes.toString('latin1', start, end);
+  const unusual = inCopies.get(text);
+  return unusual === undefined ? specialNumber(text) : new Float(unusual);
 }
 
 function decodeBool(bytes: Buffer, start: number): Value {

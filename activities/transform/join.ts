@@ -42,14 +42,21 @@ function oneText(field: string): string {
   return escapedAlways.test(text) ? JSON.stringify(text) : text;
 }
 
+/** A row of the other copy that was found. A field is decoded when a row takes it: one that cannot be is a failure of that row. */
+interface Counterpart {
+  fields: string[];
+  /** Those that were decoded already. */
+  values: Value[];
+}
+
 export class Join {
   readonly what: LookedUp;
   readonly #on: { index: number; encode: Encoder }[];
   readonly #decoders: ((field: string) => Value)[];
   readonly #wanted = new Map<string, string[]>();
-  #found = new Map<string, Value[]>();
+  #found = new Map<string, Counterpart>();
   /** Of the row whose fields are being taken: its counterpart, or null where it has no key. */
-  #current: Value[] | null | undefined;
+  #current: Counterpart | null | undefined;
 
   constructor(what: LookedUp, on: { index: number; encode: Encoder }[], decoders: ((field: string) => Value)[]) {
     this.what = what;
@@ -78,16 +85,12 @@ export class Join {
     this.#wanted.clear();
     this.#found = new Map();
     if (keys.length === 0) return;
-    for (const [id, fields] of await lookUp(this.what, keys))
-      this.#found.set(
-        id,
-        fields.map((field, i) => this.#decoders[i]!(field)),
-      );
+    for (const [id, fields] of await lookUp(this.what, keys)) this.#found.set(id, { fields, values: [] });
   }
 
   /**
    * A field of the row's counterpart; NULL where the row has no key. The fields of a row are taken one after the other, from
-   * the first on. Throws EvaluationError where there is no counterpart.
+   * the first on. Throws EvaluationError where there is no counterpart, or its field is nothing to compute with.
    */
   value(row: readonly Value[], field: number): Value {
     if (field === 0) {
@@ -95,9 +98,11 @@ export class Join {
       const key = this.#keyOf(row);
       this.#current = key ? this.#found.get(keyId(key)) : null;
     }
-    if (this.#current === null) return null;
-    if (this.#current) return this.#current[field]!;
-    throw failure(`${this.what.asset} has no row of this key`);
+    const current = this.#current;
+    if (current === null) return null;
+    if (!current) throw failure(`${this.what.asset} has no row of this key`);
+    current.values[field] ??= this.#decoders[field]!(current.fields[field]!);
+    return current.values[field];
   }
 
   #keyOf(row: readonly Value[]): string[] | undefined {
