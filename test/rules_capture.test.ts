@@ -526,6 +526,45 @@ describe('a join', () => {
     await expectAudited(harness);
   }, 90_000);
 
+  it('takes from a copy without a key what its table has, not what it had', async () => {
+    const dimension = `rates_${number + 1}`;
+    await sql(
+      `CREATE TABLE ${dimension} (code text, rate int); ALTER TABLE ${dimension} REPLICA IDENTITY FULL`,
+      `INSERT INTO ${dimension} VALUES ('a', 1), ('b', 1), ('c', 1), ('c', 1)`,
+    );
+    const parameters = { asset: `rules${number + 1}_${dimension}`, on: { code: 'code' }, fields: ['rate'] };
+    const { harness, table } = await streaming(
+      'id int PRIMARY KEY, code text',
+      `VALUES (0, NULL)`,
+      [{ rule_id: 'rate', rule_type: 'join', assets: ['rules*_t*'], parameters, on_error: 'null' }],
+      [],
+      { tables: [dimension] },
+    );
+    await harness.complete(client, dimension);
+    await sql(
+      `UPDATE ${dimension} SET rate = 2 WHERE code = 'a'`,
+      `DELETE FROM ${dimension} WHERE code = 'b'`,
+      `DELETE FROM ${dimension} WHERE ctid = (SELECT min(ctid) FROM ${dimension} WHERE code = 'c')`,
+      `INSERT INTO ${dimension} VALUES ('d', 4)`,
+    );
+    await harness.drain(client);
+    await sql(`INSERT INTO ${table} VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd')`);
+    await harness.drain(client);
+    expect(await copyRows(harness, 'id, rate')).toEqual([
+      '["0",null]',
+      '["1","2"]',
+      '["2",null]',
+      '["3","1"]',
+      '["4","4"]',
+    ]);
+    // Several rows of one key: whichever it is, it is the same one each time.
+    await sql(`INSERT INTO ${dimension} VALUES ('a', 7), ('a', 5)`, `UPDATE ${dimension} SET rate = 9 WHERE rate = 2`);
+    await harness.drain(client);
+    await sql(`UPDATE ${table} SET id = 11 WHERE id = 1`);
+    await harness.drain(client);
+    expect(await copyRows(harness, 'id, rate', 'id = 11')).toEqual(['["11","5"]']);
+  }, 90_000);
+
   it('holds rows back until what they belong to has come', async () => {
     const dimension = `owners_${number + 1}`;
     await sql(`CREATE TABLE ${dimension} (id int PRIMARY KEY, name text)`);

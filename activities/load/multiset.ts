@@ -80,12 +80,16 @@ async function insertMarkers(
 }
 
 /**
- * A SELECT of the rows that the table has, each as often as there. Shows nothing before a reading is complete.
+ * A SELECT of the rows that the table has, each as often as there, with these columns of them. Shows nothing before a reading is
+ * complete.
  *
  * Transactions are compared by their lower 32 bits, as the log has them: between a table's start and the end of its
  * reading there are fewer than 2^31 of them.
  */
-export function multisetRows(clickhouse: ClickHouse, table: TableSchema): string {
+export function multisetRows(
+  clickhouse: ClickHouse,
+  table: Pick<TableSchema, 'asset_id' | 'copy'> & { columns: readonly { name: string }[] },
+): string {
   const copy = clickhouse.name(copyName(table));
   // Names with the table before them are never taken for those of answers, whatever columns are called.
   const reading = `(SELECT max((_m._version, _m._origin)) FROM ${copy} AS _m WHERE _m._sign = 0 AND _m._origin >= ${firstReading})`;
