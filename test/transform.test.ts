@@ -151,6 +151,9 @@ describe('results in columns of ClickHouse', () => {
     ['1e300', 'Float64', '1e300'],
     ["'nan' | float", 'Float64', 'nan'],
     ["'inf' | float", 'Float64', 'inf'],
+    ["'-inf' | float", 'Float32', '-inf'],
+    ['3.4e38', 'Float32', '3.4e38'],
+    ['1e-300', 'Float32', '0'],
     ['1 / 3', 'Float64', '0.3333333333333333'],
     ["'1.25' | decimal", 'Decimal(12, 2)', '1.25'],
     ["'1.2500' | decimal", 'Decimal(12, 2)', '1.25'],
@@ -196,6 +199,12 @@ describe('results in columns of ClickHouse', () => {
     ["'12345678901.00' | decimal", 'Decimal(12, 2)', 'does not fit into Decimal(12, 2)'],
     ['10 ** 80', 'Decimal(76, 38)', 'does not fit'],
     ["'nan' | float", 'Decimal(5, 2)', 'has no decimal'],
+    ['1e300', 'Float32', 'does not fit into Float32'],
+    ['10 ** 40', 'Float32', 'does not fit into Float32'],
+    ['10 ** 400', 'Float64', 'does not fit into Float64'],
+    ["'-1e400'", 'Float64', 'does not fit into Float64'],
+    ["'1e400' | decimal", 'Float64', 'does not fit into Float64'],
+    ['[10 ** 400]', 'Array(Float64)', 'does not fit into Float64'],
     ["'abcd'", 'FixedString(3)', 'does not fit into FixedString(3)'],
     ["'yes'", 'Bool', 'does not fit into Bool'],
     ['2', 'Bool', 'does not fit into Bool'],
@@ -223,8 +232,17 @@ describe('results in columns of ClickHouse', () => {
     'Nested(a String)',
     'Int7',
     'Array(Foo)',
+    "DateTime64(10, 'UTC')",
+    'DateTime64()',
     '',
   ])('the type %j is none that rules can fill', (type) => {
     expect(() => encoderFor(type)).toThrow(/cannot fill a column of type/);
   });
+
+  it.each(["DateTime('Europe/Berlin')", "Nullable(DateTime64(3, 'America/New_York'))", "Array(DateTime64(6,'utc'))"])(
+    'the type %s would show moments in another time zone',
+    (type) => {
+      expect(() => encoderFor(type)).toThrow(/cannot fill a column of type .*: moments are in UTC/);
+    },
+  );
 });

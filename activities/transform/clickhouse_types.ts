@@ -23,7 +23,7 @@ export interface ParsedType {
 
 const widths: Record<string, number> = { Decimal32: 9, Decimal64: 18, Decimal128: 38, Decimal256: 76 };
 
-/** Parses a type's text. Throws SluiceError `configuration` for types that rules cannot fill. */
+/** Parses a type's text. Throws SluiceError `configuration` for types that rules cannot fill, or read of other copies. */
 export function parseClickhouseType(text: string): ParsedType {
   const outer = /^(Nullable|LowCardinality)\((.*)\)$/.exec(text.trim());
   if (outer) {
@@ -31,6 +31,7 @@ export function parseClickhouseType(text: string): ParsedType {
     return { type: inner.type, nullable: inner.nullable || outer[1] === 'Nullable' };
   }
   const type = plainType(text.trim());
+  if (type?.name === 'DateTime') expectUtc(text.trim());
   if (type === undefined)
     throw new SluiceError(
       'configuration',
@@ -38,6 +39,24 @@ export function parseClickhouseType(text: string): ParsedType {
       'Use String, Bool, UUID, Int8 … Int256, UInt8 … UInt256, Float32, Float64, Decimal(p, s), Date32, DateTime64(6), or an Array of one of them.',
     );
   return { type, nullable: false };
+}
+
+/** Times are written and read as texts in UTC: in a column of another zone, these would be other moments. */
+function expectUtc(text: string): void {
+  const zone = /'.*'/.exec(text)?.[0];
+  if (zone === undefined || zone === "'UTC'") return;
+  throw new SluiceError(
+    'configuration',
+    `rules cannot fill a column of type ${text}: moments are in UTC`,
+    `Write ${text.replace(zone, "'UTC'")}, and have queries show them in another zone: toTimeZone(column, ${zone}).`,
+  );
+}
+
+/** The type with its time zone, which is the server's where none is named. */
+export function inUtc(text: string): string {
+  return text
+    .replace(/\bDateTime64\(\s*(\d+)\s*\)/g, "DateTime64($1, 'UTC')")
+    .replace(/\bDateTime\b(?!\s*\()/g, "DateTime('UTC')");
 }
 
 function plainType(text: string): ClickhouseType | undefined {
@@ -61,8 +80,9 @@ function plainType(text: string): ClickhouseType | undefined {
     case 'Date32':
       return { name: 'Date', wide: name === 'Date32' };
     case 'DateTime':
-      return { name, places: undefined };
+      return list === undefined || /^'.*'$/.test(list) ? { name, places: undefined } : undefined;
     case 'DateTime64':
+      if (!/^\d(?:\s*,\s*'.*')?$/.test((list ?? '').trim())) return undefined;
       return numbers[0]! >= 0 && numbers[0]! <= 9 ? { name: 'DateTime', places: numbers[0]! } : undefined;
     case 'Array':
       return { name, element: parseClickhouseType(list ?? '') };

@@ -140,7 +140,18 @@ function wholeOf(value: Value, type: string): number | bigint {
   return whole.coefficient;
 }
 
+/** The nearest float; a number that is beyond all of them would be infinite. */
 function floatOf(value: Value, bits: 32 | 64): string {
+  const text = numberText(value, bits);
+  const number = Number(text);
+  const nearest = bits === 32 ? Math.fround(number) : number;
+  const isInfinite = value instanceof Float && !Number.isFinite(value.number);
+  if (Math.abs(nearest) === Number.POSITIVE_INFINITY && !isInfinite)
+    throw failure(`a number does not fit into Float${bits}`);
+  return text;
+}
+
+function numberText(value: Value, bits: 32 | 64): string {
   if (typeof value === 'string') {
     const decimal = parseDecimalText(value);
     if (decimal === undefined) throw failure(`a text is no number for Float${bits}`);

@@ -58,6 +58,18 @@ describe('maps', () => {
     expect(rules.fields).toEqual(['tab***@x\\\\', '-0.10', '{"e":"tab\\\\t@x\\\\\\\\","a":-0.05}', '-5']);
   });
 
+  it.each([
+    ['DateTime', "Nullable(DateTime('UTC'))"],
+    ["DateTime('UTC')", "Nullable(DateTime('UTC'))"],
+    ['DateTime64(3)', "Nullable(DateTime64(3, 'UTC'))"],
+    ["Nullable(DateTime64(3,'UTC'))", "Nullable(DateTime64(3,'UTC'))"],
+    ['Array(Nullable(DateTime64( 6 )))', "Array(Nullable(DateTime64(6, 'UTC')))"],
+  ])('of type %s have moments in UTC, whatever zone the server has', (target_type, clickhouse) => {
+    expect(compileRules([map('at', 'at', '{{ none }}', { target_type })], columns).targets).toMatchObject([
+      { clickhouse },
+    ]);
+  });
+
   it('see the targets of those before them', () => {
     const rules = compileRules(
       [

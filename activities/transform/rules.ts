@@ -8,7 +8,7 @@ import { nearest } from '../../model/nearest_word.ts';
 import type { JoinedTypes, RuleInput } from '../../model/rules.ts';
 import type { Target } from '../../model/table.ts';
 import { compileAggregate } from './aggregate.ts';
-import { parseClickhouseType } from './clickhouse_types.ts';
+import { inUtc, parseClickhouseType } from './clickhouse_types.ts';
 import { compileCustom } from './custom_functions.ts';
 import { type Encoder, encoderFor } from './encode.ts';
 import {
@@ -219,9 +219,10 @@ export function isPlainText(source: string, expression: Expression): boolean {
   return expression.kind === 'text' && !source.includes('{%');
 }
 
-/** Columns that rules fill can hold NULL, but for arrays: ClickHouse has no NULL for those. */
-function nullable(type: string, rule: RuleInput): string {
-  const parsed = located(rule, () => parseClickhouseType(type));
+/** Columns that rules fill can hold NULL, but for arrays: ClickHouse has no NULL for those. Their times are in UTC. */
+function nullable(declared: string, rule: RuleInput): string {
+  const parsed = located(rule, () => parseClickhouseType(declared));
+  const type = inUtc(declared);
   if (parsed.nullable || parsed.type.name === 'Array') return type;
   const inner = /^LowCardinality\((.*)\)$/.exec(type)?.[1];
   return inner === undefined ? `Nullable(${type})` : `LowCardinality(Nullable(${inner}))`;
