@@ -591,4 +591,42 @@ describe('a join', () => {
     await expect.poll(came, { timeout: 20_000 }).toEqual(['["1","seven"]', '["2",null]', '["3","eight"]']);
     expect(await verify(harness)).toMatchObject({ identical: true, source_rows: 3 });
   }, 90_000);
+
+  it('brings rows that waited into a table that has got columns meanwhile', async () => {
+    const dimension = `makers_${number + 1}`;
+    await sql(`CREATE TABLE ${dimension} (id int PRIMARY KEY, name text)`);
+    const parameters = { asset: `rules${number + 1}_${dimension}`, on: { maker: 'id' }, fields: ['name'] };
+    const { harness, table } = await streaming(
+      'id int PRIMARY KEY, maker int, big text, at timestamptz',
+      `VALUES (0, NULL, repeat('x', 10000), now()); ALTER TABLE t${number + 1} ALTER big SET STORAGE EXTERNAL`,
+      [{ rule_id: 'maker', rule_type: 'join', assets: ['rules*_t*'], target_field: 'maker_name', parameters }],
+      [],
+      { tables: [dimension] },
+    );
+    await sql(
+      `INSERT INTO ${table} VALUES (1, 7, repeat('y', 10000), '2024-01-01')`,
+      `UPDATE ${table} SET big = repeat('z', 10000) WHERE id = 0`,
+      `UPDATE ${table} SET at = 'infinity' WHERE id = 0`,
+    );
+    await harness.drain(client);
+    const clickhouse = harness.context.clickhouse('read');
+    const held = () =>
+      clickhouse.rows(
+        `SELECT \`check\`, state, unsent FROM ${clickhouse.name('_rejects')} FINAL WHERE state = 'open' ORDER BY \`check\``,
+      );
+    expect(await held()).toEqual([
+      { check: 'maker', state: 'open', unsent: '[]' },
+      { check: 'type', state: 'open', unsent: '["big"]' },
+    ]);
+    await sql(
+      `ALTER TABLE ${table} ADD COLUMN note text, ADD COLUMN level int DEFAULT 3`,
+      `INSERT INTO ${table} VALUES (2, NULL, 'b', NULL, 'n', 4)`,
+    );
+    await harness.drain(client);
+    await sql(`INSERT INTO ${dimension} VALUES (7, 'seven')`);
+    await expect
+      .poll(() => copyRows(harness, 'id, maker_name, note, level', 'id = 1'), { timeout: 20_000 })
+      .toEqual(['["1","seven",null,"3"]']);
+    expect(await held()).toEqual([{ check: 'type', state: 'open', unsent: '["big"]' }]);
+  }, 90_000);
 });

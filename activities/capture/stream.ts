@@ -39,6 +39,8 @@ export interface Reject {
   reason: string;
   /** The row's texts as JSON object. */
   row: string;
+  /** Names of columns whose values the source did not send; absent = none. */
+  unsent?: string[];
   committed_at: string;
 }
 

@@ -26,7 +26,7 @@ const tables: Record<string, string> = {
   ) ENGINE = ReplacingMergeTree ORDER BY (source, lease, seq, id)`,
   _rejects: `(
     asset LowCardinality(String), key String, version UInt128, \`check\` LowCardinality(String), column String, reason String,
-    row String, state LowCardinality(String), batch String, committed_at DateTime64(6, 'UTC'),
+    row String, unsent String, state LowCardinality(String), batch String, committed_at DateTime64(6, 'UTC'),
     changed_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
   ) ENGINE = ReplacingMergeTree(changed_at) ORDER BY (asset, key, version, \`check\`)`,
   _schemas: `(
@@ -81,6 +81,7 @@ const laterColumns = [
   { table: '_batches', definition: 'altered String AFTER truncated' },
   { table: '_schemas', definition: 'since String AFTER generation' },
   { table: '_batches', definition: 'applied String AFTER rules' },
+  { table: '_rejects', definition: 'unsent String AFTER row' },
 ];
 
 /** What a hash covers, in this order. */
@@ -245,8 +246,9 @@ export async function writeRejects(
 ): Promise<void> {
   await clickhouse.insertObjects(
     '_rejects',
-    rejects.map(({ key, version, check = 'type', column, reason, row, committed_at }) => {
-      return { asset, key, version, check, column, reason, row, state: 'open', batch, committed_at };
+    rejects.map(({ key, version, check = 'type', column, reason, row, unsent = [], committed_at }) => {
+      const lacks = JSON.stringify(unsent);
+      return { asset, key, version, check, column, reason, row, unsent: lacks, state: 'open', batch, committed_at };
     }),
     `${batch}/${asset}/rejects`,
   );
@@ -256,8 +258,8 @@ export async function writeRejects(
 export async function discardRejects(clickhouse: ClickHouse, asset: string, version: string): Promise<void> {
   const name = clickhouse.name('_rejects');
   await clickhouse.command(
-    `INSERT INTO ${name} (asset, key, version, check, column, reason, row, state, batch, committed_at)
-     SELECT asset, key, version, check, column, reason, row, 'discarded', batch, committed_at FROM ${name} FINAL
+    `INSERT INTO ${name} (asset, key, version, check, column, reason, row, unsent, state, batch, committed_at)
+     SELECT asset, key, version, check, column, reason, row, unsent, 'discarded', batch, committed_at FROM ${name} FINAL
      WHERE asset = {asset:String} AND state = 'open' AND version < toUInt128('${BigInt(version)}')`,
     { params: { asset } },
   );

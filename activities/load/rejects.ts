@@ -17,6 +17,8 @@ export interface StoredReject {
   reason: string;
   /** The row: a JSON object of the source's texts. */
   row: string;
+  /** Names of columns whose values the source did not send with the row; absent = not known: an earlier version wrote it. */
+  unsent?: string[];
   state: RejectState;
   batch: string;
   /** ISO 8601. */
@@ -57,18 +59,25 @@ export async function readRejects(
          (parseDateTime64BestEffort({at:String}, 6, 'UTC'), {afterAsset:String}, {afterKey:String}, toUInt128({afterVersion:String}), {afterCheck:String})`,
   ];
   const params = { asset, check, state, at, afterAsset, afterKey, afterVersion, afterCheck };
-  const rows = await clickhouse.rows<StoredReject>(
-    `SELECT asset, key, toString(r.version) AS version, \`check\`, column, reason, row, state, batch,
+  const rows = await clickhouse.rows<Omit<StoredReject, 'unsent'> & { unsent: string }>(
+    `SELECT asset, key, toString(r.version) AS version, \`check\`, column, reason, row, unsent, state, batch,
        toString(r.committed_at) AS committed_at, toString(r.changed_at) AS changed_at
      FROM ${clickhouse.name('_rejects')} AS r FINAL WHERE ${conditions.filter(Boolean).join(' AND ')}
      ORDER BY r.changed_at DESC, asset DESC, key DESC, r.version DESC, \`check\` DESC LIMIT ${limit}`,
     { params: Object.fromEntries(Object.entries(params).filter(([, value]) => value !== undefined)) },
   );
-  return rows.map((row) => ({
+  return rows.map(({ unsent, ...row }) => ({
     ...row,
+    ...readUnsent(unsent, row.check),
     committed_at: isoTime(row.committed_at),
     changed_at: isoTime(row.changed_at),
   }));
+}
+
+/** Rules and checks saw whole rows, also before it was written down what a row lacked. */
+function readUnsent(text: string, check: string): Pick<StoredReject, 'unsent'> {
+  if (text === '') return check === 'type' ? {} : { unsent: [] };
+  return { unsent: JSON.parse(text) as string[] };
 }
 
 /** Gives rejects another state, or another reason; the newest one of each counts. */
@@ -77,6 +86,8 @@ export async function markRejects(
   rejects: readonly StoredReject[],
   changes: Partial<Pick<StoredReject, 'state' | 'reason' | 'column'>>,
 ): Promise<void> {
-  const rows = rejects.map(({ changed_at: _, ...reject }) => ({ ...reject, ...changes }));
+  const rows = rejects.map(({ changed_at: _, unsent, ...reject }) => {
+    return { ...reject, unsent: unsent ? JSON.stringify(unsent) : '', ...changes };
+  });
   if (rows.length > 0) await clickhouse.insertObjects('_rejects', rows);
 }

@@ -131,4 +131,40 @@ describe('a row that was held back', () => {
       reason: expect.stringContaining('timestamp'),
     });
   });
+
+  it('has what rows of before show in columns that came later, and never that in place of what was not sent', async () => {
+    const more = [
+      column('note', 'text', { attnum: 8, encoding: 'text' }),
+      column('level', 'integer', { attnum: 9, clickhouse: 'Nullable(Int32)', initial: '7' }),
+      column('marks', 'integer[]', {
+        attnum: 10,
+        encoding: 'array',
+        element: 'plain',
+        clickhouse: 'Array(Nullable(Int32))',
+      }),
+    ];
+    const former = [{ attnum: 2, name: 'title', typeOid: 25, typmod: -1 }];
+    const grown: TableSchema = { ...table, columns: [...columns, ...more], former };
+    const row = { id: '1', title: 'a', raw: null, at: null, tags: '{}', flags: '{}', times: '{}' };
+    const held = { key: '{"id":"1"}', version: '7', committed_at: '2024-01-01 00:00:00' };
+    const of = async (row: object, unsent?: string[]) => {
+      const again = await restage(grown, { ...held, row: JSON.stringify(row), ...(unsent && { unsent }) }, noLookUp);
+      return again instanceof Block ? again.content().toString() : `${again.column}: ${again.reason}`;
+    };
+    expect(await of(row, [])).toBe('1\ta\t\\N\t\\N\t[]\t[]\t[]\t\\N\t7\t[]\t7\t0\t2024-01-01 00:00:00\n');
+    const { title: _, ...lacking } = row;
+    expect(await of(lacking, ['title'])).toMatch(/^name: the source did not send/);
+    expect(await of({ ...row, note: 'n' }, ['level'])).toMatch(/^level: the source did not send/);
+    expect(await of(row)).toMatch(/^note: the source did not send/);
+  });
+
+  it('says that a value which is stored nowhere cannot be had again', async () => {
+    const secret = column('secret', 'text', { attnum: 8, encoding: 'text', hidden: true });
+    const row = JSON.stringify({ id: '1', name: 'a', raw: null, at: null, tags: '{}', flags: '{}', times: '{}' });
+    const held = { key: '{"id":"1"}', version: '7', row, unsent: [], committed_at: '2024-01-01 00:00:00' };
+    expect(await restage({ ...table, columns: [...columns, secret] }, held, noLookUp)).toMatchObject({
+      column: 'secret',
+      reason: 'secret is excluded, and stored nowhere: change the row in the source, or re-sync the table',
+    });
+  });
 });

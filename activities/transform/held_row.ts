@@ -1,5 +1,5 @@
 /** A row that was held back, on its way into the copy after all: encoded as its table is now, and put through its rules. */
-import type { TableSchema } from '../../model/table.ts';
+import type { Column, TableSchema } from '../../model/table.ts';
 import { RowEncoder, rowBound } from '../capture/postgresql/encode.ts';
 import type { Reject } from '../capture/stream.ts';
 import { Block } from '../load/block.ts';
@@ -7,7 +7,10 @@ import type { LookUp } from './join.ts';
 import { TableStage } from './stage.ts';
 
 /** What of a reject tells the row. */
-export type HeldRow = Pick<Reject, 'key' | 'version' | 'row' | 'committed_at'>;
+export type HeldRow = Pick<Reject, 'key' | 'version' | 'row' | 'committed_at'> & {
+  /** Names of columns whose values the source did not send with it; absent = that is not known. */
+  unsent?: string[];
+};
 
 /**
  * The row as it goes into the copy: a block of one row at its own version, so that every later change of its key wins. A
@@ -26,25 +29,53 @@ export async function restage(table: TableSchema, held: HeldRow, lookUp: LookUp)
   return rejects[0] ?? block;
 }
 
-/** Writes the row; answers why the copy's types cannot hold it. Columns that came later have their frozen default. */
-function encode(table: TableSchema, { row, version, committed_at }: HeldRow, block: Block) {
+/** Writes the row; answers why the copy's types cannot hold it. Columns that came later have what rows of before show in them. */
+function encode(table: TableSchema, held: HeldRow, block: Block) {
   const encoder = new RowEncoder(table);
-  const texts = JSON.parse(row) as Record<string, string | null>;
+  const { row, version, committed_at } = held;
+  const texts = textsOf(table, row);
   block.reserve(rowBound(Buffer.byteLength(row), table.columns.length));
   block.beginRow();
-  for (const [index, { name, initial }] of table.columns.entries()) {
-    const text = texts[name];
-    if (text === undefined && initial === undefined)
-      return { check: undefined, column: name, reason: 'the source did not send its value: change the row there' };
-    if (text === undefined) append(block, `${initial}\t`);
-    else if (text === null ? !encoder.missing(block, index) : !value(encoder, block, index, text)) {
-      const { column, reason } = encoder.refused;
-      return { check: undefined, column, reason };
+  for (const [index, column] of table.columns.entries()) {
+    const text = texts.get(column.attnum);
+    if (text === undefined) {
+      const reason = whyLacking(table, held, column);
+      if (reason !== undefined) return { check: undefined, column: column.name, reason };
+      if (column.initial === undefined) encoder.absent(block, index);
+      else append(block, `${column.initial}\t`);
+    } else if (text === null ? !encoder.missing(block, index) : !value(encoder, block, index, text)) {
+      const { column: refused, reason } = encoder.refused;
+      return { check: undefined, column: refused, reason };
     }
   }
   append(block, `${BigInt(version)}\t0\t${committed_at}\n`);
   block.rows++;
   return undefined;
+}
+
+/** The row's texts by the attnums of their columns, which may have had other names then. */
+function textsOf(table: TableSchema, row: string): Map<number, string | null> {
+  const attnums = attnumsOf(table);
+  const texts = new Map<number, string | null>();
+  for (const [name, text] of Object.entries(JSON.parse(row) as Record<string, string | null>)) {
+    const attnum = attnums.get(name);
+    if (attnum !== undefined) texts.set(attnum, text);
+  }
+  return texts;
+}
+
+/** Attnums by the names that columns have and had: no name is used again for another column. */
+function attnumsOf({ columns, former = [] }: TableSchema): Map<string, number> {
+  return new Map([...former, ...columns].map(({ name, attnum }) => [name, attnum]));
+}
+
+/** Why the value of a column that the row lacks cannot be had; undefined for a column that came later than the row. */
+function whyLacking(table: TableSchema, { unsent }: HeldRow, column: Column): string | undefined {
+  const { name, attnum, hidden, initial } = column;
+  if (hidden) return `${name} is excluded, and stored nowhere: change the row in the source, or re-sync the table`;
+  const attnums = attnumsOf(table);
+  const isUnsent = unsent ? unsent.some((one) => attnums.get(one) === attnum) : initial === undefined;
+  return isUnsent ? 'the source did not send its value: change the row there' : undefined;
 }
 
 function value(encoder: RowEncoder, block: Block, index: number, text: string): boolean {

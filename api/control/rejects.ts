@@ -21,7 +21,7 @@ export async function listRejects(control: Control, wanted: RejectsQuery): Promi
   const found = await readIfThere(control, { asset, check: rule, state, after }, limit + 1);
   const page = found.slice(0, limit);
   const last = found.length > limit ? page.at(-1) : undefined;
-  const items = page.map(({ asset, key, row, batch, ...rest }) => {
+  const items = page.map(({ asset, key, row, batch, unsent: _, ...rest }) => {
     return { asset_id: asset, key: JSON.parse(key), row: JSON.parse(row), batch_id: batch, ...rest };
   });
   return {

@@ -219,12 +219,16 @@ export class RowWriter {
     this.changes.effects.rejected++;
     const row: Record<string, string | null> = Object.create(null);
     const key: Record<string, string | null> = Object.create(null);
+    const unsent: string[] = [];
     for (let i = 0; i < count; i++) {
       const index = this.#columns[i]!;
       const start = starts[i]!;
-      if (index < 0 || start === -2) continue;
-      const definition = this.table.columns[index]!;
-      if (definition.hidden) continue;
+      const definition = this.table.columns[index];
+      if (!definition || definition.hidden) continue;
+      if (start === -2) {
+        unsent.push(definition.name);
+        continue;
+      }
       row[definition.name] = start === -1 ? null : bytes.toString('utf8', start, ends[i]!);
       if (definition.key) key[definition.name] = row[definition.name]!;
     }
@@ -234,6 +238,7 @@ export class RowWriter {
       column,
       reason,
       row: JSON.stringify(row),
+      ...(unsent.length > 0 && { unsent }),
       committed_at: transaction.committedAt.toString('latin1'),
     });
   }
