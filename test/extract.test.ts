@@ -540,8 +540,7 @@ describe('a backfill', () => {
     const action = { type: 'startWorkflow', workflowType: flowNames.extractAssets, args: [], taskQueue } as const;
     const spec = { cronExpressions: ['* * * * 1-5'] };
     await client.schedule.create({ scheduleId: 'workdays', spec, action, state: { paused: true } });
-    const before = async (time: string) =>
-      await firingBefore(client, 'workdays', BigInt(Date.parse(time)) * 1_000_000n);
+    const last = async (time: string) => await firingBefore(client, 'workdays', BigInt(Date.parse(time)) * 1_000_000n);
     expect(await last('2026-03-02T00:00:00Z')).toBe('2026-02-27T23:59:00.000Z');
     expect(await last('2026-03-02T00:00:00.001Z')).toBe('2026-03-02T00:00:00.000Z');
     expect(await last('2026-03-03T12:00:00Z')).toBe('2026-03-03T11:59:00.000Z');
