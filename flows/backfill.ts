@@ -2,8 +2,9 @@
  * Flow `backfill`: runs a deployment once for each interval of a stretch of time, in order; or re-syncs tables of a
  * source. Its runs are child flows, so each has its own history and is to be found under the deployment's name.
  */
-import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
+import { type SearchAttributePair, WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import {
+  type ChildWorkflowOptions,
   ContinueAsNew,
   continueAsNew,
   executeChild,
@@ -13,7 +14,7 @@ import {
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
-import type { Interval } from '../activities/extract/contract.ts';
+import type { Interval, RunOptions } from '../activities/extract/contract.ts';
 import { type BackfillRequest, runWorkflowId } from '../model/deployment.ts';
 import type { ExtractAnswer, ExtractRequest } from '../model/extract.ts';
 import { captureWorkflowId } from '../model/messages.ts';
@@ -109,7 +110,7 @@ class Intervals {
       const progress = plan.through === '' ? `${left} to go` : `${percentOf(from, to, interval.from)} done`;
       this.#now = interval;
       this.#show(`**running** ${this.#link(interval)} · ${progress}`);
-      this.#add(interval, await runInterval(plan.request, interval));
+      this.#add(interval, await runInterval(plan.request, interval, plan.run));
     }
     if (plan.through !== '') {
       await continueAsNew<typeof backfill>(this.#request, { ...this.#state, after: plan.through });
@@ -161,7 +162,11 @@ class Intervals {
   }
 }
 
-async function runInterval(request: ExtractRequest, { from, to }: Interval): Promise<ExtractAnswer> {
+async function runInterval(
+  request: ExtractRequest,
+  { from, to }: Interval,
+  run: RunOptions | undefined,
+): Promise<ExtractAnswer> {
   const workflowId = runWorkflowId(request.deployment, to);
   try {
     return (await executeChild('extractAssets', {
@@ -170,6 +175,7 @@ async function runInterval(request: ExtractRequest, { from, to }: Interval): Pro
       staticSummary: `${request.deployment}: backfill, ${stretch(from, to)}`,
       // Whoever ends the backfill ends its run too.
       parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
+      ...asScheduled(request.deployment, run),
     })) as ExtractAnswer;
   } catch (error) {
     if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
@@ -179,6 +185,18 @@ async function runInterval(request: ExtractRequest, { from, to }: Interval): Pro
       'Wait until the other backfill has ended.',
     );
   }
+}
+
+/** What a run has of its schedule, as if that had started it. */
+function asScheduled(deployment: string, run: RunOptions | undefined): ChildWorkflowOptions {
+  // A plan of an earlier version says nothing of it: then the run is where the backfill is.
+  if (run === undefined) return {};
+  const attributes: SearchAttributePair[] = [
+    { key: searchAttributes.deployment, value: deployment },
+    { key: searchAttributes.flow, value: 'extractAssets' },
+  ];
+  if (run.tags.length > 0) attributes.push({ key: searchAttributes.tags, value: run.tags });
+  return { taskQueue: run.task_queue, memo: run.memo, typedSearchAttributes: attributes };
 }
 
 async function resync(source: string, tables: string[]): Promise<BackfillAnswer> {

@@ -15,6 +15,7 @@ import { auditSource } from '../activities/lineage/audit.ts';
 import { assetBatchOf, rowVersions } from '../activities/lineage/row_versions.ts';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
 import { storeRules } from '../activities/transform/rule_store.ts';
+import { searchAttributes } from '../flows/searchAttributes.ts';
 import { type BackfillRequest, backfillWorkflowId, runWorkflowId, scheduledWorkflowId } from '../model/deployment.ts';
 import type { ExtractAnswer, ExtractRequest } from '../model/extract.ts';
 import { flowNames } from '../model/messages.ts';
@@ -369,7 +370,11 @@ describe('a backfill', () => {
     return rows;
   };
 
-  const deploy = async (name: string, every: '1d' | '1h' = '1d', startAt?: Date) => {
+  const deploy = async (
+    name: string,
+    every: '1d' | '1h' = '1d',
+    { startAt, ...more }: { startAt?: Date; [option: string]: unknown } = {},
+  ) => {
     await client.schedule.create({
       scheduleId: name,
       spec: { intervals: [{ every }], startAt },
@@ -379,6 +384,7 @@ describe('a backfill', () => {
         args: [requestOf(name)],
         taskQueue,
         workflowId: scheduledWorkflowId(name),
+        ...more,
       },
       policies: { overlap: 'BUFFER_ALL', catchupWindow: '1h' },
       state: { paused: true },
@@ -428,6 +434,23 @@ describe('a backfill', () => {
     const first = await run(requestOf(schedule));
     expect(first.from).toBe('');
     await expectIdentical(schedule);
+  });
+
+  it('starts its runs as the schedule does: on its task queue, with its tags and memo', async () => {
+    const tags = [{ key: searchAttributes.tags, value: ['nightly', 'prices'] }];
+    const memo = { sluice_deployment: { name: 'elsewhere' } };
+    await deploy('elsewhere', '1d', { taskQueue: 'elsewhere', typedSearchAttributes: tags, memo });
+    const ended = runBackfill({ deployment: 'elsewhere', from: dateOf(-3), to: dateOf(-1) }).catch(() => 'ended');
+    const one = runWorkflowId('elsewhere', dateOf(-2));
+    await until(async () => (await statusOf(one)) === 'RUNNING');
+    const handle = client.workflow.getHandle(one);
+    const described = await handle.describe();
+    expect(described).toMatchObject({ type: flowNames.extractAssets, taskQueue: 'elsewhere', memo });
+    expect(described.typedSearchAttributes.get(searchAttributes.tags)).toEqual(['nightly', 'prices']);
+    expect(described.typedSearchAttributes.get(searchAttributes.deployment)).toBe('elsewhere');
+    expect(described.typedSearchAttributes.get(searchAttributes.flow)).toBe('extractAssets');
+    await handle.terminate();
+    expect(await ended).toBe('ended');
   });
 
   it('goes on as new after a hundred intervals, and runs each once, in order', { timeout: 150_000 }, async () => {
@@ -509,7 +532,7 @@ describe('a backfill', () => {
   it('of the schedule itself goes on from the kept position where it is next in turn', {
     timeout: 90_000,
   }, async () => {
-    await deploy('in_turn', '1d', new Date(dateOf(-10)));
+    await deploy('in_turn', '1d', { startAt: new Date(dateOf(-10)) });
     const handle = client.schedule.getHandle('in_turn');
     const again = async (from: number, to: number, runs: number) => {
       const range = { start: new Date(Date.parse(dateOf(from)) - 1000), end: new Date(dateOf(to)) };

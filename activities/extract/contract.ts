@@ -42,6 +42,14 @@ export interface Interval {
   to: string;
 }
 
+/** How the schedule of a deployment starts its runs: a backfill starts them likewise. */
+export interface RunOptions {
+  task_queue: string;
+  tags: string[];
+  /** What Temporal shows beside a run; the deployment's definition, unless somebody has changed that. */
+  memo: Record<string, unknown>;
+}
+
 export interface ExtractActivities {
   /**
    * Decides what a run pulls: [kept position, nominal time) when it is the newest that is due, or when its own interval
@@ -63,6 +71,7 @@ export interface ExtractActivities {
    * finished runs have pulled, taken together, are left out when `only_missing` is set. Intervals are cut at from and to.
    * `through`: what to go on behind; '' when there are no more. At the beginning (`after` = '') `configuration` refuses a
    * `to` in the future, and more than 100,000 intervals.
+   * `run` is absent in answers of earlier versions, which flows may still read.
    */
   planBackfill(input: {
     deployment: string;
@@ -71,7 +80,7 @@ export interface ExtractActivities {
     only_missing: boolean;
     after: string;
     limit: number;
-  }): Promise<{ intervals: Interval[]; skipped: number; through: string; request: ExtractRequest }>;
+  }): Promise<{ intervals: Interval[]; skipped: number; through: string; request: ExtractRequest; run?: RunOptions }>;
 
   /** Re-syncs tables of a source (none named = all), and returns when they stream again. Heartbeats. */
   resyncTables(input: { source: string; tables: string[]; request_id: string }): Promise<{ tables: number }>;

@@ -24,10 +24,11 @@ export async function planBackfill(
   const { deployment } = input;
   try {
     await ensureOwnTables(context.clickhouse('snapshot'));
-    const { workflowType, input: request } = await describeSchedule(client, deployment);
+    const { workflowType, input: read, run } = await describeSchedule(client, deployment);
+    const request = read as ExtractRequest;
     if (workflowType !== 'extractAssets') throw noIntervals(deployment, workflowType);
     const finished: Finished = (from, to) => finishedStretches(context.clickhouse('read'), deployment, from, to);
-    return { ...(await planIntervals(client, input, finished, Date.now())), request: request as ExtractRequest };
+    return { ...(await planIntervals(client, input, finished, Date.now())), request, run };
   } catch (error) {
     throw activityError(error, { source: deployment });
   }

@@ -1,7 +1,10 @@
 /** When a deployment's schedule fires, as Temporal itself reads it: no second reading of cron texts that could differ. */
 import type { Client } from '@temporalio/client';
+import { type SearchAttributePair, TypedSearchAttributes } from '@temporalio/common';
+import { searchAttributes } from '../../flows/searchAttributes.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { formatInstant, parseInstant } from '../../model/instant.ts';
+import type { RunOptions } from './contract.ts';
 
 const second = 1_000_000_000n;
 /** The window in which the firing before an instant is looked for first, and the one in which it is last. */
@@ -48,21 +51,37 @@ async function lastFiring(client: Client, schedule: string, after: bigint, to: b
   return last;
 }
 
-/** What the runs of a schedule are, and the input that they get. Errors: `not_found`, `temporal_unreachable`. */
-export async function describeSchedule(
-  client: Client,
-  schedule: string,
-): Promise<{ workflowType: string; input: unknown }> {
+/** What is to be known of a schedule. */
+export interface ScheduleFacts {
+  workflowType: string;
+  /** What its runs get. */
+  input: unknown;
+  /** How its runs are started. */
+  run: RunOptions;
+}
+
+/** What is to be known of a schedule. Errors: `not_found`, `temporal_unreachable`. */
+export async function describeSchedule(client: Client, schedule: string): Promise<ScheduleFacts> {
   const described = await client.schedule
     .getHandle(schedule)
     .describe()
     .catch((error: unknown) => {
       throw scheduleError(error, schedule);
     });
+  const { action } = described;
   return {
-    workflowType: described.action.workflowType,
-    input: described.action.args?.[0],
+    workflowType: action.workflowType,
+    input: action.args?.[0],
+    run: {
+      task_queue: action.taskQueue,
+      tags: attributesIn(action.typedSearchAttributes).get(searchAttributes.tags) ?? [],
+      memo: action.memo ?? {},
+    },
   };
+}
+
+function attributesIn(list: SearchAttributePair[] | TypedSearchAttributes = []): TypedSearchAttributes {
+  return Array.isArray(list) ? new TypedSearchAttributes(list) : list;
 }
 
 /** True when there is a schedule of this name that extracts assets. */

@@ -88,7 +88,7 @@ async function backfill(control: Control, name: string, body: BackfillBody): Pro
     id: `${backfillWorkflowId(name)}/${from}_${to}`,
     input,
     summary: `Backfill of ${name} [${from}, ${to})`,
-    // Its runs are its children, and are run where it is.
+    // It reads the schedule, and is where its runs are.
     taskQueue: deployment.task_queue,
   });
 }
