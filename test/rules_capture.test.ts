@@ -627,6 +627,6 @@ describe('a join', () => {
     await expect
       .poll(() => copyRows(harness, 'id, maker_name, note, level', 'id = 1'), { timeout: 20_000 })
       .toEqual(['["1","seven",null,"3"]']);
-    expect(await held()).toEqual([{ check: 'type', state: 'open', unsent: '["big"]' }]);
+    await expect.poll(held).toEqual([{ check: 'type', state: 'open', unsent: '["big"]' }]);
   }, 90_000);
 });

@@ -61,6 +61,11 @@ export function quoteText(text: string): string {
   return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
 }
 
+/** The setting for a statement that may be longer than ClickHouse reads without being told (256 KiB). */
+export function lengthOf(sql: string): { max_query_size: string } {
+  return { max_query_size: String(Buffer.byteLength(sql) + 1024 * 1024) };
+}
+
 export class ClickHouse {
   readonly database: string;
   readonly #client: ClickHouseClient;
@@ -125,12 +130,20 @@ export class ClickHouse {
   }
 
   /** A SELECT's answer as raw TSV: bytes, since a String column may hold any. */
-  async tsv(sql: string, options: { params?: Record<string, unknown>; signal?: AbortSignal } = {}): Promise<Buffer> {
+  async tsv(
+    sql: string,
+    options: {
+      params?: Record<string, unknown>;
+      signal?: AbortSignal;
+      settings?: Record<string, string | number>;
+    } = {},
+  ): Promise<Buffer> {
     try {
       const answer = await this.#client.exec({
         query: `${sql} FORMAT TabSeparated`,
         query_params: options.params,
         abort_signal: options.signal,
+        clickhouse_settings: { ...options.settings },
       });
       return await buffer(answer.stream);
     } catch (error) {

@@ -107,8 +107,10 @@ function refuse(value: Value, type: string): never {
 
 function fixedText(value: Value, length: number): string {
   const text = storedText(value);
-  if (Buffer.byteLength(text) > length) throw failure(`a text does not fit into FixedString(${length})`);
-  return text;
+  const lacking = length - Buffer.byteLength(text);
+  if (lacking < 0) throw failure(`a text does not fit into FixedString(${length})`);
+  // As ClickHouse fills it up and prints it: joins compare keys by their texts.
+  return `${text}${'\0'.repeat(lacking)}`;
 }
 
 function integerWriter(bits: number, signed: boolean): (value: Value) => string {
@@ -186,7 +188,8 @@ function boolOf(value: Value): string {
 
 function uuidOf(value: Value): string {
   const valid = typeof value === 'string' && /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i.test(value);
-  return valid ? value : refuse(value, 'UUID');
+  // As ClickHouse prints it: joins compare keys by their texts.
+  return valid ? value.toLowerCase() : refuse(value, 'UUID');
 }
 
 const firstDates = { wide: daysOf(1900, 1, 1), narrow: 0 };

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { RuleInput } from '../../model/rules.ts';
 import type { Value } from './jinja/values.ts';
-import { keyId, type LookUp } from './join.ts';
+import { keyId, type LookUp, longestKey } from './join.ts';
 import { compileRules, type RuleSet } from './rules.ts';
 
 const fields = { price: 'Nullable(Float64)', many: 'Array(Nullable(Float32))', day: 'Nullable(Date32)' };
@@ -55,5 +55,27 @@ describe('a join', () => {
     ]);
     expect(await outcomes(joining('null', ['day']), lookUp, 1, 2)).toEqual(['2024-01-01', '\\N']);
     await expect(outcomes(joining('stop', ['day']), lookUp, 2)).rejects.toMatchObject({ kind: 'rule_failed' });
+  });
+
+  it('asks for no key that fits into no statement', async () => {
+    const rule: RuleInput = {
+      rule_id: 'name',
+      rule_type: 'join',
+      parameters: { asset: 'shop_names', on: { of: 'code' }, fields: ['name'] },
+    };
+    const types = { shop_names: { code: 'String', name: 'String' } };
+    const rules = compileRules([rule], [{ name: 'of', type: 'text' }], types);
+    const asked: string[][] = [];
+    const lookUp: LookUp = async (_, keys) => {
+      asked.push(...keys);
+      return new Map(keys.map((key) => [keyId(key), ['found']]));
+    };
+    const [short, long] = ['x'.repeat(longestKey), 'x'.repeat(longestKey + 1)];
+    const rows: Value[][] = [[short], [long]];
+    for (const row of rows) rules.want(rules.joins[0]!, row);
+    await rules.joins[0]!.lookUp(lookUp);
+    expect(rows.map((row) => rules.apply(row))).toEqual(['kept', 'rejected']);
+    expect(rules.rejection.reason).toBe('a key of shop_names has 262144 characters at most');
+    expect(asked).toEqual([[short]]);
   });
 });

@@ -27,6 +27,9 @@ export interface LookedUp {
 /** The rows of another copy with these keys (each as TSV fields), by `keyId`: their wanted fields as TSV. */
 export type LookUp = (what: LookedUp, keys: string[][]) => Promise<Map<string, string[]>>;
 
+/** Characters of a key, at most: it must fit into a statement. */
+export const longestKey = 256 * 1024;
+
 /** How a key is told from others, however its text was escaped. */
 export function keyId(key: readonly string[]): string {
   return key.map(oneText).join('\t');
@@ -107,11 +110,14 @@ export class Join {
 
   #keyOf(row: readonly Value[]): string[] | undefined {
     const key: string[] = [];
+    let letters = 0;
     for (const { index, encode } of this.#on) {
       const value = row[index]!;
       if (value === null) return undefined;
       key.push(encode(value));
+      letters += key.at(-1)!.length;
     }
+    if (letters > longestKey) throw failure(`a key of ${this.what.asset} has ${longestKey} characters at most`);
     return key;
   }
 }
