@@ -1,10 +1,13 @@
 /** Looking rows of copies up by key: many keys, long ones, and text that statements and TSV write otherwise. */
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { checkRows } from '../activities/check/quality_rows.ts';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
+import { longestKey } from '../activities/load/key_lists.ts';
 import { lookUpIn } from '../activities/load/look_up.ts';
 import { encoderFor } from '../activities/transform/encode.ts';
-import { keyId, longestKey } from '../activities/transform/join.ts';
+import { keyId } from '../activities/transform/join.ts';
+import type { CheckInput } from '../model/checks.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
 
 let parts: StartedParts<'clickhouse'>;
@@ -84,5 +87,33 @@ describe('rows of a copy', () => {
     await clickhouse.command('DROP TABLE looked_up.copy');
     const findShort = await copyOf(['FixedString(4)'], [{ key: ['ab'], name: 'b' }]);
     expect(await findShort([['ab'], ['ac']])).toEqual(['b', undefined]);
+  });
+});
+
+describe('a check of relationships on given rows', () => {
+  it('finds values of another copy, however many and however long they are', async () => {
+    const check: CheckInput = {
+      rule_id: 'ref',
+      asset: 'rows',
+      field: 'ref',
+      rule_type: 'relationships',
+      parameters: { asset: 'shop_others', field: 'id' },
+      severity: 'warn',
+    };
+    const many = Array.from({ length: 30_000 }, () => randomUUID());
+    const there = [...many, "it's", '\\N', 'a\tb\n', '', '7', '中'.repeat(longestKey)];
+    await clickhouse.command(
+      'CREATE TABLE looked_up.shop_others_current (id Nullable(String)) ENGINE = MergeTree ORDER BY tuple()',
+    );
+    await clickhouse.insertObjects(
+      'shop_others_current',
+      there.map((id) => ({ id })),
+    );
+    const missing = ['none', 'A\tB\n'];
+    const rows = [...there, ...missing, null, 7].map((ref) => ({ ref }));
+    const { rules } = await checkRows(clickhouse, [check], rows, []);
+    expect(rules).toMatchObject([{ checked: rows.length, failed: 2, samples: missing.map((ref) => ({ ref })) }]);
+    const long = checkRows(clickhouse, [check], [{ ref: 'x'.repeat(longestKey + 1) }], []);
+    await expect(long).rejects.toMatchObject({ kind: 'configuration' });
   });
 });

@@ -1,7 +1,10 @@
 /** Runs all checks of an asset on rows of JSON, which need not be in its copy. */
 import { tableAssetOf } from '../../model/asset.ts';
 import { type CheckInput, isRowCheck } from '../../model/checks.ts';
-import { type ClickHouse, quoteName, quoteText } from '../load/clickhouse.ts';
+import { SluiceError } from '../../model/errors.ts';
+import { type ClickHouse, lengthOf, quoteName } from '../load/clickhouse.ts';
+import { keyLists, longestKey } from '../load/key_lists.ts';
+import { encoderFor } from '../transform/encode.ts';
 import type { ExpressionColumn } from '../transform/expression.ts';
 import { parseIso } from '../transform/jinja/date_format.ts';
 import { epochMicroseconds } from '../transform/jinja/dates.ts';
@@ -84,21 +87,35 @@ function textOf(value: unknown): string | undefined {
   return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
-/** Those of some values that the other asset has. */
+/** Those of some values that the other asset has. Errors: `configuration` for a value that fits into no statement. */
 async function valuesThere(
   clickhouse: ClickHouse,
-  { parameters }: CheckInput,
+  { rule_id, parameters }: CheckInput,
   texts: readonly (string | undefined)[],
 ): Promise<Set<string>> {
-  const asked = [...new Set(texts.filter((text) => text !== undefined))];
-  const field = quoteName(parameters.field!);
-  const rows = await clickhouse.rows<{ text: string }>(
-    `SELECT DISTINCT toString(${field}) AS text FROM ${clickhouse.name(`${tableAssetOf(parameters.asset!)}_current`)}
-     WHERE toString(${field}) IN (${asked.map(quoteText).join(', ') || "''"})`,
-    { settings: { max_execution_time: 10 } },
-  );
-  return new Set(rows.map((row) => row.text));
+  const asked = [...new Set(texts.filter((text) => text !== undefined))].map(textField);
+  if (asked.some((field) => field.length > longestKey))
+    throw new SluiceError(
+      'configuration',
+      `check ${rule_id}: values that are looked for in another asset have ${longestKey} characters at most`,
+      'Leave such rows out; or run the check on the whole copy, which has no such limit.',
+    );
+  const value = `toString(${quoteName(parameters.field!)})`;
+  const other = clickhouse.name(`${tableAssetOf(parameters.asset!)}_current`);
+  const there = new Set<string>();
+  for (const list of keyLists(
+    asked.map((field) => [field]),
+    ['String'],
+  )) {
+    const sql = `SELECT DISTINCT ${value} AS text FROM ${other} WHERE ${value} IN (${list})`;
+    const settings = { max_execution_time: 10, ...lengthOf(sql) };
+    for (const { text } of await clickhouse.rows<{ text: string }>(sql, { settings })) there.add(text);
+  }
+  return there;
 }
+
+/** A text as TSV has it. */
+const textField = encoderFor('String');
 
 /** True when the newest time among the rows is young enough; those without one do not count. */
 function isFresh(check: CheckInput, rows: readonly JsonRow[]): boolean {

@@ -1,11 +1,9 @@
 /** Looking up rows of a copy by values of some of its columns: for rules that join. */
 import { keyId, type LookedUp, type LookUp } from '../transform/join.ts';
-import { type ClickHouse, lengthOf, quoteName, quoteText } from './clickhouse.ts';
+import { type ClickHouse, lengthOf, quoteName } from './clickhouse.ts';
+import { keyLists } from './key_lists.ts';
 import { multisetRows } from './multiset.ts';
 import { columnTypes } from './tables.ts';
-
-/** Bytes of keys in one statement: 20,000 UUIDs. The embedded engine reads no statement above 1 MiB, whatever it is told. */
-const bytesAtOnce = 900 * 1024;
 
 /** Looks up one row of each key. Errors: those of the sink; text that is no UTF-8 comes with marks in its place. */
 export function lookUpIn(clickhouse: ClickHouse): LookUp {
@@ -15,10 +13,7 @@ export function lookUpIn(clickhouse: ClickHouse): LookUp {
     const by = names.map(quoteName).join(', ');
     const columns = [...names, ...fields].map((name) => `_r.${quoteName(name)}`).join(', ');
     const { rows, first, types } = await rowsOf(clickhouse, what);
-    const structure = quoteText(types.map((type, i) => `k${i} ${type}`).join(', '));
-    for (const lines of pieces(keys)) {
-      // A list of tuples takes ClickHouse a hundred times as long to read.
-      const list = `SELECT * FROM format(TabSeparated, ${structure}, ${lines})`;
+    for (const list of keyLists(keys, types)) {
       const sql = `SELECT ${columns} FROM ${rows} WHERE (${by}) IN (${list}) ORDER BY ${first} LIMIT 1 BY ${by}`;
       const answer = await clickhouse.tsv(sql, { settings: lengthOf(sql) });
       for (const line of answer.toString('utf8').split('\n')) {
@@ -29,24 +24,6 @@ export function lookUpIn(clickhouse: ClickHouse): LookUp {
     }
     return found;
   };
-}
-
-/** The keys as literals of TSV, as many at once as a statement may hold. No key is longer than that (`longestKey`). */
-function* pieces(keys: readonly string[][]): Generator<string> {
-  let lines = '';
-  let bytes = 0;
-  for (const key of keys) {
-    const line = `${key.join('\t')}\n`;
-    const size = Buffer.byteLength(quoteText(line));
-    if (bytes + size > bytesAtOnce && bytes > 0) {
-      yield quoteText(lines);
-      lines = '';
-      bytes = 0;
-    }
-    lines += line;
-    bytes += size;
-  }
-  if (bytes > 0) yield quoteText(lines);
 }
 
 /**

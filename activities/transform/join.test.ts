@@ -1,8 +1,9 @@
 /** What joins make of the fields that are found, and of those that nobody can compute with. */
 import { describe, expect, it } from 'vitest';
 import type { RuleInput } from '../../model/rules.ts';
+import { longestKey } from '../load/key_lists.ts';
 import type { Value } from './jinja/values.ts';
-import { keyId, type LookUp, longestKey } from './join.ts';
+import { keyId, type LookUp } from './join.ts';
 import { compileRules, type RuleSet } from './rules.ts';
 
 const fields = { price: 'Nullable(Float64)', many: 'Array(Nullable(Float32))', day: 'Nullable(Date32)' };

@@ -7,6 +7,7 @@
  */
 import { tableAssetOf } from '../../model/asset.ts';
 import type { JoinedTypes, RuleInput } from '../../model/rules.ts';
+import { longestKey } from '../load/key_lists.ts';
 import { unescapeField } from '../load/tsv.ts';
 import { parseClickhouseType, typeOfTarget } from './clickhouse_types.ts';
 import { type Encoder, encoderFor } from './encode.ts';
@@ -26,9 +27,6 @@ export interface LookedUp {
 
 /** The rows of another copy with these keys (each as TSV fields), by `keyId`: their wanted fields as TSV. */
 export type LookUp = (what: LookedUp, keys: string[][]) => Promise<Map<string, string[]>>;
-
-/** Characters of a key, at most: it must fit into a statement. */
-export const longestKey = 256 * 1024;
 
 /** How a key is told from others, however its text was escaped. */
 export function keyId(key: readonly string[]): string {
