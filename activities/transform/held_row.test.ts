@@ -1,10 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { SluiceError } from '../../model/errors.ts';
 import type { Column, TableSchema } from '../../model/table.ts';
 import { RowEncoder, rowBound } from '../capture/postgresql/encode.ts';
 import type { Reject } from '../capture/stream.ts';
 import { Block } from '../load/block.ts';
-import { restage } from './held_row.ts';
+import { type HeldRow, restage } from './held_row.ts';
+import { keyId } from './join.ts';
 import { TableStage } from './stage.ts';
 
 const column = (name: string, type: string, more: Partial<Column>): Column => ({
@@ -95,7 +97,12 @@ const rows = fc.tuple(
   fc.array(nullable(time)).map(arrayText),
 );
 
-const noLookUp = async () => new Map<string, string[]>();
+/** What becomes of a row; throws where a rule stops its table. */
+async function one(table: TableSchema, held: HeldRow): Promise<Block | Reject> {
+  const [row] = await restage(table, [held], async () => new Map());
+  if (row instanceof SluiceError) throw row;
+  return row!;
+}
 
 describe('a row that was held back', () => {
   it('goes into the copy as it would have gone then', async () => {
@@ -106,7 +113,7 @@ describe('a row that was held back', () => {
         const block = encoded(texts);
         new TableStage(refusing('reject')).apply(block, rejects, 'tombstone');
         expect([block.rows, rejects.length]).toEqual([0, 1]);
-        const again = await restage(table, rejects[0]!, noLookUp);
+        const again = await one(table, rejects[0]!);
         expect(again instanceof Block && again.content().toString('hex')).toBe(direct.toString('hex'));
       }),
       { numRuns: 500 },
@@ -115,7 +122,7 @@ describe('a row that was held back', () => {
 
   it('says why it is still held back, and stops where a check says so', async () => {
     const held = { key: '{"id":"1"}', version: '7', row: '{"id":"1","name":"a"}', committed_at: '2024-01-01 00:00:00' };
-    expect(await restage(table, held, noLookUp)).toMatchObject({
+    expect(await one(table, held)).toMatchObject({
       column: 'raw',
       reason: expect.stringContaining('did not send'),
     });
@@ -123,10 +130,10 @@ describe('a row that was held back', () => {
       ...held,
       row: JSON.stringify({ id: '1', name: 'a', raw: null, at: null, tags: '{}', flags: '{}', times: '{}' }),
     };
-    expect(await restage(refusing('reject'), whole, noLookUp)).toMatchObject({ check: 'none', version: '7' });
-    await expect(restage(refusing('stop'), whole, noLookUp)).rejects.toThrow(/none/);
+    expect(await one(refusing('reject'), whole)).toMatchObject({ check: 'none', version: '7' });
+    await expect(one(refusing('stop'), whole)).rejects.toThrow(/none/);
     const late = { ...whole, row: whole.row.replace('"at":null', '"at":"infinity"') };
-    expect(await restage(table, late, noLookUp)).toMatchObject({
+    expect(await one(table, late)).toMatchObject({
       column: 'at',
       reason: expect.stringContaining('timestamp'),
     });
@@ -148,7 +155,7 @@ describe('a row that was held back', () => {
     const row = { id: '1', title: 'a', raw: null, at: null, tags: '{}', flags: '{}', times: '{}' };
     const held = { key: '{"id":"1"}', version: '7', committed_at: '2024-01-01 00:00:00' };
     const of = async (row: object, unsent?: string[]) => {
-      const again = await restage(grown, { ...held, row: JSON.stringify(row), ...(unsent && { unsent }) }, noLookUp);
+      const again = await one(grown, { ...held, row: JSON.stringify(row), ...(unsent && { unsent }) });
       return again instanceof Block ? again.content().toString() : `${again.column}: ${again.reason}`;
     };
     expect(await of(row, [])).toBe('1\ta\t\\N\t\\N\t[]\t[]\t[]\t\\N\t7\t[]\t7\t0\t2024-01-01 00:00:00\n');
@@ -162,9 +169,52 @@ describe('a row that was held back', () => {
     const secret = column('secret', 'text', { attnum: 8, encoding: 'text', hidden: true });
     const row = JSON.stringify({ id: '1', name: 'a', raw: null, at: null, tags: '{}', flags: '{}', times: '{}' });
     const held = { key: '{"id":"1"}', version: '7', row, unsent: [], committed_at: '2024-01-01 00:00:00' };
-    expect(await restage({ ...table, columns: [...columns, secret] }, held, noLookUp)).toMatchObject({
+    expect(await one({ ...table, columns: [...columns, secret] }, held)).toMatchObject({
       column: 'secret',
       reason: 'secret is excluded, and stored nowhere: change the row in the source, or re-sync the table',
     });
+  });
+
+  it('is looked up with all others at once, and stops for none of them', async () => {
+    const joining: TableSchema = {
+      ...table,
+      joined: { s_names: { id: 'Int32', title: 'String' } },
+      rules: {
+        version: 1,
+        rules: [
+          {
+            rule_id: 'title',
+            rule_type: 'join',
+            parameters: { asset: 's_names', on: { id: 'id' }, fields: ['title'] },
+            version: 1,
+          },
+          {
+            rule_id: 'no_b',
+            rule_type: 'map',
+            target_field: 'n',
+            expression: '{{ 1 // (0 if name == "b" else 1) }}',
+            on_error: 'stop',
+            version: 1,
+          },
+        ],
+        checks: [],
+      },
+    };
+    const row = { raw: null, at: null, tags: '{}', flags: '{}', times: '{}' };
+    const held = ['a', 'b', 'c', 'd'].map((name, id) => ({
+      key: `{"id":"${id}"}`,
+      version: String(id),
+      row: JSON.stringify({ id: String(id), name, ...row }),
+      committed_at: '2024-01-01 00:00:00',
+    }));
+    const asked: string[][][] = [];
+    const rows = await restage(joining, held, async (_, keys) => {
+      asked.push(keys);
+      return new Map(keys.filter(([id]) => id !== '2').map((key) => [keyId(key), [`title ${key}`]]));
+    });
+    expect(asked).toEqual([[['0'], ['1'], ['2'], ['3']]]);
+    const outcomes = rows.map((one) => (one instanceof Block ? 'written' : 'kind' in one ? one.kind : one.check));
+    expect(outcomes).toEqual(['written', 'rule_failed', 'title', 'written']);
+    expect((rows[3] as Block).content().toString()).toContain('title 3');
   });
 });

@@ -60,12 +60,10 @@ export class LateRows {
     );
     const last = waiting.length === atOnce ? waiting.at(-1) : undefined;
     this.#places.set(place, last && [last.changed_at, last.asset, last.key, last.version, last.check]);
-    const lookUp = lookUpIn(this.#clickhouse);
-    const come: string[] = [];
-    for (const reject of waiting) {
-      const row = await restage(table, { ...reject, committed_at: copyTime(reject.committed_at) }, lookUp);
-      if (row instanceof Block) come.push(reject.version);
-    }
+    const held = waiting.map((reject) => ({ ...reject, committed_at: copyTime(reject.committed_at) }));
+    const rows = await restage(table, held, lookUpIn(this.#clickhouse));
+    // One that a rule or check would stop the table for waits on: nobody asked for it now.
+    const come = waiting.filter((_, i) => rows[i] instanceof Block).map(({ version }) => version);
     if (come.length === 0) return 0;
     return (await settleRejects(this.#clickhouse, { asset, action: 'release', versions: come })).released;
   }

@@ -57,8 +57,12 @@ async function release(
   await markRejects(clickhouse, past, { state: 'discarded' });
   answer.superseded += past.length;
   const right: { reject: StoredReject; bytes: Buffer }[] = [];
-  for (const reject of open.filter((one) => !past.includes(one))) {
-    const row = await restage(table, { ...reject, committed_at: copyTime(reject.committed_at) }, lookUpIn(clickhouse));
+  const present = open.filter((one) => !past.includes(one));
+  const held = present.map((reject) => ({ ...reject, committed_at: copyTime(reject.committed_at) }));
+  const rows = await restage(table, held, lookUpIn(clickhouse));
+  for (const [i, row] of rows.entries()) {
+    const reject = present[i]!;
+    if (row instanceof SluiceError) throw row;
     if (row instanceof Block) right.push({ reject, bytes: Buffer.from(row.content()) });
     else {
       const { reason, column } = row;

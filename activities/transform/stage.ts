@@ -15,7 +15,7 @@ import { ownColumns } from '../load/tables.ts';
 import type { Decoder } from './decode.ts';
 import { EvaluationError } from './jinja/limits.ts';
 import type { Value } from './jinja/values.ts';
-import type { LookUp } from './join.ts';
+import type { Join, LookUp } from './join.ts';
 import { compileRules, type Rejection, type RuleSet } from './rules.ts';
 import { fieldDecoder, isNull, sourceTextOf } from './tsv_field.ts';
 
@@ -104,15 +104,18 @@ export class TableStage {
     return { counts, rows, checks };
   }
 
-  /** Looks up, for all rows of a block at once, what joins will ask for. Before `apply`. */
-  async lookUp(block: Block, lookUp: LookUp): Promise<void> {
+  /** Looks up, for all rows of these blocks at once, what joins will ask for. Before `apply`. */
+  async lookUp(blocks: readonly Block[], lookUp: LookUp): Promise<void> {
     for (const join of this.#rules.joins) {
-      for (let row = 0; row < block.rows; row++) {
-        this.#findFields(block, row);
-        if (!this.#isTombstone(block.bytes) && this.#decode(block.bytes) === undefined)
-          this.#rules.want(join, this.#row);
-      }
+      for (const block of blocks) this.#want(join, block);
       await join.lookUp(lookUp);
+    }
+  }
+
+  #want(join: Join, block: Block): void {
+    for (let row = 0; row < block.rows; row++) {
+      this.#findFields(block, row);
+      if (!this.#isTombstone(block.bytes) && this.#decode(block.bytes) === undefined) this.#rules.want(join, this.#row);
     }
   }
 

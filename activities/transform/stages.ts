@@ -40,7 +40,7 @@ export class Stages {
       if (!rules || asset in staged.failed) continue;
       try {
         const stage = this.#stageOf(changes.table);
-        await stage.lookUp(changes.block, this.#lookUp);
+        await stage.lookUp([changes.block], this.#lookUp);
         const { rejected } = stage.apply(changes.block, changes.rejects, 'tombstone');
         changes.effects.rejected += rejected;
         staged.version = Math.max(staged.version, rules.version);
