@@ -1,6 +1,7 @@
 /**
  * Connection strings on their way through Temporal: sealed with AES-256-GCM, or a reference such as `${DATABASE_URL}`.
- * The API and the CLI seal; only activities open.
+ * The API and the CLI seal; activities open, and who tries a rule on rows of a source, so that no row travels through
+ * Temporal.
  */
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto';
 import { SluiceError } from '../model/errors.ts';

@@ -15,6 +15,7 @@ export async function checkedCopy(clickhouse: ClickHouse, asset: string): Promis
   if (columns.length === 0) return undefined;
   // Rows of a table without a key are counted, and only the view shows them one by one.
   if (table && isMultiset(table))
-    return { clickhouse, asset, columns, rows: clickhouse.name(`${asset}_current`), newest: '' };
-  return { clickhouse, asset, columns, rows: `${clickhouse.name(asset)} FINAL`, newest: 'ORDER BY _version DESC' };
+    return { clickhouse, asset, table, columns, rows: clickhouse.name(`${asset}_current`), newest: '' };
+  const rows = `${clickhouse.name(asset)} FINAL`;
+  return { clickhouse, asset, table, columns, rows, newest: 'ORDER BY _version DESC' };
 }

@@ -3,6 +3,7 @@
 import { tableAssetOf } from '../../model/asset.ts';
 import type { CheckInput } from '../../model/checks.ts';
 import { SluiceError } from '../../model/errors.ts';
+import type { TableSchema } from '../../model/table.ts';
 import { type ClickHouse, quoteName } from '../load/clickhouse.ts';
 import { typeOfSource } from '../transform/decode.ts';
 import { decimalText, parseDecimal } from '../transform/jinja/decimal.ts';
@@ -30,6 +31,8 @@ export interface CheckedCopy {
   rows: string;
   /** Puts the newest rows first, where they bear versions. */
   newest: 'ORDER BY _version DESC' | '';
+  /** What it is made from; undefined of a table that is not known as a copy. */
+  table?: TableSchema | undefined;
 }
 
 /**

@@ -33,6 +33,14 @@ export interface Rejection {
   reason: string;
 }
 
+/** What a rule does with columns, by their names. */
+export interface RulePart {
+  rule_id: string;
+  reads: string[];
+  /** Undefined of a filter. */
+  fills: string | undefined;
+}
+
 interface CompiledRule {
   rule: RuleInput;
   /** Of a join, one for each field that it fills. */
@@ -67,6 +75,8 @@ export class RuleSet {
   readonly fields: string[];
   /** For each target, its value after `apply` kept a row. */
   readonly values: Value[];
+  /** What each rule reads and fills, in their order; one that fills several columns has a part for each. */
+  readonly parts: readonly RulePart[];
   /** What must be looked up for rows before the rules run on them, one after the other. */
   readonly joins: readonly Join[];
   readonly #rules: CompiledRule[] = [];
@@ -81,6 +91,11 @@ export class RuleSet {
     const used = new Set(this.#rules.flatMap(({ computation }) => computation.usedColumns));
     this.uses = [...used].filter((index) => index < columns.length).sort((a, b) => a - b);
     this.joins = [...new Set(this.#rules.flatMap(({ join }) => join ?? []))];
+    this.parts = this.#rules.map(({ rule, computation, target }) => ({
+      rule_id: rule.rule_id,
+      reads: computation.usedColumns.map((index) => known[index]!.name),
+      fills: target && targets[target.field]!.name,
+    }));
     this.columns = known;
     this.targets = targets;
     this.fields = targets.map(() => '\\N');

@@ -101,15 +101,19 @@ export const previewAnswer = z.object({
   rows_per_second: z.number(),
   differences: z
     .object({
+      rows_from: z
+        .enum(['copy', 'source'])
+        .describe('source: rules in force have put other values, or nothing, in the place of what this one reads'),
       checked: z.int(),
       changed: z.int(),
-      filtered: z.int(),
+      added: z.int().describe('Rows that the copy would get'),
+      filtered: z.int().describe('Rows that would leave it'),
       rejected: z.int(),
       samples: z.array(
         z.object({
           row: shownRow.describe('Its key'),
-          outcome: z.enum(['changed', 'filtered', 'rejected']),
-          before: shownRow,
+          outcome: z.enum(['changed', 'added', 'filtered', 'rejected']),
+          before: shownRow.nullable(),
           after: shownRow.nullable(),
           reason: z.string().optional(),
         }),

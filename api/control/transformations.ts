@@ -1,16 +1,18 @@
 /** Rules: declared, and tried before they are. */
 import { lookUpIn } from '../../activities/load/look_up.ts';
 import { columnTypes } from '../../activities/load/tables.ts';
-import { previewRule } from '../../activities/transform/preview.ts';
+import { type PreviewJoins, previewRule } from '../../activities/transform/preview.ts';
 import { issuesOf } from '../../activities/transform/rule_check.ts';
 import { shadowRun } from '../../activities/transform/shadow.ts';
+import type { WantedRows } from '../../activities/transform/source_rows.ts';
 import { joinedAssets } from '../../activities/transform/table_rules.ts';
 import { tableAssetOf } from '../../model/asset.ts';
 import { asSluiceError, SluiceError } from '../../model/errors.ts';
-import { type Rule, readRule } from '../../model/rules.ts';
+import { type Rule, type RuleInput, readRule } from '../../model/rules.ts';
 import { ShapeError } from '../../model/shape_error.ts';
 import type { Control } from './control.ts';
 import { declaredRules, putDeclared, removeDeclared } from './declared_rules.ts';
+import { readPreviewRows } from './preview_rows.ts';
 import { copyOf } from './quality.ts';
 import type { PreviewAnswer, PreviewBody, RuleBody } from './rule_shapes.ts';
 
@@ -53,12 +55,21 @@ export function withId<Body extends { rule_id?: string }>(body: Body, id: string
 export async function preview(control: Control, body: PreviewBody): Promise<PreviewAnswer> {
   const rule = readRule(body.rule, '/rule');
   return await located(async () => {
-    const types = await columnTypes(control.clickhouse, joinedAssets({ rules: [{ ...rule, version: 1 }] }));
-    const joins = { types, lookUp: lookUpIn(control.clickhouse) };
-    if (body.rows) return await previewRule(rule, body.rows, await columnsOf(control, body.asset_id), joins);
+    if (body.rows) {
+      const joins = await joinsOf(control, [rule]);
+      return await previewRule(rule, body.rows, await columnsOf(control, body.asset_id), joins);
+    }
     const copy = await copyOf(control, tableAssetOf(body.asset_id!));
-    return await shadowRun(copy, rule, body.last ?? 1000, joins);
+    const joins = await joinsOf(control, [...(copy.table?.rules?.rules ?? []), rule]);
+    const readSource = (wanted: WantedRows) => readPreviewRows(control, wanted);
+    return await shadowRun({ copy, rule, last: body.last ?? 1000, joins, readSource });
   });
+}
+
+/** The copies that rules join with. */
+async function joinsOf(control: Control, rules: RuleInput[]): Promise<PreviewJoins> {
+  const assets = joinedAssets({ rules: rules.map((rule) => ({ ...rule, version: 1 })) });
+  return { types: await columnTypes(control.clickhouse, assets), lookUp: lookUpIn(control.clickhouse) };
 }
 
 async function columnsOf(control: Control, asset: string | undefined): Promise<{ name: string; type: string }[]> {
@@ -73,7 +84,9 @@ async function located<Answer>(run: () => Promise<Answer>): Promise<Answer> {
     return await run();
   } catch (error) {
     const known = asSluiceError(error);
-    if (known.kind !== 'configuration' || known instanceof ShapeError) throw error;
+    // What names a source is no mistake of the rule.
+    const isOfRule = known.kind === 'configuration' && known.place.source === undefined;
+    if (!isOfRule || known instanceof ShapeError) throw error;
     throw new ShapeError('the rule cannot be run', issuesOf(known, '/rule', '/expression', ''), known.remedy);
   }
 }

@@ -109,9 +109,7 @@ export class MissingValues {
       const present = await presentTable(client, table);
       const found = new Map<string, string[]>();
       const keys = unique(asked.map((row) => rows.key(row.row)));
-      for (let from = 0; from < keys.length; from += keysAtOnce) {
-        await readKeys(client, { table, present }, keys.slice(from, from + keysAtOnce), found);
-      }
+      await readRowsByKey(client, { table, present }, keys, found);
       await client.query('COMMIT');
       await durablePosition(client);
       return found;
@@ -141,7 +139,20 @@ function sourceText(field: string, encoding: string): string {
   return encoding === 'timestamptz' ? `${raw.toString('utf8')}+00` : raw.toString('utf8');
 }
 
-/** `present`: the columns that the table has now, under their names of now. */
+/**
+ * Reads rows of the source by key (each as `keyOf` has it) into `found`: their TSV fields. `present`: the columns that the table
+ * has now, under their names of now.
+ */
+export async function readRowsByKey(
+  client: pg.Client,
+  tables: { table: TableSchema; present: TableSchema },
+  keys: string[],
+  found: Map<string, string[]>,
+): Promise<void> {
+  for (let from = 0; from < keys.length; from += keysAtOnce)
+    await readKeys(client, tables, keys.slice(from, from + keysAtOnce), found);
+}
+
 async function readKeys(
   client: pg.Client,
   { table, present }: { table: TableSchema; present: TableSchema },
