@@ -15,11 +15,9 @@ import { readSettings } from './settings.ts';
 
 const emptyConfig: Config = {
   sources: [],
-  sinks: [],
   transformations: undefined,
   quality: undefined,
   places: new Map(),
-  windows: [],
 };
 
 async function main(): Promise<void> {

@@ -41,11 +41,9 @@ describe('configuration files', () => {
   it('are optional, and have defaults', () => {
     expect(read({})).toEqual({
       sources: [],
-      sinks: [],
       transformations: undefined,
       quality: undefined,
       places: new Map(),
-      windows: [],
     });
     const config = read({
       'cdc.yaml': `${source}    tables: [orders, sales.*]\n    exclude_columns: { orders: [note] }\n`,
@@ -68,7 +66,8 @@ describe('configuration files', () => {
   it('in the project are right', () => {
     const config = readConfig(path.join(projectFolder, 'config'), { CLICKHOUSE_URL: 'http://127.0.0.1:8123' });
     expect(config.sources.map((one) => one.id)).toEqual(['postgres_main']);
-    expect(config.sinks[0]?.url).toBe('http://127.0.0.1:8123');
+    const own = { CLICKHOUSE_URL: 'https://me:secret@ch.example.org', CLICKHOUSE_DATABASE: 'mine' };
+    expect(readConfig(path.join(projectFolder, 'config'), own).sources).toHaveLength(1);
   });
 
   it('with unknown keys are refused: where, what is allowed, what was meant', () => {
@@ -134,17 +133,44 @@ describe('configuration files', () => {
     expect(told).not.toContain('hunter2');
   });
 
+  const sinks = 'sinks:\n  - id: here\n    type: clickhouse\n    url: ${CLICKHOUSE_URL}\n';
+
   it('take values from the environment, but leave connection strings as references', () => {
-    const sinks = 'sinks:\n  - id: here\n    type: clickhouse\n    url: ${CLICKHOUSE_URL}\n';
     const config = read(
-      { 'cdc.yaml': source, 'connectors.yaml': sinks },
+      { 'cdc.yaml': source, 'connectors.yaml': `${sinks}    database: sluice\n` },
       { CLICKHOUSE_URL: 'http://ch:8123', DATABASE_URL: 'secret' },
     );
-    expect(config.sinks[0]?.url).toBe('http://ch:8123');
     expect(config.sources[0]?.connection_string).toBe('${DATABASE_URL}');
     expect(mistakeIn({ 'connectors.yaml': sinks })).toMatch(
       /^connectors\.yaml:4 the environment variable CLICKHOUSE_URL is not set \| Set CLICKHOUSE_URL/,
     );
+  });
+
+  it('name no other sink than the one in use', () => {
+    const environment = { CLICKHOUSE_URL: 'http://me:hunter2@ch:8123/', CLICKHOUSE_DATABASE: 'mine' };
+    const sink = (url: string, database = '') => ({
+      'connectors.yaml': `sinks:\n  - id: here\n    type: clickhouse\n    url: ${url}\n${database}`,
+    });
+    for (const url of ['${CLICKHOUSE_URL}', 'http://CH:8123', 'http://me:hunter2@ch:8123'])
+      expect(read(sink(url, '    database: mine\n'), environment).sources).toEqual([]);
+    expect(mistakeIn(sink('${CLICKHOUSE_URL}', '    database: other\n'), environment)).toBe(
+      'connectors.yaml:5 the sink here is the database other, and copies are written to mine at http://***@ch:8123/ | ' +
+        'Set CLICKHOUSE_DATABASE=other for all parts, or correct the file: there is one sink.',
+    );
+    const elsewhere = mistakeIn(sink('http://u:secret@elsewhere:8123'), environment);
+    expect(elsewhere).toBe(
+      'connectors.yaml:4 the sink here is http://***@elsewhere:8123/, and copies are written to mine at http://***@ch:8123/ | ' +
+        'Set CLICKHOUSE_URL to it for all parts, or correct the file: there is one sink.',
+    );
+    expect(mistakeIn(sink('http://other:pw@ch:8123'), environment)).toMatch(/^connectors\.yaml:4 /);
+    expect(mistakeIn({ ...sink('http://127.0.0.1:8123', '    database: other\n') })).toMatch(/^connectors\.yaml:5 /);
+  });
+
+  it('declare no windows, which nothing computes', () => {
+    expect(read({ 'analytics.yaml': 'windows: []\n' }).sources).toEqual([]);
+    const windows = '# sums\nwindows:\n  - { id: tx_by_currency, size: 1m }\n';
+    expect(mistakeIn({ 'analytics.yaml': windows })).toMatch(/^analytics\.yaml:3 windows are not computed yet \| /);
+    expect(mistakeIn({ 'analytics.yaml': 'window: []\n' })).toMatch(/^analytics\.yaml:1 unknown key window/);
   });
 });
 

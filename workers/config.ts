@@ -6,12 +6,14 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { isMap, isScalar, LineCounter, type Node, parseDocument } from 'yaml';
 import { z } from 'zod';
+import { redact } from '../activities/secrets.ts';
 import { captureConfig, connectionString, sourceId, sourceType } from '../api/control/shapes.ts';
 import { type CheckInput, readCheck } from '../model/checks.ts';
 import { type Place, SluiceError } from '../model/errors.ts';
 import { nearest } from '../model/nearest_word.ts';
 import { type RuleInput, readRule } from '../model/rules.ts';
 import { ShapeError } from '../model/shape_error.ts';
+import { readSettings, type Settings } from './settings.ts';
 
 const { tables, poll_interval, mode, exclude_columns, options } = captureConfig.shape;
 
@@ -40,7 +42,7 @@ const connectorsFile = z.strictObject({
         id: sourceId,
         type: z.enum(['clickhouse']),
         url: z.url({ protocol: /^https?$/ }),
-        database: z.string().min(1).default('sluice'),
+        database: z.string().min(1).optional(),
       }),
     )
     .default([]),
@@ -48,35 +50,69 @@ const connectorsFile = z.strictObject({
 
 /** What rules and checks mean is checked by the model, each with its line. */
 const rulesFile = z.strictObject({ rules: z.array(z.unknown()).default([]) });
-const analyticsFile = z.strictObject({ windows: z.array(z.looseObject({ id: sourceId })).default([]) });
+const analyticsFile = z.strictObject({ windows: z.array(z.unknown()).default([]) });
 
 export type SourceFile = z.infer<typeof cdcFile>['sources'][number];
 
 export interface Config {
   sources: SourceFile[];
-  sinks: z.infer<typeof connectorsFile>['sinks'];
   /** Undefined where there is no such file: then what was declared otherwise stays as it is. */
   transformations: RuleInput[] | undefined;
   quality: CheckInput[] | undefined;
   /** Where each rule and check stands, by its id. */
   places: ReadonlyMap<string, Place>;
-  windows: z.infer<typeof analyticsFile>['windows'];
 }
 
 /** Reads all files of a folder; those that are not there count as empty. Throws `configuration` with file and line. */
 export function readConfig(folder: string, environment: NodeJS.ProcessEnv = process.env): Config {
   const read = <Shape extends z.ZodType>(name: string, shape: Shape) => {
     const file = path.join(folder, name);
-    return parseConfig(file, readIfThere(file) ?? '', shape, environment);
+    return { file, ...parseWithLines(file, readIfThere(file) ?? '', shape, environment) };
   };
-  const config = {
-    sources: read('cdc.yaml', cdcFile).sources,
-    sinks: read('connectors.yaml', connectorsFile).sinks,
-    ...readDeclared(folder, environment),
-    windows: read('analytics.yaml', analyticsFile).windows,
-  };
-  refuseTwins(path.join(folder, 'cdc.yaml'), config.sources);
-  return config;
+  const cdc = read('cdc.yaml', cdcFile);
+  refuseTwins(cdc.file, cdc.value.sources);
+  refuseOtherSinks(read('connectors.yaml', connectorsFile), readSettings(environment));
+  refuseWindows(read('analytics.yaml', analyticsFile));
+  return { sources: cdc.value.sources, ...readDeclared(folder, environment) };
+}
+
+/** A file that was read. */
+interface ReadFile<Shape extends z.ZodType> {
+  file: string;
+  value: z.infer<Shape>;
+  lineOf: LineOf;
+}
+
+/** The environment says where copies are written. A file that says otherwise would be believed, and change nothing. */
+function refuseOtherSinks({ file, value, lineOf }: ReadFile<typeof connectorsFile>, settings: Settings): void {
+  const { clickhouseUrl, clickhouseDatabase } = settings;
+  const inUse = `copies are written to ${clickhouseDatabase} at ${redact(clickhouseUrl)}`;
+  const or = 'or correct the file: there is one sink.';
+  for (const [index, { id, url, database }] of value.sinks.entries()) {
+    if (!isSameServer(url, clickhouseUrl)) {
+      const reason = `the sink ${id} is ${redact(new URL(url).href)}, and ${inUse}`;
+      throw mistake(file, lineOf(['sinks', index, 'url']), reason, `Set CLICKHOUSE_URL to it for all parts, ${or}`);
+    }
+    if (database === undefined || database === clickhouseDatabase) continue;
+    const reason = `the sink ${id} is the database ${database}, and ${inUse}`;
+    const remedy = `Set CLICKHOUSE_DATABASE=${database} for all parts, ${or}`;
+    throw mistake(file, lineOf(['sinks', index, 'database']), reason, remedy);
+  }
+}
+
+/** True for addresses of one server; a user that only one of them names makes no difference. */
+function isSameServer(one: string, other: string): boolean {
+  if (!URL.canParse(other)) return one === other;
+  const [a, b] = [new URL(one), new URL(other)];
+  const login = ({ username, password }: URL) => `${username}:${password}`;
+  const sameLogin = [a, b].some((url) => url.username === '') || login(a) === login(b);
+  return sameLogin && a.origin === b.origin && a.pathname === b.pathname;
+}
+
+function refuseWindows({ file, value, lineOf }: ReadFile<typeof analyticsFile>): void {
+  if (value.windows.length === 0) return;
+  const remedy = 'Take them out of the file; sums and counts can be asked for by `sluice query`.';
+  throw mistake(file, lineOf(['windows', 0]), 'windows are not computed yet', remedy);
 }
 
 /** Rules and checks of a folder. Throws `configuration` with file and line. */
