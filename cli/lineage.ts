@@ -1,8 +1,8 @@
 /** `sluice lineage`: where assets, columns and rows come from; `sluice lineage-rebuild`: its index made anew. */
 import type { Command } from 'commander';
 import { rebuildLineage } from '../activities/lineage/rebuild.ts';
-import { draw, impactOf, walkGraph, walkLineage } from '../api/control/lineage.ts';
-import type { ImpactAnswer, RowLineage, WalkAnswer } from '../api/control/lineage_shapes.ts';
+import { draw, drawnFlow, impactOf, walkGraph, walkLineage, wholeFlow } from '../api/control/lineage.ts';
+import type { FlowAnswer, ImpactAnswer, RowLineage, WalkAnswer } from '../api/control/lineage_shapes.ts';
 import { ownTables } from '../api/control/own_tables.ts';
 import { getRowLineage } from '../api/control/row_lineage.ts';
 import { SluiceError } from '../model/errors.ts';
@@ -22,6 +22,7 @@ interface LineageOptions {
 
 const examples = `
 Examples:
+  $ npx sluice lineage --mermaid
   $ npx sluice lineage postgres_main_accounts --row 1
   $ npx sluice lineage clickhouse_assets --upstream
   $ npx sluice lineage postgres_main_accounts --impact --column email
@@ -30,8 +31,10 @@ Examples:
 
 export function addLineage(program: Command, done: (status: number) => void): void {
   program
-    .command('lineage <asset>')
-    .description('what an asset is made from and what is made from it; with --row, what made each version of a row')
+    .command('lineage [asset]')
+    .description(
+      'what an asset is made from and what is made from it; with --row, what made each version of a row; without an asset: the whole graph',
+    )
     .option('--upstream', 'only what it is made from')
     .option('--downstream', 'only what is made from it')
     .option('--impact', 'what a change of it would reach')
@@ -42,8 +45,9 @@ export function addLineage(program: Command, done: (status: number) => void): vo
     .option('--mermaid', 'print it for Mermaid')
     .option('--json', 'print JSON')
     .addHelpText('after', examples)
-    .action(async (asset: string, options: LineageOptions, command: Command) => {
-      await show(asset, options, wantsJson(command));
+    .action(async (asset: string | undefined, options: LineageOptions, command: Command) => {
+      if (asset === undefined) await showAll(options, wantsJson(command));
+      else await show(asset, options, wantsJson(command));
       done(0);
     });
   program
@@ -62,6 +66,21 @@ export function addLineage(program: Command, done: (status: number) => void): vo
         );
       done(0);
     });
+}
+
+/** Options that ask something of one asset. */
+const ofOne = ['upstream', 'downstream', 'impact', 'row', 'depth', 'column'] as const;
+
+async function showAll(options: LineageOptions, json: boolean): Promise<void> {
+  const asked = ofOne.find((name) => options[name] !== undefined);
+  if (asked)
+    throw new SluiceError('configuration', `--${asked} is asked of an asset`, 'Name it: npx sluice lineage --help');
+  const { dot, mermaid } = options;
+  await withControl(async (control) => {
+    if (dot || mermaid) process.stdout.write(await drawnFlow(control, dot ? 'dot' : 'mermaid'));
+    else if (json) printJson(await wholeFlow(control));
+    else print(flowText(await wholeFlow(control)));
+  });
 }
 
 async function show(asset: string, options: LineageOptions, json: boolean): Promise<void> {
@@ -100,13 +119,23 @@ function readDepth(text: string | undefined): number | undefined {
 
 const shownColumns = 8;
 
+function flowText({ assets, edges }: FlowAnswer): string {
+  if (assets.length === 0) return 'nothing is known yet: start a source, or run a deployment';
+  const rows = assets.map(({ asset_id, type }) => [asset_id, type]);
+  return `${table(['asset', 'type'], rows)}\n\n${waysText(edges)}`;
+}
+
+function waysText(edges: WalkAnswer['edges']): string {
+  const ways = edges.map(({ from, to, via, columns }) => [from, to, via, columnsText(columns)]);
+  return table(['from', 'to', 'via', 'columns'], ways);
+}
+
 function walkText(direction: Direction, { asset_id: asset, assets, edges }: WalkAnswer): string {
   const up = direction === 'upstream';
   if (assets.length === 0) return `${asset}: ${up ? 'nothing that is known makes it' : 'nothing is made from it'}`;
   const head = `${asset} ${up ? 'is made from' : 'goes into'}`;
   const rows = assets.map(({ asset_id, type, depth }) => [depth, asset_id, type]);
-  const ways = edges.map(({ from, to, via, columns }) => [from, to, via, columnsText(columns)]);
-  return `${head}\n${table(['steps', 'asset', 'type'], rows)}\n\n${table(['from', 'to', 'via', 'columns'], ways)}`;
+  return `${head}\n${table(['steps', 'asset', 'type'], rows)}\n\n${waysText(edges)}`;
 }
 
 function columnsText(columns: { from: string; to: string }[]): string {

@@ -13,6 +13,7 @@ import { addProcesses } from './processes.ts';
 import { addQuality, addRejects } from './quality.ts';
 import { addQueries } from './queries.ts';
 import { addReset } from './reset.ts';
+import { addRules } from './rules.ts';
 import { addRuns } from './runs.ts';
 import { addSchemas } from './schemas.ts';
 import { addSources } from './sources.ts';
@@ -49,6 +50,7 @@ export function buildProgram(done: (status: number) => void): Command {
   addDeployments(program, done);
   addRuns(program, done);
   addApply(program, done);
+  addRules(program, done);
   addQuality(program, done);
   addRejects(program, done);
   addQueries(program, done);

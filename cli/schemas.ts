@@ -1,6 +1,5 @@
 /** `sluice schemas …`: the registry of schemas. */
-import { readFileSync } from 'node:fs';
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import { IncompatibleError } from '../api/control/incompatible.ts';
 import type { CheckAnswer, SubjectAnswer, VersionAnswer } from '../api/control/schema_shapes.ts';
 import {
@@ -10,10 +9,11 @@ import {
   listSubjects,
   migrate,
   registerSchema,
+  setCompatibility,
   type WantedVersion,
 } from '../api/control/schemas.ts';
-import { SluiceError } from '../model/errors.ts';
 import { type CompatibilityMode, compatibilityModes, readSchema } from '../model/schema.ts';
+import { readJson, readRows } from './input_files.ts';
 import { print, printJson, table, wantsJson, withControl } from './print.ts';
 
 type Done = (status: number) => void;
@@ -30,6 +30,7 @@ export function addSchemas(program: Command, done: Done): void {
   addLooks(schemas, done);
   addRegister(schemas, done);
   addCheck(schemas, done);
+  addCompatibility(schemas, done);
   addMigrate(schemas, done);
 }
 
@@ -102,6 +103,20 @@ function addCheck(schemas: Command, done: Done): void {
     });
 }
 
+function addCompatibility(schemas: Command, done: Done): void {
+  schemas
+    .command('compatibility <subject>')
+    .description('the mode by which versions of a subject must go together, from now on')
+    .addArgument(new Argument('<mode>', 'the mode').choices(compatibilityModes))
+    .option('--json', 'print JSON')
+    .action(async (subject: string, mode: CompatibilityMode, _options: object, command: Command) => {
+      const answer = await withControl((control) => setCompatibility(control, subject, mode));
+      if (wantsJson(command)) printJson(answer);
+      else print(`${answer.subject}: ${answer.compatibility}`);
+      done(0);
+    });
+}
+
 interface MigrateFlags {
   from: WantedVersion;
   to: WantedVersion;
@@ -155,33 +170,4 @@ function readVersion(text: string): WantedVersion {
   if (text === 'latest') return text;
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('a version is a number from 1 on, or latest');
   return Number(text);
-}
-
-function readText(file: string): string {
-  try {
-    return readFileSync(file === '-' ? 0 : file, 'utf8');
-  } catch (error) {
-    const reason = `${file} cannot be read: ${(error as Error).message}`;
-    throw new SluiceError('configuration', reason, 'Name a file of JSON, or - for the standard input.', { file });
-  }
-}
-
-function readJson(file: string): unknown {
-  return parse(readText(file), file);
-}
-
-/** A JSON array, or a JSON value a line. */
-function readRows(file: string): unknown[] {
-  const text = readText(file);
-  if (text.trimStart().startsWith('[')) return parse(text, file) as unknown[];
-  return text.split('\n').flatMap((line, index) => (line.trim() === '' ? [] : [parse(line, file, index + 1)]));
-}
-
-function parse(text: string, file: string, line?: number): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    const place = line === undefined ? { file } : { file, line };
-    throw new SluiceError('configuration', `no JSON: ${(error as Error).message}`, 'Correct the JSON.', place);
-  }
 }

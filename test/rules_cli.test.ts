@@ -169,6 +169,100 @@ describe('each command of the guide', () => {
   });
 });
 
+describe('sluice rules', () => {
+  const file = (name: string, text: string) => {
+    writeFileSync(path.join(folder, name), text);
+    return path.join(folder, name);
+  };
+  const rule = {
+    rule_id: 'holder_upper',
+    rule_type: 'map',
+    assets: ['postgres_main_accounts'],
+    source_fields: ['holder'],
+    target_field: 'holder_upper',
+    expression: '{{ holder | upper }}',
+  };
+
+  it('lists, shows and tells who changed what', async () => {
+    const list = await sluice('rules', 'list');
+    expect(list.out).toMatch(/^mask_email +map +postgres_main_\* +email +masked_email +\d+$/m);
+    expect(JSON.parse((await sluice('rules', 'list', '--json')).out)).toEqual(await get('/transformations'));
+    expect((await sluice('rules', 'show', 'mask_email')).out).toMatch(/^rule mask_email, version \d+\n {2}/);
+    const check = JSON.parse((await sluice('rules', 'show', 'email_shape', '--json')).out);
+    expect(check).toEqual(await get('/quality/rules/email_shape'));
+    const history = JSON.parse((await sluice('rules', 'history', '--json')).out);
+    expect(history.at(-1)).toMatchObject({
+      version: 1,
+      by: expect.stringMatching(/^cli: /),
+      change: expect.any(String),
+    });
+    expect(JSON.parse((await sluice('rules', 'history', '--limit', '1', '--json')).out)).toEqual([history[0]]);
+    expect(await sluice('rules', 'show', 'nothing')).toMatchObject({ code: 1, out: '' });
+  });
+
+  it('tries a rule on copies, and on rows', async () => {
+    const made = file('rule.yaml', `${JSON.stringify(rule)}\n`);
+    const tried = await sluice('rules', 'preview', '--file', made, '--last', '5');
+    expect(tried).toMatchObject({ code: 0, err: '' });
+    expect(tried.out).toMatch(/^postgres_main_accounts: of 5 rows \(from the copy\) 5 would be changed, 0 added/);
+    const whole = JSON.parse((await sluice('rules', 'preview', 'mask_email', '--json')).out);
+    expect(whole).toMatchObject([{ asset_id: 'postgres_main_accounts', differences: { changed: 0 } }]);
+    const rows = file('rows.json', '{"holder": "a"}\n{"holder": 5}\n');
+    const given = JSON.parse((await sluice('rules', 'preview', '--file', made, '--rows', rows, '--json')).out);
+    expect(given.rows[0]).toEqual({ holder: 'a', holder_upper: 'A' });
+    expect((await sluice('rules', 'preview', '--file', made, '--rows', rows)).out).toContain('"holder_upper":"A"');
+    const list = file('rules.yaml', JSON.stringify({ rules: [rule, { ...rule, rule_id: 'two', expression: '{{ x' }] }));
+    expect(await sluice('rules', 'preview', '--file', list)).toMatchObject({ code: 2 });
+    expect(await sluice('rules', 'preview', 'holder_upper', '--file', list, '--last', '1')).toMatchObject({ code: 0 });
+    expect(await sluice('rules', 'preview', 'two', '--file', list)).toMatchObject({ code: 2, out: '' });
+    expect(await sluice('rules', 'preview')).toMatchObject({ code: 2 });
+    expect(await sluice('rules', 'preview', 'mask_email', '--last', '0')).toMatchObject({ code: 2 });
+    const nowhere = file('nowhere.yaml', JSON.stringify({ ...rule, assets: ['nowhere'] }));
+    expect(await sluice('rules', 'preview', '--file', nowhere)).toMatchObject({ code: 1 });
+  }, 120_000);
+
+  it('takes rules and checks away', async () => {
+    const headers = { 'content-type': 'application/json' };
+    const post = (url: string, body: object) =>
+      fetch(`${stack.api}/api/v1${url}`, { method: 'POST', headers, body: JSON.stringify(body) });
+    await post('/transformations', { ...rule, assets: ['nowhere'] });
+    await post('/quality/add-rule', {
+      rule_id: 'rows',
+      asset: 'nowhere',
+      rule_type: 'row_count',
+      parameters: { min: 1 },
+    });
+    expect(await sluice('rules', 'remove', 'holder_upper')).toMatchObject({
+      code: 0,
+      out: 'rule holder_upper is taken away\n',
+    });
+    expect(JSON.parse((await sluice('rules', 'remove', 'rows', '--json')).out)).toEqual({
+      removed: 'rows',
+      what: 'check',
+    });
+    expect(await sluice('rules', 'remove', 'rows')).toMatchObject({ code: 1 });
+  });
+});
+
+describe('sluice lineage and schemas', () => {
+  it('show the whole graph without an asset', async () => {
+    const flow = JSON.parse((await sluice('lineage', '--json')).out);
+    expect(flow).toEqual(await get('/lineage/flow'));
+    expect((await sluice('lineage')).out).toMatch(/^clickhouse_postgres_main_accounts +/m);
+    expect((await sluice('lineage', '--dot')).out).toMatch(/^digraph/);
+    expect((await sluice('lineage', '--mermaid')).out).toMatch(/^(flowchart|graph)/);
+    expect(await sluice('lineage', '--upstream')).toMatchObject({ code: 2 });
+  });
+
+  it('set the mode of a subject', async () => {
+    const set = await sluice('schemas', 'compatibility', 'postgres_main_accounts', 'FULL');
+    expect(set).toMatchObject({ code: 0, out: 'postgres_main_accounts: FULL\n' });
+    expect(await get('/schema/postgres_main_accounts/compatibility')).toMatchObject({ compatibility: 'FULL' });
+    expect(await sluice('schemas', 'compatibility', 'postgres_main_accounts', 'SOME')).toMatchObject({ code: 2 });
+    expect(await sluice('schemas', 'compatibility', 'nowhere', 'NONE')).toMatchObject({ code: 1 });
+  });
+});
+
 describe('the API', () => {
   it('declares the files of its configuration when it starts, and keeps what else there is', async () => {
     writeFileSync(

@@ -59,3 +59,22 @@ export async function rulesVersion(clickhouse: ClickHouse): Promise<number> {
   );
   return Number(row?.version ?? 0);
 }
+
+/** A version of the set, and how it came to be. */
+export interface RulesChange {
+  version: number;
+  /** RFC 3339. */
+  at: string;
+  by: string;
+  change: string;
+}
+
+/** The newest versions, the newest first. */
+export async function readRulesHistory(clickhouse: ClickHouse, limit: number): Promise<RulesChange[]> {
+  const rows = await clickhouse.rows<{ number: string; at: string; by: string; change: string }>(
+    `SELECT toString(version) AS number, concat(replaceOne(toString(recorded_at), ' ', 'T'), 'Z') AS at, changed_by AS by, change
+     FROM ${clickhouse.name('_rules')} FINAL ORDER BY version DESC LIMIT {limit:UInt32}`,
+    { params: { limit } },
+  );
+  return rows.map(({ number, ...rest }) => ({ version: Number(number), ...rest }));
+}

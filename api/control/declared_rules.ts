@@ -1,5 +1,5 @@
 /** Declared rules and checks: changes go through the catalog, reads come from ClickHouse. */
-import { loadRules } from '../../activities/transform/rule_store.ts';
+import { loadRules, type RulesChange, readRulesHistory } from '../../activities/transform/rule_store.ts';
 import { catalogMessages, catalogWorkflowId, flowNames } from '../../model/messages.ts';
 import type { ApplyRequest, PutRequest, RulesAnswer } from '../../model/rule_changes.ts';
 import { type DeclaredRules, noRules } from '../../model/rules.ts';
@@ -21,6 +21,16 @@ export async function declaredRules(control: Control): Promise<DeclaredRules> {
     return await loadRules(control.clickhouse);
   } catch (error) {
     if (noTableYet(error)) return noRules;
+    throw error;
+  }
+}
+
+/** Who changed rules and checks, the newest change first. */
+export async function rulesHistory({ clickhouse }: Control, limit: number): Promise<RulesChange[]> {
+  try {
+    return await readRulesHistory(clickhouse, limit);
+  } catch (error) {
+    if (noTableYet(error)) return [];
     throw error;
   }
 }
