@@ -114,9 +114,10 @@ function checkText(results: AuditResult[]): string {
 }
 
 function resultText(result: AuditResult): string {
-  const { source, records, leases, effects, from, to, faults, notes } = result;
+  const { source, records, leases, effects, released, from, to, faults, notes } = result;
   const range = from === null ? '' : `, ${from} to ${to} without gap`;
-  const count = `${records} records of ${leases} leases, ${effects} effects`;
+  const after = released === 0 ? '' : `, ${released} rows released`;
+  const count = `${records} records of ${leases} leases, ${effects} effects${after}`;
   const head =
     faults.length === 0
       ? `✓ ${source}: ${count}${range}`

@@ -42,7 +42,8 @@ export type AppliedRules = Record<string, Record<string, RuleCounts>>;
  * a table, alone · `idle` the source moved on without changes for us · `chunk` part of a snapshot (its positions are the
  * table's starting point) · `snapshot` a finished one (from its start to the position that the stream must pass) ·
  * `complete` the stream has passed it: from here on the copy is complete · `repair` rows of a copy that differed, read
- * again (its positions are where they stand in the stream) · `released` tables are not captured any more · `removed` the
+ * again (its positions are where they stand in the stream) · `release` rows that were held back, and came into their copy after
+ * all (its position is where the stream stood then) · `released` tables are not captured any more · `removed` the
  * source was disconnected: what stands before says nothing about a later source of that name.
  * Of a deployment (`source` is its name, positions are instants): `rows` and `idle` move the kept position · `backfill`
  * a file of a backfill · `extract` an interval that is done.
@@ -57,6 +58,7 @@ export type BatchKind =
   | 'snapshot'
   | 'complete'
   | 'repair'
+  | 'release'
   | 'released'
   | 'removed'
   | 'backfill'
@@ -67,7 +69,7 @@ export const streamKinds = ['begin', 'rows', 'truncate', 'schema', 'idle'] as co
 
 /** A row of `_batches`, as JSON: positions, versions and 64-bit numbers are strings, times ISO 8601 in UTC. */
 export interface BatchRecord {
-  /** `{source}/{lease}/{seq}`; of a snapshot `{source}/snapshot/{asset}/{generation}` and `/{chunk}`. */
+  /** `{source}/{lease}/{seq}`; of a snapshot `{source}/snapshot/{asset}/{generation}` and `/{chunk}`; of a release `{source}/release/{asset}/{lowest version}-{digest of its rows}`. */
   id: string;
   source: string;
   kind: BatchKind;
@@ -77,7 +79,7 @@ export interface BatchRecord {
   /** Resume points before and after: the end of the last whole transaction that is durable. */
   position_from: string;
   position_to: string;
-  /** Set when the batch ends inside a transaction: LSN of its last change. Of a chunk or repair, what its rows bear as `_committed_at`. */
+  /** Set when the batch ends inside a transaction: LSN of its last change. Of a chunk or repair, what its rows bear as `_committed_at`; of a release, a mark for each row. */
   inner: string;
   /** Of the source's cluster: `system identifier/timeline`. */
   cluster: string;

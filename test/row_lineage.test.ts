@@ -57,7 +57,7 @@ it('is the batch that the row came with: of the snapshot, of large transactions,
   const table = (await loadSchemas(clickhouse, 'lin')).get('lin_traced')!;
   const trace = async (id: number) => {
     const [newest] = await rowVersions(clickhouse, table, String(id));
-    const batch = newest && (await batchOf(clickhouse, { id: 'lin', reader }, 'lin_traced', newest));
+    const batch = newest && (await batchOf(clickhouse, { id: 'lin', reader }, table, newest));
     return { newest, batch };
   };
 

@@ -1,6 +1,6 @@
 /** A lease: one run of the capture loop as an activity, fenced against its predecessors. */
 import { Context } from '@temporalio/activity';
-import { type AssetEffects, addEffects, type BatchRecord, noEffects } from '../../model/batch.ts';
+import { type AssetEffects, addEffects, type BatchRecord, noEffects, streamKinds } from '../../model/batch.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import { addSample, type LogFigures, type LogSample, logFigures } from '../../model/log.ts';
 import type { ConnectRequest, LeaseProgress, LeaseSummary } from '../../model/source.ts';
@@ -141,6 +141,11 @@ export class Leases {
     // Only now: nobody else reads the log any more, so that a predecessor's last record is among them.
     const predecessors = await this.#predecessors(request.id, input.lease, lease);
     for (const record of predecessors) Object.assign(failed, ofTables(record.failed, tables));
+    const workflow = {
+      id: activity.info.workflowExecution?.workflowId ?? '',
+      runId: activity.info.workflowExecution?.runId ?? '',
+      attempt: activity.info.attempt,
+    };
     const loop = new CaptureLoop({
       source: request.id,
       stream: attached.stream,
@@ -151,11 +156,7 @@ export class Leases {
       position,
       previous,
       assets: keeper.tables.map((table) => table.asset_id).filter((asset) => !(asset in failed)),
-      workflow: {
-        id: activity.info.workflowExecution?.workflowId ?? '',
-        runId: activity.info.workflowExecution?.runId ?? '',
-        attempt: activity.info.attempt,
-      },
+      workflow,
       signal: abort.signal,
       duration: input.seconds * 1000,
       failed,
@@ -179,7 +180,7 @@ export class Leases {
     };
     ask();
     const asking = setInterval(ask, askLog);
-    const endLooks = new LateRows(this.#context.clickhouse('snapshot')).watch(() => keeper.tables);
+    const endLooks = new LateRows(this.#context.clickhouse('snapshot'), workflow).watch(() => keeper.tables);
     live(() => loop.progress(log));
     let ended: LeaseSummary['ended'] | undefined;
     try {
@@ -200,7 +201,9 @@ export class Leases {
   async #predecessors(source: string, number: number, lease: number) {
     const first = number * attemptsLimit;
     if (lease <= first + 1) return [];
-    const where = 'source = {source:String} AND lease >= {first:UInt64} AND lease < {lease:UInt64}';
+    // What stood beside them at the time, such as chunks and releases, begins elsewhere.
+    const kinds = streamKinds.map((kind) => `'${kind}'`).join(', ');
+    const where = `source = {source:String} AND lease >= {first:UInt64} AND lease < {lease:UInt64} AND kind IN (${kinds})`;
     return readRecords(this.#context.clickhouse('read'), where, { source, first, lease });
   }
 

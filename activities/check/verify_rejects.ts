@@ -22,8 +22,8 @@ export async function openRejects(clickhouse: ClickHouse, table: TableSchema): P
   return new Map(rows.map((row) => [rejectKeyId(table, row.key), BigInt(row.newest)]));
 }
 
-/** A reject's key is a JSON object of the texts that the source printed. */
-function rejectKeyId(table: TableSchema, json: string): string {
+/** The `keyId` of a reject's row; its key is a JSON object of the texts that the source printed. */
+export function rejectKeyId(table: TableSchema, json: string): string {
   const texts = JSON.parse(json) as Record<string, string | null>;
   return keyId(keyColumns(table).map((column) => keyTextOfOutput(column, texts[column.name] ?? '')));
 }

@@ -2,12 +2,13 @@
  * Proving from the records alone that nothing was lost on the way: every effect accounted for, every record as it was
  * written, none missing, and no gap and no overlap of positions from the first record to the last.
  *
- * The proof reads the records once, in the order of leases, and remembers little: hashes of a few leases back, and of the
- * chunks of snapshots.
+ * The proof reads the records once, in the order of leases, and remembers little: hashes of a few leases back and of the
+ * chunks of snapshots, and marks of rows that were released.
  */
-import { type BatchRecord, streamKinds } from '../../model/batch.ts';
+import { type AssetEffects, type BatchRecord, streamKinds } from '../../model/batch.ts';
 import { chunksDigest, headAt, readRecords, recordHash } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
+import { marksOf } from '../load/releases.ts';
 
 /**
  * What can be wrong. `content`: a record is not as it was written · `missing`: a record is gone, or stands elsewhere ·
@@ -41,7 +42,10 @@ export interface AuditResult {
   /** Positions that the stream's records cover without gap, since the source was connected or its log was last lost. */
   from: string | null;
   to: string | null;
+  /** Read from the source. */
   effects: number;
+  /** Rows that were held back, and were written after all: each counts once, however often it is said. */
+  released: number;
   faults: AuditFault[];
   /** Nothing wrong, but worth to know: beginnings, and what a lease wrote beside its successor. */
   notes: string[];
@@ -117,12 +121,24 @@ export class Proof {
   readonly #chunks = new Map<string, Recorded[]>();
   readonly #snapshots = new Map<string, Recorded[]>();
   readonly #completed: Recorded[] = [];
+  /** By the mark of each released row, the record that says so. */
+  readonly #released = new Map<string, string>();
   #faults = 0;
 
   constructor(source: string, passed: Passed, partial: boolean) {
     this.#passed = passed;
     this.#partial = partial;
-    this.#result = { source, records: 0, leases: 0, from: null, to: null, effects: 0, faults: [], notes: [] };
+    this.#result = {
+      source,
+      records: 0,
+      leases: 0,
+      from: null,
+      to: null,
+      effects: 0,
+      released: 0,
+      faults: [],
+      notes: [],
+    };
   }
 
   /** The next record, in the order of leases and sequences. */
@@ -134,6 +150,7 @@ export class Proof {
     if (record.kind === 'chunk') push(this.#chunks, snapshotKey(record, 1), record);
     else if (record.kind === 'snapshot') push(this.#snapshots, record.id, record);
     else if (record.kind === 'complete') this.#completed.push(record);
+    else if (record.kind === 'release') this.#release(record);
     else if (record.kind === 'begin' || record.kind === 'removed') this.#begin(record);
     else if (this.#before && isStream(record)) this.#follow(record);
     else if (isStream(record) || record.kind === 'backfill' || record.kind === 'extract') this.#ofRun(record);
@@ -158,11 +175,27 @@ export class Proof {
   #account(record: Recorded): void {
     for (const [asset, account] of Object.entries(record.assets)) {
       const { effects, truncates, written, compacted, superseded, rejected, filtered = 0 } = account;
-      this.#result.effects += effects;
+      // What is released was read, and accounted for as rejected, before.
+      if (record.kind !== 'release') this.#result.effects += effects;
       if (effects - truncates === written + compacted + superseded + rejected + filtered) continue;
       const parts = `${written} written + ${compacted} compacted + ${superseded} superseded + ${rejected} rejected + ${filtered} filtered`;
       this.#fault('conservation', record, `${asset}: ${effects - truncates} effects were read, and ${parts}`);
     }
+  }
+
+  /** Each row that was held back is released once: its record names as many rows as it has written. */
+  #release(record: Recorded): void {
+    const marks = marksOf(record);
+    const written = sumOf(record, 'written');
+    if (new Set(marks).size !== written || sumOf(record, 'rejected') > 0)
+      this.#fault('conservation', record, `${marks.length} rows were released, and ${written} written`);
+    const before = marks.filter((mark) => (this.#released.get(mark) ?? record.id) !== record.id);
+    if (before.length > 0)
+      this.#note(
+        `${record.id} released ${before.length} rows beside ${this.#released.get(before[0]!)}: at their own versions, so they count once`,
+      );
+    for (const mark of marks) if (!this.#released.has(mark)) this.#released.set(mark, record.id);
+    this.#result.released = this.#released.size;
   }
 
   /** A lease begins, or a source is removed: it goes on from a record of an earlier lease. */
@@ -272,6 +305,10 @@ export class Proof {
 
 function withoutHash({ hash: _, recorded_at: __, ...record }: Recorded): Omit<BatchRecord, 'hash'> {
   return record;
+}
+
+function sumOf({ assets }: Recorded, name: Exclude<keyof AssetEffects, 'filtered'>): number {
+  return Object.values(assets).reduce((sum, account) => sum + account[name], 0);
 }
 
 /** A snapshot and its start: the id of a chunk without its last `parts`. */

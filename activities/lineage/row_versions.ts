@@ -1,19 +1,27 @@
 /**
  * Where the versions of a row come from: of each that its copy still holds, the batch that wrote it. A version says at
- * which commit it stands; the batch is the one whose positions cover that.
+ * which commit it stands; the batch is the one whose positions cover that. Unless that one held the row back: then it is the
+ * release that has put it into the copy.
  */
 import type { BatchRecord } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { parseInstant } from '../../model/instant.ts';
 import { type Column, copyName, isMultiset, keyColumns, type TableSchema } from '../../model/table.ts';
 import type { Source, VersionPlace } from '../capture/source.ts';
+import { copyKeyText, readKeyText } from '../check/verify_keys.ts';
+import { rejectKeyId } from '../check/verify_rejects.ts';
+import { keyId } from '../check/verify_sides.ts';
 import { explainAssetVersion } from '../extract/asset_copy.ts';
 import { readRecords } from '../load/batches.ts';
 import { type ClickHouse, quoteName } from '../load/clickhouse.ts';
+import { rejectsOfVersion } from '../load/rejects.ts';
+import { readRelease, recordedReleases, rowMark } from '../load/releases.ts';
 import { isoTime } from '../load/time_text.ts';
 
 /** A version of a row, as the copy has it. */
 export interface RowVersion {
+  /** `keyId` of the row. */
+  key: string;
   /** Decimal text. */
   version: string;
   deleted: boolean;
@@ -43,15 +51,22 @@ export async function rowVersions(clickhouse: ClickHouse, table: TableSchema, ke
   const conditions = keyColumns(table).map((column, i) => {
     params[`key${i}`] = keyText(column, texts[i]!);
     const value = column.encoding === 'bytea' ? `unhex({key${i}:String})` : `{key${i}:String}`;
-    return `${quoteName(column.name)} = CAST(${value} AS ${column.clickhouse})`;
+    return `_r.${quoteName(column.name)} = CAST(${value} AS ${column.clickhouse})`;
   });
   try {
-    const rows = await clickhouse.rows<{ version: string; deleted: number; committed_at: string }>(
-      `SELECT DISTINCT toString(_version) AS version, _deleted AS deleted, toString(_committed_at) AS committed_at
-       FROM ${clickhouse.name(copyName(table))} WHERE ${conditions.join(' AND ')} ORDER BY _version DESC LIMIT ${mostVersions}`,
+    // The key's columns may have any name, those of the answer too.
+    const keys = keyColumns(table).map((column) => copyKeyText(column, `_r.${quoteName(column.name)}`));
+    const rows = await clickhouse.rows<{ key: string[]; version: string; deleted: number; committed_at: string }>(
+      `SELECT DISTINCT [${keys.join(', ')}] AS key, toString(_r._version) AS version, _r._deleted AS deleted, toString(_r._committed_at) AS committed_at
+       FROM ${clickhouse.name(copyName(table))} AS _r WHERE ${conditions.join(' AND ')} ORDER BY _r._version DESC LIMIT ${mostVersions}`,
       { params },
     );
-    return rows.map((row) => ({ ...row, deleted: Number(row.deleted) === 1, committed_at: isoTime(row.committed_at) }));
+    return rows.map(({ key, version, deleted, committed_at }) => ({
+      key: keyId(keyColumns(table).map((column, i) => readKeyText(column, key[i]!))),
+      version,
+      deleted: Number(deleted) === 1,
+      committed_at: isoTime(committed_at),
+    }));
   } catch (error) {
     if (!(error instanceof SluiceError) || error.transient) throw error;
     const names = keyColumns(table).map(({ name, type }) => `${name} (${type})`);
@@ -95,8 +110,42 @@ function keyText(column: Column, text: string): string {
   return column.encoding === 'bytea' ? text.replace(/^\\x/, '') : text;
 }
 
-/** The batch that wrote a version; undefined when no record tells. */
+/** The batch that wrote a version, or the release, if it had been held back; undefined when no record tells. */
 export async function batchOf(
+  clickhouse: ClickHouse,
+  source: { id: string; reader: Source },
+  table: TableSchema,
+  row: RowVersion,
+): Promise<Recorded | undefined> {
+  const { record, heldBy } = await releaseOf(clickhouse, source.id, table, row);
+  if (record) return record;
+  const batch = await committedBatch(clickhouse, source, table.asset_id, row);
+  // It is being released, and no record says so yet.
+  return batch && heldBy.has(batch.id) ? undefined : batch;
+}
+
+/** The release that put a version into the copy; or the batches that hold it back, as far as rejects are open. */
+async function releaseOf(
+  clickhouse: ClickHouse,
+  source: string,
+  table: TableSchema,
+  { key, version }: RowVersion,
+): Promise<{ record?: Recorded; heldBy: Set<string> }> {
+  const { asset_id: asset } = table;
+  const all = await rejectsOfVersion(clickhouse, asset, version);
+  const rejects = all.filter((reject) => reject.state !== 'discarded' && rejectKeyId(table, reject.key) === key);
+  const recorded = await recordedReleases(clickhouse, source, rejects);
+  const heldBy = new Set(rejects.flatMap(({ state, batch }) => (state === 'open' ? [batch] : [])));
+  for (const reject of rejects) {
+    const id = reject.state === 'released' ? reject.batch : recorded.get(rowMark(reject));
+    const record = id === undefined ? undefined : await readRelease(clickhouse, source, id);
+    if (record) return { record, heldBy };
+  }
+  return { heldBy };
+}
+
+/** The batch that read a version. */
+async function committedBatch(
   clickhouse: ClickHouse,
   source: { id: string; reader: Source },
   asset: string,

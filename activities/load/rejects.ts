@@ -20,6 +20,7 @@ export interface StoredReject {
   /** Names of columns whose values the source did not send with the row; absent = not known: an earlier version wrote it. */
   unsent?: string[];
   state: RejectState;
+  /** Id of the record of what held it back; once it is released, of the release. */
   batch: string;
   /** ISO 8601. */
   committed_at: string;
@@ -80,11 +81,25 @@ function readUnsent(text: string, check: string): Pick<StoredReject, 'unsent'> {
   return { unsent: JSON.parse(text) as string[] };
 }
 
+/** What became of the rejects that bear a version, without their rows: of a snapshot there may be many. */
+export async function rejectsOfVersion(
+  clickhouse: ClickHouse,
+  asset: string,
+  version: string,
+): Promise<Pick<StoredReject, 'asset' | 'key' | 'version' | 'state' | 'batch'>[]> {
+  const rows = await clickhouse.rows<Pick<StoredReject, 'key' | 'state' | 'batch'>>(
+    `SELECT key, state, batch FROM ${clickhouse.name('_rejects')} FINAL
+     WHERE asset = {asset:String} AND version = toUInt128('${BigInt(version)}')`,
+    { params: { asset } },
+  );
+  return rows.map((row) => ({ asset, version, ...row }));
+}
+
 /** Gives rejects another state, or another reason; the newest one of each counts. */
 export async function markRejects(
   clickhouse: ClickHouse,
   rejects: readonly StoredReject[],
-  changes: Partial<Pick<StoredReject, 'state' | 'reason' | 'column'>>,
+  changes: Partial<Pick<StoredReject, 'state' | 'reason' | 'column' | 'batch'>>,
 ): Promise<void> {
   const rows = rejects.map(({ changed_at: _, unsent, ...reject }) => {
     return { ...reject, unsent: unsent ? JSON.stringify(unsent) : '', ...changes };

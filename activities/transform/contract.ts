@@ -16,6 +16,6 @@ export interface RuleActivities {
    */
   declareRules(input: { set: DeclaredRules; by: string; change: string }): Promise<ShapeIssue[]>;
 
-  /** Releases or discards open rejects of an asset. */
+  /** Releases or discards open rejects of an asset. What is released is a batch record of kind `release`. */
   settleRejects(input: SettleRequest): Promise<SettleAnswer>;
 }

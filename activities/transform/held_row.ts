@@ -1,4 +1,5 @@
 /** Rows that were held back, on their way into the copy after all: encoded as their table is now, and put through its rules. */
+import { addCounts, type RuleCounts } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
 import type { Column, TableSchema } from '../../model/table.ts';
 import { RowEncoder, rowBound } from '../capture/postgresql/encode.ts';
@@ -16,12 +17,14 @@ export type HeldRow = Pick<Reject, 'key' | 'version' | 'row' | 'committed_at'> &
 /**
  * Each row as it goes into the copy: a block of one row at its own version, so that every later change of its key wins. A
  * filter that does not let it through makes a tombstone of it. Or why it is still held back; or SluiceError `rule_failed` where
- * a rule or check says stop. What joins need is looked up once for all of them.
+ * a rule or check says stop. What joins need is looked up once for all of them. What rules and checks did to rows that go into
+ * the copy is added to `applied`.
  */
 export async function restage(
   table: TableSchema,
   held: readonly HeldRow[],
   lookUp: LookUp,
+  applied: Record<string, RuleCounts> = {},
 ): Promise<(Block | Reject | SluiceError)[]> {
   const encoder = new HeldEncoder(table);
   const encoded = held.map((row) => encoder.encode(row));
@@ -31,10 +34,10 @@ export async function restage(
     encoded.filter((one) => one instanceof Block),
     lookUp,
   );
-  return encoded.map((one) => (one instanceof Block ? passed(stage, one) : one));
+  return encoded.map((one) => (one instanceof Block ? passed(stage, one, applied) : one));
 }
 
-function passed(stage: TableStage, block: Block): Block | Reject | SluiceError {
+function passed(stage: TableStage, block: Block, applied: Record<string, RuleCounts>): Block | Reject | SluiceError {
   const rejects: Reject[] = [];
   try {
     stage.apply(block, rejects, 'tombstone');
@@ -42,7 +45,10 @@ function passed(stage: TableStage, block: Block): Block | Reject | SluiceError {
     if (error instanceof SluiceError) return error;
     throw error;
   }
-  return rejects[0] ?? block;
+  const { counts } = stage.takeCounts();
+  if (rejects[0]) return rejects[0];
+  addCounts(applied, counts);
+  return block;
 }
 
 /** Writes rows; columns that came later than a row have what rows of before show in them. */

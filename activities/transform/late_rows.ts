@@ -1,12 +1,14 @@
 /**
  * Rows that wait for a row of another copy: a join has not found their key, and says on_error reject. When that row has come,
- * they come into their own copy, at their own versions, so that whatever changed since wins.
+ * they come into their own copy, at their own versions, so that whatever changed since wins. Each time is a batch record of
+ * kind `release`.
  */
 import type { TableSchema } from '../../model/table.ts';
 import { Block } from '../load/block.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { lookUpIn } from '../load/look_up.ts';
 import { type RejectPlace, readRejects } from '../load/rejects.ts';
+import type { Releaser } from '../load/releases.ts';
 import { restage } from './held_row.ts';
 import { copyTime, settleRejects } from './settle_rejects.ts';
 
@@ -17,11 +19,14 @@ const lookEvery = 3_000;
 
 export class LateRows {
   readonly #clickhouse: ClickHouse;
+  readonly #by: Releaser;
   /** By rule and asset, where the last look ended: rows that wait for long must not keep others waiting. */
   readonly #places = new Map<string, RejectPlace | undefined>();
 
-  constructor(clickhouse: ClickHouse) {
+  /** @param by the lease that looks: records of what comes into copies name it. */
+  constructor(clickhouse: ClickHouse, by: Releaser) {
     this.#clickhouse = clickhouse;
+    this.#by = by;
   }
 
   /** Looks every few seconds until the answer is called. What fails is tried again at the next look. */
@@ -65,6 +70,7 @@ export class LateRows {
     // One that a rule or check would stop the table for waits on: nobody asked for it now.
     const come = waiting.filter((_, i) => rows[i] instanceof Block).map(({ version }) => version);
     if (come.length === 0) return 0;
-    return (await settleRejects(this.#clickhouse, { asset, action: 'release', versions: come })).released;
+    const answer = await settleRejects(this.#clickhouse, { asset, action: 'release', versions: come }, this.#by);
+    return answer.released;
   }
 }

@@ -1,4 +1,5 @@
 /** Builds the activities of rules and checks for a worker. */
+import { Context } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
 import { CaptureContext, type CaptureSettings } from '../capture/context.ts';
 import { createOwnTables, loadKnownSchemas } from '../load/batches.ts';
@@ -26,7 +27,11 @@ export function createRuleActivities(options: { settings: CaptureSettings; clien
       if (issues.length === 0) await storeRules(open(), set, { by, change });
       return issues;
     },
-    settleRejects: (request) => settleRejects(open(), request),
+    settleRejects: (request) => {
+      const { workflowExecution, attempt } = Context.current().info;
+      const by = { id: workflowExecution?.workflowId ?? '', runId: workflowExecution?.runId ?? '', attempt };
+      return settleRejects(open(), request, by);
+    },
   };
 }
 

@@ -1,12 +1,22 @@
-/** What people decide of rows that were held back. */
+/**
+ * What people decide of rows that were held back.
+ *
+ * A release goes in steps, each durable before the next: the rows are written, a record of kind `release` says so, the
+ * rejects are marked and bear the record's id. Whatever it dies between, it comes again: rows are written again at their own
+ * versions, and those that a record names are only marked.
+ */
+import { performance } from 'node:perf_hooks';
+import type { RuleCounts } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
 import type { SettleAnswer, SettleRequest } from '../../model/rejects.ts';
 import { copyName, isMultiset, type TableSchema, tableName } from '../../model/table.ts';
+import type { Reject } from '../capture/stream.ts';
 import { loadKnownSchemas } from '../load/batches.ts';
 import { Block } from '../load/block.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { lookUpIn } from '../load/look_up.ts';
 import { markRejects, readRejects, type StoredReject } from '../load/rejects.ts';
+import { type Releaser, recordedReleases, recordRelease, rowMark } from '../load/releases.ts';
 import { lostRows } from '../load/sink.ts';
 import { copyColumns, sweepBelow } from '../load/tables.ts';
 import { restage } from './held_row.ts';
@@ -14,16 +24,37 @@ import { restage } from './held_row.ts';
 /** Rows that are looked at and written at once. */
 const atOnce = 500;
 
-/** Releases or discards the open rejects of an asset that bear these versions. May run again after a crash. */
-export async function settleRejects(clickhouse: ClickHouse, request: SettleRequest): Promise<SettleAnswer> {
+/** What rejects are released into, and by whom. */
+interface Releasing {
+  clickhouse: ClickHouse;
+  table: TableSchema;
+  source: string;
+  by: Releaser;
+}
+
+/** A row that is right by now, as it goes into the copy. */
+interface RightRow {
+  bytes: Buffer;
+  /** One, or several when more than one rule has held it back. */
+  rejects: StoredReject[];
+}
+
+/**
+ * Releases or discards the open rejects of an asset that bear these versions. May run again after a crash.
+ * Errors: `not_found`, `configuration` for copies whose rows come otherwise.
+ */
+export async function settleRejects(
+  clickhouse: ClickHouse,
+  request: SettleRequest,
+  by: Releaser,
+): Promise<SettleAnswer> {
   const { asset, action, versions } = request;
   const answer: SettleAnswer = { asset_id: asset, released: 0, discarded: 0, still_open: 0, superseded: 0 };
-  const table = action === 'release' ? await releasable(clickhouse, asset) : undefined;
-  for (let from = 0; from < versions.length; from += atOnce) {
-    const some = versions.slice(from, from + atOnce);
-    // One version may be held back by several rules, one after another.
-    const open = await readRejects(clickhouse, { asset, state: 'open', versions: some }, some.length * 100);
-    if (table) await release(clickhouse, table, open, answer);
+  const releasing = action === 'release' ? { clickhouse, by, ...(await releasable(clickhouse, asset)) } : undefined;
+  for (const some of slices([...new Set(versions)])) {
+    // One version may be held back by several rules, one after another, and all rows of a snapshot bear one version.
+    const open = await readRejects(clickhouse, { asset, state: 'open', versions: some }, settledAtOnce);
+    if (releasing) for (const part of slices(open)) await release(releasing, part, answer);
     else {
       await markRejects(clickhouse, open, { state: 'discarded' });
       answer.discarded += open.length;
@@ -32,100 +63,173 @@ export async function settleRejects(clickhouse: ClickHouse, request: SettleReque
   return answer;
 }
 
-/** What the asset's copy is made from. Errors: `not_found`, `configuration` for copies whose rows come otherwise. */
-async function releasable(clickhouse: ClickHouse, asset: string): Promise<TableSchema> {
+/** Rejects of some versions that are read at once. */
+const settledAtOnce = atOnce * 100;
+
+function slices<Item>(items: readonly Item[]): Item[][] {
+  const count = Math.ceil(items.length / atOnce);
+  return Array.from({ length: count }, (_, i) => items.slice(i * atOnce, (i + 1) * atOnce));
+}
+
+/** What the asset's copy is made from, and by which source. Errors: as `settleRejects`. */
+async function releasable(clickhouse: ClickHouse, asset: string): Promise<{ table: TableSchema; source: string }> {
   const table = (await loadKnownSchemas(clickhouse, asset)).get(asset);
-  if (!table) throw new SluiceError('not_found', `there is no copy ${asset}`, 'See: npx sluice status');
+  const source = await sourceOf(clickhouse, asset);
+  if (!table || source === undefined)
+    throw new SluiceError('not_found', `there is no copy ${asset}`, 'See: npx sluice status');
   if (table.schema === '') {
     const remedy = `Mend the asset where it is, then pull it again: npx sluice backfill ${asset} --from … --to …`;
     throw new SluiceError('configuration', `${asset} is filled by a deployment, whose rows are not released`, remedy);
   }
-  if (!isMultiset(table)) return table;
-  const remedy = `Copy it anew: npx sluice sources resync <source> ${tableName(table)}`;
+  if (!isMultiset(table)) return { table, source };
+  const remedy = `Copy it anew: npx sluice sources resync ${source} ${tableName(table)}`;
   throw new SluiceError('configuration', `${asset} has no key, and its rows are not released one by one`, remedy);
 }
 
-async function release(
-  clickhouse: ClickHouse,
-  table: TableSchema,
-  open: StoredReject[],
-  answer: SettleAnswer,
-): Promise<void> {
+async function sourceOf(clickhouse: ClickHouse, asset: string): Promise<string | undefined> {
+  const [saved] = await clickhouse.rows<{ source: string }>(
+    `SELECT source FROM ${clickhouse.name('_schemas')} FINAL WHERE asset = {asset:String} ORDER BY generation DESC LIMIT 1`,
+    { params: { asset } },
+  );
+  return saved?.source;
+}
+
+async function release(releasing: Releasing, open: StoredReject[], answer: SettleAnswer): Promise<void> {
+  const { clickhouse, table } = releasing;
   const oldest = BigInt(table.copy?.from ?? 0);
   const past = open.filter(({ version }) => BigInt(version) < oldest);
   // The copy was made anew since, from what the source has now.
   await markRejects(clickhouse, past, { state: 'discarded' });
   answer.superseded += past.length;
-  const right: { reject: StoredReject; bytes: Buffer }[] = [];
   const present = open.filter((one) => !past.includes(one));
-  const held = present.map((reject) => ({ ...reject, committed_at: copyTime(reject.committed_at) }));
-  const rows = await restage(table, held, lookUpIn(clickhouse));
-  for (const [i, row] of rows.entries()) {
-    const reject = present[i]!;
-    if (row instanceof SluiceError) throw row;
-    if (row instanceof Block) right.push({ reject, bytes: Buffer.from(row.content()) });
-    else {
-      const { reason, column } = row;
-      const { check = 'type' } = row;
-      await markRejects(clickhouse, [{ ...reject, check }], { state: 'open', reason, column });
-      if (check !== reject.check) await markRejects(clickhouse, [reject], { state: 'discarded' });
-      answer.still_open++;
-    }
-  }
-  if (right.length === 0) return;
-  const rejects = right.map(({ reject }) => reject);
-  await write(
-    clickhouse,
-    table,
-    right.map(({ bytes }) => bytes),
-    rejects,
-  );
-  const swept = await sweepOvertaken(clickhouse, table, rejects);
-  const released = rejects.filter((reject) => !swept.has(reject));
-  await markRejects(clickhouse, released, { state: 'released' });
-  answer.released += released.length;
-  answer.superseded += swept.size;
+  const recorded = await markRecorded(releasing, present);
+  answer.released += recorded.size;
+  const applied: Record<string, RuleCounts> = {};
+  const waiting = present.filter((one) => !recorded.has(one));
+  await writeRight(releasing, await stillRight(releasing, waiting, applied, answer), applied, answer);
 }
+
+/** Marks those that a release has recorded which died before it could. Answers them. */
+async function markRecorded({ clickhouse, source }: Releasing, open: StoredReject[]): Promise<Set<StoredReject>> {
+  const records = await recordedReleases(clickhouse, source, open);
+  const recorded = open.filter((reject) => records.has(rowMark(reject)));
+  await markRejects(
+    clickhouse,
+    recorded.map((reject) => ({ ...reject, batch: records.get(rowMark(reject))! })),
+    { state: 'released' },
+  );
+  return new Set(recorded);
+}
+
+/** Puts rows through the rules as they are now. Those that are held back again stay open, with their new reasons. */
+async function stillRight(
+  { clickhouse, table }: Releasing,
+  open: StoredReject[],
+  applied: Record<string, RuleCounts>,
+  answer: SettleAnswer,
+): Promise<RightRow[]> {
+  const groups = new Map<string, StoredReject[]>();
+  for (const reject of open) groups.set(rowMark(reject), [...(groups.get(rowMark(reject)) ?? []), reject]);
+  const held = [...groups.values()].map(([reject]) => ({ ...reject!, committed_at: copyTime(reject!.committed_at) }));
+  const rows = await restage(table, held, lookUpIn(clickhouse), applied);
+  const right: RightRow[] = [];
+  for (const [i, rejects] of [...groups.values()].entries()) {
+    const row = rows[i]!;
+    if (row instanceof SluiceError) throw row;
+    if (row instanceof Block) {
+      right.push({ rejects, bytes: Buffer.from(row.content()) });
+      continue;
+    }
+    for (const reject of rejects) await keepOpen(clickhouse, reject, row);
+    answer.still_open += rejects.length;
+  }
+  return right;
+}
+
+/** The reject with its new reason; under the check that holds it back now. */
+async function keepOpen(clickhouse: ClickHouse, reject: StoredReject, row: Reject): Promise<void> {
+  const { reason, column, check = 'type' } = row;
+  await markRejects(clickhouse, [{ ...reject, check }], { state: 'open', reason, column });
+  if (check !== reject.check) await markRejects(clickhouse, [reject], { state: 'discarded' });
+}
+
+/** Writes rows, records that, and marks their rejects, in this order. */
+async function writeRight(
+  releasing: Releasing,
+  right: RightRow[],
+  applied: Record<string, RuleCounts>,
+  answer: SettleAnswer,
+): Promise<void> {
+  if (right.length === 0) return;
+  const { clickhouse, table, source, by } = releasing;
+  const started = performance.now();
+  await write(clickhouse, table, right);
+  const { overtaken, others } = await whatBecame(clickhouse, table, right);
+  await sweepOvertaken(clickhouse, table, overtaken);
+  const mine = right.filter((row) => !overtaken.includes(row) && !others.includes(row));
+  answer.superseded += rejectsOf(overtaken).length;
+  answer.released += rejectsOf(others).length + rejectsOf(mine).length;
+  if (mine.length === 0) return;
+  const released = rejectsOf(mine);
+  const bytes = mine.reduce((sum, row) => sum + row.bytes.length, 0);
+  const milliseconds = performance.now() - started;
+  const done = { table, released, superseded: overtaken.length, bytes, applied, milliseconds };
+  const batch = await recordRelease(clickhouse, source, by, done);
+  await markRejects(clickhouse, released, { state: 'released', batch });
+}
+
+const rejectsOf = (rows: readonly RightRow[]): StoredReject[] => rows.flatMap(({ rejects }) => rejects);
 
 /** ClickHouse's text of a time. */
 export function copyTime(iso: string): string {
   return iso.replace('T', ' ').replace('Z', '');
 }
 
-async function write(
+async function write(clickhouse: ClickHouse, table: TableSchema, rows: RightRow[]): Promise<void> {
+  const [first] = rejectsOf(rows);
+  const id = `release/${table.asset_id}/${first!.version}/${Date.now()}`;
+  const bytes = rows.map((row) => row.bytes);
+  const written = await clickhouse.insertTsv(copyName(table), copyColumns(table), bytes, id);
+  if (!(written >= rows.length)) throw lostRows(table.asset_id, rows.length, written, tableName(table));
+}
+
+/**
+ * What happened to rejects while their rows were written: a truncate has discarded some, or somebody else has released them,
+ * such as a lease while people do; then that one's record tells.
+ */
+async function whatBecame(
   clickhouse: ClickHouse,
   table: TableSchema,
-  rows: Buffer[],
-  [first]: StoredReject[],
-): Promise<void> {
-  const id = `release/${table.asset_id}/${first!.version}/${Date.now()}`;
-  const written = await clickhouse.insertTsv(copyName(table), copyColumns(table), rows, id);
-  if (!(written >= rows.length)) throw lostRows(table.asset_id, rows.length, written, tableName(table));
+  rows: RightRow[],
+): Promise<{ overtaken: RightRow[]; others: RightRow[] }> {
+  const versions = [...new Set(rejectsOf(rows).map(({ version }) => version))];
+  const now = await readRejects(clickhouse, { asset: table.asset_id, versions }, settledAtOnce);
+  const states = new Map(now.map((reject) => [placeOf(reject), reject.state]));
+  const isNow = ({ rejects }: RightRow, state: string) => rejects.some((one) => states.get(placeOf(one)) === state);
+  const overtaken = rows.filter((row) => isNow(row, 'discarded'));
+  const others = rows.filter((row) => !overtaken.includes(row) && isNow(row, 'released'));
+  return { overtaken, others };
+}
+
+function placeOf({ key, version, check }: StoredReject): string {
+  return JSON.stringify([key, version, check]);
 }
 
 /**
  * A truncate that came meanwhile has discarded rejects, and swept what was in the copy before they were: so it is swept again up
  * to them. All that is older than a discarded row is of before the truncate.
  */
-async function sweepOvertaken(
-  clickhouse: ClickHouse,
-  table: TableSchema,
-  rejects: StoredReject[],
-): Promise<Set<StoredReject>> {
-  const versions = rejects.map(({ version }) => version);
-  const states = await readRejects(clickhouse, { asset: table.asset_id, versions }, versions.length * 100);
-  const overtaken = rejects.filter((reject) =>
-    states.some(
-      ({ key, version, check, state }) =>
-        state === 'discarded' && key === reject.key && version === reject.version && check === reject.check,
-    ),
-  );
-  if (overtaken.length === 0) return new Set();
-  const newest = overtaken
+async function sweepOvertaken(clickhouse: ClickHouse, table: TableSchema, overtaken: RightRow[]): Promise<void> {
+  const rejects = rejectsOf(overtaken);
+  if (rejects.length === 0) return;
+  const newest = newestOf(rejects);
+  const committed = copyTime(rejects[0]!.committed_at);
+  await sweepBelow(clickhouse, table, String(newest + 1n), committed, `release/${table.asset_id}/${newest}/sweep`);
+}
+
+function newestOf(rejects: readonly StoredReject[]): bigint {
+  return rejects
     .map(({ version }) => BigInt(version))
     .sort((a, b) => (a < b ? -1 : 1))
     .at(-1)!;
-  const committed = copyTime(overtaken[0]!.committed_at);
-  await sweepBelow(clickhouse, table, String(newest + 1n), committed, `release/${table.asset_id}/${newest}/sweep`);
-  return new Set(overtaken);
 }

@@ -106,7 +106,7 @@ async function checkSource(
   };
   // Before the records: what is acknowledged now must be recorded by then.
   const acknowledged = type === undefined ? null : await lookAtSlot(control, source);
-  const none = { source, records: 0, leases: 0, from: null, to: null, effects: 0, faults: [], notes: [] };
+  const none = { source, records: 0, leases: 0, from: null, to: null, effects: 0, released: 0, faults: [], notes: [] };
   const result = await auditSource(control.clickhouse, source, passed, since).catch((error: unknown) => {
     if (noTableYet(error)) return none;
     throw error;

@@ -41,7 +41,7 @@ const overlap = 10_000;
 const mostBatches = 5_000;
 export const mostListeners = 32;
 
-const shownKinds = `('rows', 'truncate', 'schema', 'chunk', 'snapshot', 'complete', 'repair', 'released', 'removed', 'backfill', 'extract')`;
+const shownKinds = `('rows', 'truncate', 'schema', 'chunk', 'snapshot', 'complete', 'repair', 'release', 'released', 'removed', 'backfill', 'extract')`;
 
 const feeds = new WeakMap<Control, Feed>();
 

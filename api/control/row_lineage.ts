@@ -78,11 +78,12 @@ async function ofSource(control: Control, asset: string): Promise<Explained | un
   if (!saved) return undefined;
   // The only kind that there is.
   const reader = await openSource('postgresql');
+  const table = JSON.parse(saved.body) as TableSchema;
   return {
-    table: JSON.parse(saved.body) as TableSchema,
+    table,
     position: ({ version }) => reader.placeOf(version).position,
     fromSnapshot: ({ version }) => reader.placeOf(version).fromSnapshot,
-    batch: (row) => batchOf(clickhouse, { id: saved.source, reader }, asset, row),
+    batch: (row) => batchOf(clickhouse, { id: saved.source, reader }, table, row),
   };
 }
 
@@ -148,13 +149,15 @@ function isActivityOf(event: HistoryEvent, batch: Recorded): boolean {
   const input = (bytes ? JSON.parse(Buffer.from(bytes).toString('utf8')) : {}) as { lease?: number; chunk?: number };
   switch (scheduled.activityType?.name) {
     case 'captureLease':
-      return ['rows', 'truncate'].includes(batch.kind) && input.lease === Math.floor(batch.lease / 65_536);
+      return ['rows', 'truncate', 'release'].includes(batch.kind) && input.lease === Math.floor(batch.lease / 65_536);
     case 'copyChunk':
       return batch.kind === 'chunk' && input.chunk === batch.seq;
     case 'finishSnapshot':
       return batch.kind === 'snapshot';
     case 'verifySource':
       return batch.kind === 'repair';
+    case 'settleRejects':
+      return batch.kind === 'release';
     default:
       return /^(extract|load)/.test(scheduled.activityType?.name ?? '') && ['rows', 'backfill'].includes(batch.kind);
   }

@@ -1,0 +1,219 @@
+/** Rows that were held back and came into their copy after all: which record, rules and run each of them names. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { PostgresSource } from '../activities/capture/postgresql/source.ts';
+import { type AuditResult, auditSource } from '../activities/lineage/audit.ts';
+import { batchOf, rowVersions } from '../activities/lineage/row_versions.ts';
+import { loadSchemas, readRecords } from '../activities/load/batches.ts';
+import { readRejects } from '../activities/load/rejects.ts';
+import { LateRows } from '../activities/transform/late_rows.ts';
+import { storeRules } from '../activities/transform/rule_store.ts';
+import { settleRejects } from '../activities/transform/settle_rejects.ts';
+import type { SettleAnswer } from '../model/rejects.ts';
+import type { RuleInput } from '../model/rules.ts';
+import type { TableSchema } from '../model/table.ts';
+import { capture, client, spoiled, sql } from './capture_fixture.ts';
+import type { CaptureHarness } from './capture_harness.ts';
+
+const reader = new PostgresSource();
+const passed = (position: string, target: string) => reader.passed(position, target);
+const run = { id: 'rejects/one', runId: 'run-1', attempt: 2 };
+
+/** A rule that fails on notes without a dash, and what it is mended to. */
+const broken: RuleInput = {
+  rule_id: 'part',
+  rule_type: 'map',
+  source_fields: ['note'],
+  target_field: 'part',
+  expression: '{{ note.split("-")[1] + "!" }}',
+  apply_to: 'new',
+};
+const mended: RuleInput = { ...broken, expression: '{{ note ~ "!" }}' };
+
+/** Makes these the rules that are in force. */
+async function declare(harness: CaptureHarness, version: number, rules: RuleInput[]): Promise<void> {
+  const set = { version, rules: rules.map((rule) => ({ ...rule, version })), checks: [] };
+  await storeRules(harness.context.clickhouse('write'), set, { by: 'test', change: 'declared' });
+}
+
+async function schemaOf(harness: CaptureHarness, table = 0): Promise<TableSchema> {
+  const schemas = await loadSchemas(harness.context.clickhouse('read'), harness.options.source);
+  return schemas.get(harness.tables[table]!.asset_id)!;
+}
+
+/** A table under the broken rule that streams; then its rule is mended, and the stream goes by that. */
+async function mendedLate(name: string, rows: string, later: string, clickhouse?: string): Promise<CaptureHarness> {
+  const source = `rel_${name}`;
+  const harness = capture([name], { source, database: source, ...(clickhouse && { clickhouse }) });
+  await harness.context.sink('write').createOwnTables();
+  await declare(harness, 1, [broken]);
+  await sql(`CREATE TABLE ${name} (id int PRIMARY KEY, note text)`, `INSERT INTO ${name} ${rows}`);
+  await harness.begin();
+  await sql(later);
+  await harness.drain(client);
+  await declare(harness, 2, [mended]);
+  for (let probe = 1; (await schemaOf(harness)).rules!.version < 2; probe++) {
+    await sql(`INSERT INTO ${name} VALUES (${probe + 10_000}, 'pro-be')`);
+    await sleep(200);
+  }
+  await harness.drain(client);
+  return harness;
+}
+
+async function openVersions(harness: CaptureHarness): Promise<string[]> {
+  const asset = harness.tables[0]!.asset_id;
+  const open = await readRejects(harness.context.clickhouse('read'), { asset, state: 'open' }, 1000);
+  return open.map(({ version }) => version);
+}
+
+async function release(harness: CaptureHarness, by = run): Promise<SettleAnswer> {
+  const request = {
+    asset: harness.tables[0]!.asset_id,
+    action: 'release' as const,
+    versions: await openVersions(harness),
+  };
+  return await settleRejects(harness.context.clickhouse('write'), request, by);
+}
+
+/** The newest version of a row, and the record that it names. */
+async function trace(harness: CaptureHarness, key: string) {
+  const clickhouse = harness.context.clickhouse('read');
+  const table = await schemaOf(harness);
+  const [row] = await rowVersions(clickhouse, table, key);
+  return { row, batch: row && (await batchOf(clickhouse, { id: harness.options.source, reader }, table, row)) };
+}
+
+function releases(harness: CaptureHarness): ReturnType<typeof readRecords> {
+  const clickhouse = harness.context.clickhouse('read');
+  return readRecords(clickhouse, `source = {source:String} AND kind = 'release'`, { source: harness.options.source });
+}
+
+function audit(harness: CaptureHarness): Promise<AuditResult> {
+  return auditSource(harness.context.clickhouse('read'), harness.options.source, passed);
+}
+
+it('a row that people released names the release: its rules, its run, and its own place in the source', async () => {
+  const harness = await mendedLate(
+    'held',
+    `VALUES (1, 'a-b'), (2, 'none'), (3, 'a-c')`,
+    `INSERT INTO held VALUES (4, 'none'), (5, 'a-d')`,
+  );
+  const asset = harness.tables[0]!.asset_id;
+  const rejecting = (await harness.records()).find((record) => record.assets[asset]?.rejected);
+  expect((await trace(harness, '4')).row).toBeUndefined();
+  expect(await release(harness)).toMatchObject({ released: 2, still_open: 0 });
+  const [record, ...others] = await releases(harness);
+  expect(others).toEqual([]);
+  expect(record).toMatchObject({
+    id: expect.stringMatching(new RegExp(`^${harness.options.source}/release/${asset}/\\d+-`)),
+    changes: 0,
+    assets: { [asset]: { effects: 2, written: 2, rejected: 0, inserts: 0 } },
+    rules: 2,
+    applied: { [asset]: { part: { in: 2, out: 2, errors: 0 } } },
+    workflow_id: run.id,
+    run_id: run.runId,
+    attempt: run.attempt,
+  });
+  const streamed = await trace(harness, '4');
+  expect(streamed.batch).toMatchObject({ id: record!.id, kind: 'release', rules: 2 });
+  const { position } = reader.placeOf(streamed.row!.version);
+  expect(passed(position, rejecting!.position_from) && passed(rejecting!.position_to, position)).toBe(true);
+  expect(streamed.row!.committed_at).toBe(rejecting!.committed_first);
+  // All rows of a snapshot bear one version: only the key tells which of them was held back.
+  expect((await trace(harness, '2')).batch).toMatchObject({ id: record!.id });
+  for (const key of ['1', '3']) expect((await trace(harness, key)).batch).toMatchObject({ kind: 'chunk', rules: 1 });
+  expect((await trace(harness, '5')).batch).toMatchObject({ id: rejecting!.id, rules: 1 });
+  // A later change is of the stream again.
+  await sql(`UPDATE held SET note = 'z' WHERE id = 4`);
+  await harness.drain(client);
+  expect((await trace(harness, '4')).batch).toMatchObject({ kind: 'rows', rules: 2 });
+  expect(await audit(harness)).toMatchObject({ faults: [], released: 2 });
+  const stored = await readRejects(harness.context.clickhouse('read'), { asset, state: 'released' }, 10);
+  expect(stored.map(({ batch }) => batch)).toEqual([record!.id, record!.id]);
+}, 90_000);
+
+it('a release that dies at any step and comes again is recorded once, and names nothing wrong meanwhile', async () => {
+  let lost: '_batches' | '_rejects' | undefined;
+  const clickhouse = await spoiled(({ query }) => (lost !== undefined && query.includes(lost) ? 'lost' : 'passed'));
+  const harness = await mendedLate(
+    'dies',
+    `VALUES (1, 'a-b')`,
+    `INSERT INTO dies VALUES (2, 'none'), (3, 'none')`,
+    clickhouse,
+  );
+  const asset = harness.tables[0]!.asset_id;
+  await harness.stop();
+  const effects = (await audit(harness)).effects;
+  lost = '_batches';
+  await expect(release(harness)).rejects.toThrow();
+  // In the copy already, and no record tells: certainly not the batch that held it back wrote it.
+  const unsaid = await trace(harness, '2');
+  expect([unsaid.row === undefined, unsaid.batch]).toEqual([false, undefined]);
+  lost = '_rejects';
+  await expect(release(harness)).rejects.toThrow();
+  expect((await trace(harness, '2')).batch).toMatchObject({ kind: 'release', attempt: 2 });
+  lost = undefined;
+  // Another one came open meanwhile, so that it is not the same rows that are released.
+  const [{ changed_at: _, ...reject } = undefined as never] = await readRejects(
+    harness.context.clickhouse('read'),
+    { asset, state: 'open' },
+    1,
+  );
+  const later = { ...reject, key: '{"id":"9"}', row: '{"id":"9","note":"more"}' };
+  await harness.context.clickhouse('write').insertObjects('_rejects', [later]);
+  expect(await release(harness, { ...run, attempt: 3 })).toMatchObject({ released: 3 });
+  expect(await openVersions(harness)).toEqual([]);
+  expect((await trace(harness, '2')).batch).toMatchObject({ attempt: 2 });
+  expect((await trace(harness, '3')).batch).toMatchObject({ attempt: 2 });
+  expect((await trace(harness, '9')).batch).toMatchObject({ attempt: 3 });
+  const written = (await releases(harness)).map((record) => record.assets[asset]!.written);
+  expect(written.sort()).toEqual([1, 2]);
+  expect(await audit(harness)).toMatchObject({ faults: [], released: 3, effects });
+}, 90_000);
+
+it('a row that waited for another one names the release by its lease', async () => {
+  const source = 'rel_late';
+  const harness = capture(['waits', 'owners'], { source, database: source });
+  await harness.context.sink('write').createOwnTables();
+  const parameters = { asset: `${source}_owners`, on: { owner: 'id' }, fields: ['name'] };
+  const join: RuleInput = {
+    rule_id: 'owner',
+    rule_type: 'join',
+    assets: [`${source}_waits`],
+    target_field: 'owner_name',
+    parameters,
+  };
+  await sql(
+    'CREATE TABLE owners (id int PRIMARY KEY, name text)',
+    'CREATE TABLE waits (version numeric(10,2) PRIMARY KEY, owner int)',
+    'INSERT INTO waits VALUES (1.50, 7), (2, NULL)',
+  );
+  await declare(harness, 1, [join]);
+  await harness.begin();
+  await sql('INSERT INTO waits VALUES (3, 7)');
+  await harness.drain(client);
+  expect((await openVersions(harness)).length).toBe(2);
+  await sql(`INSERT INTO owners VALUES (7, 'seven')`);
+  await expect.poll(() => openVersions(harness), { timeout: 20_000 }).toEqual([]);
+  for (const key of ['1.5', '3'])
+    expect((await trace(harness, key)).batch).toMatchObject({ kind: 'release', rules: 1, attempt: 1 });
+  expect((await trace(harness, '2')).batch).toMatchObject({ kind: 'chunk' });
+  const lease = (await harness.records()).findLast((record) => record.kind === 'begin')!;
+  for (const record of await releases(harness))
+    expect([record.run_id, record.workflow_id]).toEqual([lease.run_id, lease.workflow_id]);
+  // Two leases that look at the same time do no harm.
+  await sql('INSERT INTO waits VALUES (4, 8)');
+  await harness.drain(client);
+  await harness.stop();
+  await harness.context
+    .clickhouse('write')
+    .command(`INSERT INTO \`${source}\`.\`${source}_owners\` VALUES (8, 'eight', 1, 0, now64(6))`);
+  const table = await schemaOf(harness);
+  const looks = [1, 2].map(
+    (attempt) => new LateRows(harness.context.clickhouse('snapshot'), { id: 'w', runId: 'r', attempt }),
+  );
+  const looked = await Promise.allSettled(looks.map((late) => late.look([table])));
+  expect(looked.map(({ status }) => status)).toContain('fulfilled');
+  expect((await trace(harness, '4')).batch).toMatchObject({ kind: 'release', workflow_id: 'w' });
+  expect(await audit(harness)).toMatchObject({ faults: [], released: 3 });
+}, 90_000);
