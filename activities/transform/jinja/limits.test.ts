@@ -69,6 +69,11 @@ const bombs: [limit: string, text: string][] = [
   ['steps', "{{ ('a,' * 400000).split(',') | length }}"],
   ['steps', '{{ range(190000)|list|length }}'.repeat(500)],
   ['steps', "{{ ('a' * 100000 ~ '!') | regex_match('(a|aa)+$') }}"],
+  // One match takes linear time, but each of them may look at the rest of the text.
+  ['steps', "{{ ('a' * 8000) | regex_replace('a*b|a', 'y') }}"],
+  ['steps', "{{ ('a' * 8000) | regex_findall('a*b|(a)') }}"],
+  ['steps', "{{ ('a' * 100000) | regex_findall('a*b|a') }}"],
+  ['steps', "{{ ('a' * 250) | regex_findall('(a?){30}a*b|a') }}"],
   ['digits', '{{ 10**10**10**10 }}'],
   ['digits', '{{ 9**999999999 }}'],
   ['digits', '{{ (10**999) * (10**999) }}'],
@@ -122,6 +127,24 @@ describe('large values of a row', () => {
     expect(attempt('{{ long ~ long ~ long ~ long ~ long ~ long ~ long ~ long ~ long ~ long }}').outcome).toContain(
       'limit "text"',
     );
+  });
+});
+
+describe('patterns', () => {
+  const evaluate = (text: string, name: string) => compileExpression(text, columns).evaluate([name, '', 5, doc, []]);
+  const prose = 'lorem ipsum dolor sit amet, '.repeat(3600);
+
+  it('are found all over an ordinary text', () => {
+    const page = prose.slice(0, 1024);
+    expect(evaluate("{{ name | regex_replace('o+', '0') }}", page)).toBe(page.replace(/o+/g, '0'));
+    expect(evaluate("{{ name | regex_findall('\\\\w+') | length }}", prose)).toBe(18_000);
+    expect(evaluate("{{ name | regex_findall('(\\\\w)\\\\w*,') | length }}", prose)).toBe(3600);
+    expect(evaluate("{{ name | regex_replace('(\\\\w+), ', '\\\\1;') | length }}", prose)).toBe(prose.length - 3600);
+  });
+
+  it('are found where they are in plain texts', () => {
+    expect(evaluate("{{ name | regex_findall('a|b*') }}", 'xaabé😀b')).toEqual(['', 'a', 'a', 'b', '', '', 'b', '']);
+    expect(evaluate("{{ name | regex_replace('^|\\\\b', '-') }}", 'to be')).toBe('-to- -be-');
   });
 });
 

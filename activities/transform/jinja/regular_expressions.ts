@@ -1,7 +1,8 @@
 /** Regular expressions of users, on an engine that takes linear time whatever the pattern (RE2). */
-import { RE2JS } from 're2js';
+import { type Matcher, RE2JS } from 're2js';
 import { failure, limits, made, overLimit, spend, watchText } from './limits.ts';
 import type { Value } from './values.ts';
+import { WatchedInput } from './watched_text.ts';
 
 /** A pattern may become so many instructions: counted repetitions multiply them. */
 const largestProgram = 1000;
@@ -67,6 +68,43 @@ function chargeMatch(pattern: Pattern, text: string): void {
   spend(Math.ceil((text.length * pattern.size) / workOfStep));
 }
 
+/** All matches of a pattern in a text, one after the other; each is paid for by how far the engine read for it. */
+class Matches {
+  readonly matcher: Matcher;
+  readonly #input: WatchedInput;
+  readonly #workOfCharacter: number;
+  /** Characters that were read, all matches together, and how many of them are paid for. */
+  #read = 0;
+  #paid: number;
+  #end = 0;
+
+  constructor(pattern: Pattern, text: string) {
+    chargeMatch(pattern, text);
+    // Once through the text is paid for now: an ordinary pattern hardly needs more, however often it matches.
+    this.#paid = text.length;
+    this.#input = new WatchedInput(text);
+    this.matcher = pattern.expression.matcher(this.#input);
+    // The engine runs once more over a match whose groups are asked for.
+    this.#workOfCharacter = (pattern.size * (this.matcher.groupCount() > 0 ? 2 : 1)) / workOfStep;
+  }
+
+  /** Goes to the next match; false where there is none. */
+  next(): boolean {
+    const { text } = this.#input;
+    text.furthest = this.#end;
+    const found = this.matcher.find();
+    this.#read += text.furthest - this.#end;
+    if (found) this.#end = this.matcher.end();
+    spend(1 + (text.searched >> 5));
+    text.searched = 0;
+    if (this.#read > this.#paid) {
+      spend(Math.ceil((this.#read - this.#paid) * this.#workOfCharacter));
+      this.#paid = this.#read;
+    }
+    return found;
+  }
+}
+
 /** Whether the pattern is found: anywhere, or at the start of the text. */
 export function isFound(pattern: Pattern, text: string, atStart: boolean): boolean {
   chargeMatch(pattern, text);
@@ -88,12 +126,12 @@ function hasGroup(pattern: Pattern, name: string): boolean {
 
 /** All matches: their texts, those of the one group, or lists of the groups' texts. */
 export function allMatches(pattern: Pattern, text: string): Value[] {
-  chargeMatch(pattern, text);
-  const matcher = pattern.expression.matcher(text);
+  const matches = new Matches(pattern, text);
+  const { matcher } = matches;
   const groups = matcher.groupCount();
   const found: Value[] = [];
-  while (matcher.find()) {
-    spend(1 + groups);
+  while (matches.next()) {
+    spend(groups);
     if (groups < 2) found.push(matcher.group(groups) ?? '');
     else found.push(Array.from({ length: groups }, (_, i) => matcher.group(i + 1) ?? ''));
   }
@@ -143,13 +181,12 @@ function checkGroup(pattern: Pattern, group: string): number | string {
 
 /** The text with all matches replaced, or the first `most` of them. */
 export function replaceMatches(pattern: Pattern, text: string, replacement: string, most: number): string {
-  chargeMatch(pattern, text);
+  const matches = new Matches(pattern, text);
+  const { matcher } = matches;
   const pieces = replacement.includes('\\') ? parseReplacement(pattern, replacement) : [replacement];
-  const matcher = pattern.expression.matcher(text);
   let result = '';
   let at = 0;
-  for (let done = 0; (most <= 0 || done < most) && matcher.find(); done++) {
-    spend(1);
+  for (let done = 0; (most <= 0 || done < most) && matches.next(); done++) {
     result += text.slice(at, matcher.start());
     for (const piece of pieces)
       result += typeof piece === 'string' ? piece : (matcher.group(piece.group as string) ?? '');
