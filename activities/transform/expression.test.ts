@@ -176,6 +176,20 @@ describe('mistakes', () => {
   });
 });
 
+describe('what exceeds JavaScript itself', () => {
+  it('is a mistake of the expression', () => {
+    const beyond = {
+      name: 'name',
+      get type(): string {
+        throw new RangeError('Invalid string length');
+      },
+    };
+    expect(() => compileExpression('{{ name }}', [beyond])).toThrow(
+      'line 1, column 1: limit "depth" reached: Invalid string length',
+    );
+  });
+});
+
 describe('the inferred type', () => {
   it.each([
     ['{{ email }}', 'String'],

@@ -95,8 +95,14 @@ export function compileExpression(text: string, columns: readonly ExpressionColu
   } catch (error) {
     if (error instanceof SyntaxProblem) throw mistakeAt(error.message, source, error.at);
     if (error instanceof EvaluationError) throw mistakeAt(error.message, source, 0);
+    if (error instanceof RangeError) throw mistakeAt(beyondEngine(error).message, source, 0);
     throw error;
   }
+}
+
+/** The stack of JavaScript, or its longest text: the limits should be reached before. */
+function beyondEngine({ message }: RangeError): EvaluationError {
+  return failure(`limit "depth" reached: ${message}`, 'depth');
 }
 
 /** Names in an expression that may be columns: all of them but those that are called. None where it cannot be read. */
@@ -281,8 +287,7 @@ function sizeOf(value: Value, depth: number): number {
 }
 
 function nullOrFail(error: unknown, row: Row, used: readonly number[]): Value {
-  // The stack of JavaScript, or its longest text: the limits should be reached before.
-  if (error instanceof RangeError) throw failure(`limit "depth" reached: ${error.message}`, 'depth');
+  if (error instanceof RangeError) throw beyondEngine(error);
   const ofRow = error instanceof EvaluationError && error.limit === undefined;
   if (ofRow && used.some((index) => row[index] === null)) return null;
   throw error;

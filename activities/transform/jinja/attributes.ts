@@ -1,5 +1,6 @@
 /** Attributes and items of values: `value.name` and `value[key]`. What is not there is Undefined, as in Jinja2. */
 import { calendarDay, clockTime, DateTime, Duration, PlainDate } from './dates.ts';
+import { EvaluationError } from './limits.ts';
 import { isInteger } from './numbers.ts';
 import { unitOffset } from './text.ts';
 import { Dict, Group, keyId, Loop, Namespace, Range, Tuple, typeName, Undefined, type Value } from './values.ts';
@@ -118,8 +119,9 @@ function keyed(dict: Dict, key: Value): Value {
   if (key instanceof Tuple) {
     try {
       keyId(key);
-    } catch {
-      return missing(dict, key);
+    } catch (error) {
+      if (error instanceof EvaluationError && error.limit === undefined) return missing(dict, key);
+      throw error;
     }
   }
   return found(dict.get(key), dict, key);

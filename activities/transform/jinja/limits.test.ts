@@ -38,6 +38,11 @@ function quickest(text: string) {
   return attempts.reduce((a, b) => (b.milliseconds < a.milliseconds ? b : a));
 }
 
+/** Sets `ns.t` to a tuple in a tuple, so many times. */
+function nestedTuple(depth: number): string {
+  return `{% set ns = namespace(t=(1,)) %}{% for i in range(${depth}) %}{% set ns.t = (ns.t,) %}{% endfor %}`;
+}
+
 const bombs: [limit: string, text: string][] = [
   ['text', "{{ 'a' * 10**9 }}"],
   ['text', '{{ name * 10**9 }}'],
@@ -87,6 +92,12 @@ const bombs: [limit: string, text: string][] = [
   ['nesting', '{% set ns = namespace(l=[]) %}{% for i in range(1000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}'],
   ['nesting', `${'{"a":'.repeat(3000)}"{{ 1 }}"${'}'.repeat(3000)}`],
   ['nesting', "{{ ('[' * 100000) | from_json }}"],
+  ['nesting', `${nestedTuple(250)}{{ {ns.t: 1} }}`],
+  ['nesting', `${nestedTuple(250)}{{ {}[ns.t] }}`],
+  [
+    'steps',
+    '{% set ns = namespace(t=(1,)) %}{% for i in range(40) %}{% set ns.t = (ns.t, ns.t) %}{% endfor %}{{ ns.t in {} }}',
+  ],
   ['depth', `{{ ${'('.repeat(5000)}1${')'.repeat(5000)} }}`],
   ['depth', `{{ ${'['.repeat(5000)}${']'.repeat(5000)} }}`],
   ['depth', `{{ ${'-'.repeat(5000)}1 }}`],
@@ -127,6 +138,32 @@ describe('large values of a row', () => {
     expect(attempt('{{ long ~ long ~ long ~ long ~ long ~ long ~ long ~ long ~ long ~ long }}').outcome).toContain(
       'limit "text"',
     );
+  });
+});
+
+describe('keys that are tuples', () => {
+  const nested = (depth: number) => `${'('.repeat(depth)}1${',)'.repeat(depth)}`;
+
+  it.each([
+    [`{{ {${nested(28)}: 1} | length }}`, 1],
+    [`{{ [${nested(28)}, ${nested(28)}, ${nested(27)}] | unique | list | length }}`, 2],
+    [`{{ ${nested(28)} in {} }}`, false],
+    [`{% set d = {} %}{% set _ = d.update([(${nested(28)}, 1)]) %}{{ d | length }}`, '1'],
+  ])('may nest: %.60s', (text, expected) => {
+    const { outcome, milliseconds } = quickest(text);
+    expect(outcome).toBe(expected);
+    expect(milliseconds).toBeLessThan(50);
+  });
+
+  it.each([
+    ["('a', 'b') in {('a,sb',): 1}", false],
+    ["('1',) in {(1,): 1}", false],
+    ['(1.0, True) in {(1, 1): 1}', true],
+    ["('a', ('b',)) in {(('a', 'b'),): 1}", false],
+    ["('', 's0:') in {('s0:', ''): 1}", false],
+    ['(None, (none,)) in {(None, (none,)): 1}', true],
+  ])('are told apart: %s', (condition, expected) => {
+    expect(attempt(`{{ ${condition} }}`).outcome).toBe(expected);
   });
 });
 

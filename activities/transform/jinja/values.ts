@@ -16,7 +16,7 @@
  */
 import type { DateTime, Duration, PlainDate } from './dates.ts';
 import { Decimal, decimalKey, parseDecimal } from './decimal.ts';
-import { failure, limits, overLimit } from './limits.ts';
+import { failure, limits, made, overLimit, spend, watchText } from './limits.ts';
 
 export type Integer = number | bigint;
 
@@ -182,9 +182,7 @@ export function keyId(key: Value): KeyId {
   if (key === null) return `${mark}none`;
   if (key instanceof Float) return floatKey(key.number);
   if (key instanceof Decimal) return fractionKey(decimalKey(key));
-  if (key instanceof Tuple) {
-    return `${mark}t${key.items.map((item) => JSON.stringify(describeId(keyId(item)))).join(',')}`;
-  }
+  if (key instanceof Tuple) return tupleKey(key, 1);
   if (key instanceof Undefined) return `${mark}undefined`;
   if (Array.isArray(key) || key instanceof Dict) throw failure(`a value of type ${typeName(key)} cannot be a key`);
   if (key instanceof Range) return `${mark}r${key.length > 0 ? [key.start, key.length, key.step].join() : ''}`;
@@ -193,8 +191,18 @@ export function keyId(key: Value): KeyId {
   return `${mark}${key.constructor.name} ${key.key()}`;
 }
 
-function describeId(id: KeyId): string {
-  return `${typeof id === 'string' ? 's' : 'n'}${id}`;
+/** Of each item its id behind the id's length: so no sign in it needs an escape, which would double with each tuple around. */
+function tupleKey({ items }: Tuple, depth: number): string {
+  if (depth > limits.nesting) throw overLimit('nesting');
+  spend(items.length);
+  let id = `${mark}t`;
+  for (const item of items) {
+    const part = item instanceof Tuple ? tupleKey(item, depth + 1) : keyId(item);
+    const text = String(part);
+    id += `${typeof part === 'string' ? 's' : 'n'}${text.length}:${text}`;
+    watchText(id.length);
+  }
+  return made(id);
 }
 
 function floatKey(number: number): KeyId {
