@@ -7,7 +7,7 @@ import { SluiceError } from '../../model/errors.ts';
 import { nearest } from '../../model/nearest_word.ts';
 import { typeOfSource } from '../transform/decode.ts';
 import { compileExpression, type Expression, type ExpressionColumn, ExpressionError } from '../transform/expression.ts';
-import { EvaluationError } from '../transform/jinja/limits.ts';
+import { beginEvaluation, EvaluationError } from '../transform/jinja/limits.ts';
 import { isTrue } from '../transform/jinja/operators.ts';
 import type { Value } from '../transform/jinja/values.ts';
 import { isPlainText, type Rejection } from '../transform/rules.ts';
@@ -121,6 +121,7 @@ function tested(index: number, passes: FieldTest['passes'], rejection: Rejection
     const value = row[index]!;
     if (value === null) return undefined;
     try {
+      beginEvaluation();
       return passes(value) ? undefined : rejection;
     } catch (error) {
       if (error instanceof EvaluationError) return { ...rejection, reason: error.message };

@@ -3,6 +3,7 @@ import type { RuleInput } from '../../model/rules.ts';
 import { inferType } from './clickhouse_types.ts';
 import { typeOfSource } from './decode.ts';
 import type { Computation, ExpressionColumn } from './expression.ts';
+import { beginEvaluation } from './jinja/limits.ts';
 import { add, divide, order } from './jinja/operators.ts';
 import { binaryType, eitherType, ofKind, type StaticType } from './jinja/static_type.ts';
 import type { Value } from './jinja/values.ts';
@@ -31,6 +32,7 @@ export function compileAggregate(rule: RuleInput, columns: readonly ExpressionCo
     evaluate: (row) => {
       const values = usedColumns.map((index) => row[index]!).filter((value) => value !== null);
       if (combine === undefined) return values.length;
+      beginEvaluation();
       return values.length === 0 ? null : combine(values);
     },
   };

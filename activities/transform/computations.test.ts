@@ -55,6 +55,13 @@ describe('an aggregate', () => {
     expect(resultOf(aggregate('count', ['a', 'b']), row)[0]).toBe('0');
   });
 
+  it('has a budget of its own for each row', () => {
+    const texts = ['a', 'b'].map((name) => ({ name, type: 'text' }));
+    const rules = compileRules([{ rule_id: 'r', target_field: 'x', ...aggregate('min', ['a', 'b']) }], texts);
+    const row = [`${'x'.repeat(100_000)}a`, `${'x'.repeat(100_000)}b`];
+    for (let i = 0; i < 100; i++) expect(rules.apply([...row])).toBe('kept');
+  });
+
   it('fails for what has no sum or order', () => {
     const row = ['1', '1', '1', '2024-01-02 03:04:05+00', null];
     expect(resultOf(aggregate('sum', ['a', 'd']), row)[0]).toMatch(/int|datetime/);

@@ -22,7 +22,11 @@ export function encoderFor(type: string): Encoder {
   const parsed = parseClickhouseType(type);
   const encode = fieldEncoder(parsed.type);
   return (value) => {
-    if (value !== null) return encode(value);
+    if (value !== null) {
+      // What an evaluation has left is not for writing its result, nor what the row before has left.
+      renewBudget();
+      return encode(value);
+    }
     if (parsed.nullable) return '\\N';
     throw failure(`NULL does not fit into ${type}`);
   };
@@ -31,11 +35,7 @@ export function encoderFor(type: string): Encoder {
 function fieldEncoder(type: ClickhouseType): Encoder {
   // ClickHouse reads the text of an array without unescaping it first: its own string literals do that.
   if (type.name === 'Array') {
-    const write = nestedArray(type.element);
-    return (value) => {
-      renewBudget();
-      return write(value);
-    };
+    return nestedArray(type.element);
   }
   const write = scalarWriter(type);
   return (value) => escapeField(write(value));

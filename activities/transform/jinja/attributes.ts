@@ -1,7 +1,8 @@
 /** Attributes and items of values: `value.name` and `value[key]`. What is not there is Undefined, as in Jinja2. */
 import { calendarDay, clockTime, DateTime, Duration, PlainDate } from './dates.ts';
-import { EvaluationError } from './limits.ts';
+import { claimScan, EvaluationError } from './limits.ts';
 import { isInteger } from './numbers.ts';
+import { claimKey } from './operators.ts';
 import { unitOffset } from './text.ts';
 import { Dict, Group, keyId, Loop, Namespace, Range, Tuple, typeName, Undefined, type Value } from './values.ts';
 
@@ -113,6 +114,7 @@ export function itemOf(value: Value, key: Value): Value {
 }
 
 function keyed(dict: Dict, key: Value): Value {
+  claimKey(key);
   // What cannot be a key is not in the dict: Jinja2 answers Undefined for that, too.
   if (Array.isArray(key) || key instanceof Dict || key instanceof Namespace || key instanceof Loop)
     return missing(dict, key);
@@ -128,7 +130,7 @@ function keyed(dict: Dict, key: Value): Value {
 }
 
 function indexed(value: Value, key: number | boolean | bigint): Value {
-  if (value instanceof Dict) return found(value.get(key), value, key);
+  if (value instanceof Dict) return keyed(value, key);
   const index = Number(key);
   if (typeof value === 'string') return found(characterAt(value, index), value, key);
   if (Array.isArray(value)) return found(value[index < 0 ? index + value.length : index], value, key);
@@ -147,6 +149,7 @@ function characterAt(text: string, index: number): string | undefined {
     return start < text.length ? text.slice(start, unitOffset(text, 1, start)) : undefined;
   }
   // From the end: one step back for each character.
+  claimScan(Math.min(-index, text.length));
   let at = text.length;
   for (let left = -index; left > 0; left--) {
     if (at === 0) return undefined;

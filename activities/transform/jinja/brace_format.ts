@@ -3,7 +3,7 @@ import { fieldOf, itemOf } from './attributes.ts';
 import { formatDate } from './date_format.ts';
 import { DateTime, PlainDate } from './dates.ts';
 import { Decimal, decimalText } from './decimal.ts';
-import { claimText, failure, limits, made, overLimit, watchText } from './limits.ts';
+import { claimScan, claimText, failure, limits, made, overLimit, spend, watchText } from './limits.ts';
 import { characterOf, digitsOf, fixed, general, generalDecimal, inBase, withExponent } from './number_format.ts';
 import { floatText, isInteger, isNumber, type NumberValue, toInteger, toNumber } from './numbers.ts';
 import { asciiRepr } from './percent_format.ts';
@@ -14,6 +14,10 @@ import { Float, typeName, Undefined, type Value } from './values.ts';
 export function formatBraces(text: string, positional: readonly Value[], named: ReadonlyMap<string, Value>): string {
   return new Formatter(positional, named).format(text, 2);
 }
+
+/** A field: what it names, a conversion, a notation. Each part ends in one way only, or malformed ones would take all time. */
+const fieldPattern = /^((?:[^!:[]|\[[^\]]*(?:\]|$))*)(?:!([\s\S]))?(?::([\s\S]*))?$/;
+const fieldStep = /\.([^.[]+)|\[([^\]]+)\]/y;
 
 class Formatter {
   readonly #positional: readonly Value[];
@@ -32,7 +36,9 @@ class Formatter {
     if (depth === 0) throw failure('the format nests too deep');
     let result = '';
     let at = 0;
+    claimScan(text.length);
     while (at < text.length) {
+      spend(2);
       const brace = nextBrace(text, at);
       result += text.slice(at, brace);
       if (brace === text.length) break;
@@ -51,7 +57,7 @@ class Formatter {
   }
 
   #field(field: string, depth: number): string {
-    const match = /^((?:[^!:[]|\[[^\]]*\]?)*)(?:!([\s\S]))?(?::([\s\S]*))?$/.exec(field);
+    const match = fieldPattern.exec(field);
     if (!match) throw failure('a field of the format is malformed');
     const [, name = '', conversion, spec = ''] = match;
     const value = this.#convert(this.#value(name), conversion);
@@ -76,11 +82,13 @@ class Formatter {
   #value(name: string): Value {
     const [first = ''] = /^[^.[]*/.exec(name)!;
     let value = this.#argument(first);
-    const rest = name.slice(first.length);
-    const steps = [...rest.matchAll(/\.([^.[]+)|\[([^\]]+)\]/g)];
-    if (steps.map((step) => step[0]).join('') !== rest) throw failure('a field of the format is malformed');
-    for (const [, attribute, item] of steps)
+    fieldStep.lastIndex = first.length;
+    while (fieldStep.lastIndex < name.length) {
+      const step = fieldStep.exec(name);
+      if (!step) throw failure('a field of the format is malformed');
+      const [, attribute, item] = step;
       value = attribute === undefined ? formatItem(value, item!) : formatField(value, attribute);
+    }
     return value;
   }
 
@@ -108,10 +116,11 @@ function nextBrace(text: string, from: number): number {
 /** Where the field that begins at `from` ends; braces inside of it must pair, except inside of [ ]. */
 function fieldEnd(text: string, from: number): number {
   let open = 1;
+  let last: number | undefined;
   for (let i = from; i < text.length; i++) {
     if (text[i] === '[' && open === 1) {
-      const close = text.indexOf(']', i);
-      if (close >= 0) i = close;
+      last ??= text.lastIndexOf(']');
+      if (last > i) i = text.indexOf(']', i);
     } else if (text[i] === '{') open++;
     else if (text[i] === '}' && --open === 0) return i;
   }
@@ -282,6 +291,7 @@ function group(digits: string, separator: string, step: number, room: number): s
   if (separator === '' || digits === '') return digits;
   let result = '';
   let left = digits;
+  spend(Math.max(digits.length, room) >> 2);
   for (let count = 0; left !== '' || result.length < room; count++) {
     if (count > 0 && count % step === 0) result = separator + result;
     result = (left === '' ? '0' : left.at(-1)!) + result;

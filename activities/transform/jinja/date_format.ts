@@ -1,6 +1,6 @@
 /** Dates as text: ISO 8601, and the directives of Python's strftime and strptime, with English names. */
 import { calendarDay, clockTime, DateTime, daysInMonth, daysOf, microsecondsOfDay, type PlainDate } from './dates.ts';
-import { claimScan, failure, made } from './limits.ts';
+import { claimScan, failure, made, spend } from './limits.ts';
 
 const weekdays = ['Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday', 'Sunday'];
 const months = [
@@ -43,6 +43,7 @@ function digits(value: number, width: number): string {
 export function formatDate(moment: DateTime | PlainDate, format: string): string {
   claimScan(format.length);
   const text = format.replace(/%([\s\S]?)/gu, (whole, directive: string) => {
+    spend(1);
     const part = dateDirective(moment, directive);
     if (part === undefined) throw failure(`"${whole}" is no directive for dates`);
     return part;

@@ -84,7 +84,8 @@ export function decimalText(value: Decimal): string {
 /** What equal numbers have in common: the integer, or the text without zeros at the end. */
 export function decimalKey(value: Decimal): string | Whole {
   if (value.scale === 0) return value.coefficient;
-  const text = decimalText(value).replace(/\.?0+$/, '');
+  const shown = withoutZeros(decimalText(value));
+  const text = shown.endsWith('.') ? shown.slice(0, -1) : shown;
   if (text.includes('.')) return text;
   const whole = Number(text);
   return Number.isSafeInteger(whole) ? whole + 0 : BigInt(text);
@@ -140,6 +141,17 @@ function digitCount(value: bigint): number {
   return String(value < 0n ? -value : value).length;
 }
 
+function zerosAtEnd(digits: string): number {
+  let end = digits.length;
+  while (digits[end - 1] === '0') end--;
+  return digits.length - end;
+}
+
+/** Digits without zeros at their end. A pattern for it would take quadratic time on many zeros inside. */
+export function withoutZeros(digits: string): string {
+  return digits.slice(0, digits.length - zerosAtEnd(digits));
+}
+
 /** The quotient; see the head of this file for its digits. */
 export function divideDecimals(a: Decimal, b: Decimal): Decimal {
   const x = BigInt(a.coefficient);
@@ -164,9 +176,10 @@ export function divideDecimals(a: Decimal, b: Decimal): Decimal {
     scale -= surplus;
   }
   const ideal = Math.max(0, a.scale - b.scale);
-  while (scale > ideal && quotient % 10n === 0n && exact) {
-    quotient /= 10n;
-    scale -= 1;
+  if (exact && scale > ideal) {
+    const zeros = Math.min(zerosAtEnd(String(quotient)), scale - ideal);
+    quotient /= power(zeros);
+    scale -= zeros;
   }
   return scale >= 0 ? decimal(quotient, scale) : decimal(quotient * power(-scale), 0);
 }

@@ -1,7 +1,7 @@
 /** Filters of Jinja2 that work on lists and dicts. Where Python makes a generator, these make a list. */
 import { fieldOf, itemOf } from './attributes.ts';
 import { joined } from './filters_text.ts';
-import { failure, spend } from './limits.ts';
+import { claimScan, failure, spend } from './limits.ts';
 import { dictItems } from './methods.ts';
 import { add, elements, equal, isTrue, lengthOf, order } from './operators.ts';
 import {
@@ -16,6 +16,7 @@ import {
 } from './routine.ts';
 import { sortedBy } from './sorting.ts';
 import { ofKind } from './static_type.ts';
+import { lower } from './text_methods.ts';
 import { Dict, Group, keyId, typeName, Undefined, type Value } from './values.ts';
 
 type Pick = (item: Value) => Value;
@@ -26,6 +27,7 @@ export const known: { filters: Routines; tests: Routines } = { filters: new Map(
 function steps(path: Value): Value[] {
   if (path === null) return [];
   if (typeof path !== 'string') return [path];
+  claimScan(path.length);
   return path.split('.').map((part) => (/^[0-9]+$/.test(part) ? Number(part) : part));
 }
 
@@ -34,6 +36,7 @@ function picker(path: Argument, fallback?: Argument): Pick | undefined {
   if (path === undefined || path === null) return undefined;
   const parts = steps(path);
   return (item) => {
+    spend(parts.length);
     let value = item;
     for (const part of parts) {
       value = itemOf(value, part);
@@ -44,7 +47,7 @@ function picker(path: Argument, fallback?: Argument): Pick | undefined {
 }
 
 function ignoreCase(value: Value): Value {
-  return typeof value === 'string' ? value.toLowerCase() : value;
+  return typeof value === 'string' ? lower(value) : value;
 }
 
 /** What items are compared by: an attribute or themselves, without regard to case unless asked for. */
@@ -55,9 +58,15 @@ function keyPicker(path: Argument, caseSensitive: Argument, fallback?: Argument)
 
 function sort(value: Value, reverse: Argument, caseSensitive: Argument, attribute: Argument): Value[] {
   const paths = typeof attribute === 'string' ? attribute.split(',') : [attribute];
+  spend(paths.length);
   const picks = paths.map((path) => keyPicker(path, caseSensitive));
   // Python compares lists of keys: in a list, equal values need no order.
-  return sortedBy(elements(value), (item) => picks.map((pick) => pick(item)), reverse !== undefined && isTrue(reverse));
+  return sortedBy(elements(value), (item) => allPicked(picks, item), reverse !== undefined && isTrue(reverse));
+}
+
+function allPicked(picks: readonly Pick[], item: Value): Value[] {
+  if (picks.length > 1) spend(picks.length);
+  return picks.map((pick) => pick(item));
 }
 
 function unique(value: Value, caseSensitive: Argument, attribute: Argument): Value[] {

@@ -109,6 +109,7 @@ function urlEncode(value: Value): string {
   const isIterable =
     Array.isArray(value) || value instanceof Tuple || value instanceof Dict || value instanceof Undefined;
   if (!isIterable) return quoteUrl(value, false);
+  spend(lengthOf(value) * 2);
   const pairs = value instanceof Dict ? value.entries() : elements(value).map((pair) => elements(pair));
   return joinTexts(
     '&',
@@ -121,6 +122,7 @@ function urlEncode(value: Value): string {
 
 function xmlAttributes(value: Value, autospace: Argument): string {
   if (!(value instanceof Dict)) throw failure(`the filter xmlattr wants a dict, not ${typeName(value)}`);
+  spend(value.size * 2);
   const parts: string[] = [];
   for (const [key, item] of value.entries()) {
     if (item === null || item instanceof Undefined) continue;

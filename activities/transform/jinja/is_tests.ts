@@ -3,7 +3,7 @@ import { DateTime, PlainDate } from './dates.ts';
 import { known } from './filters_lists.ts';
 import { patternTests } from './filters_values.ts';
 import { isNumber } from './numbers.ts';
-import { contains, equal, order, remainder } from './operators.ts';
+import { contains, equal, isSame, order, remainder } from './operators.ts';
 import { type Argument, type Routine, type Routines, routine, routines } from './routine.ts';
 import { toText } from './text.ts';
 import { isLower, isUpper } from './text_methods.ts';
@@ -62,7 +62,7 @@ export const isTests: Routines = routines(
     test('filter', (value) => typeof value === 'string' && known.filters.has(value)),
     test('test', (value) => typeof value === 'string' && known.tests.has(value)),
     routine('divisibleby', 'num', 'bool', (value, by) => divisible(value, by!)),
-    routine('sameas', 'other', 'bool', (value, other) => value === other),
+    routine('sameas', 'other', 'bool', (value, other) => isSame(value, other!)),
     routine('in', 'seq', 'bool', (value, seq) => contains(seq!, value)),
     comparison('eq', equal),
     comparison('ne', (a, b) => !equal(a, b)),

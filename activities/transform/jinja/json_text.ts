@@ -214,10 +214,11 @@ class JsonWriter {
 
   #block(open: string, close: string, parts: string[], depth: number): string {
     if (parts.length === 0) return open + close;
-    let size = 2;
-    for (const part of parts) size += part.length + 2;
-    claimText(size);
     const { indent, comma } = this.#style;
+    const between = 2 + (indent === undefined ? 0 : indent.length * (depth + 1));
+    let size = 2;
+    for (const part of parts) size += part.length + between;
+    claimText(size);
     if (indent === undefined) return open + parts.join(comma) + close;
     const inner = `\n${indent.repeat(depth + 1)}`;
     return `${open}${inner}${parts.join(`,${inner}`)}\n${indent.repeat(depth)}${close}`;

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { compileExpression, ExpressionError } from '../expression.ts';
 import { EvaluationError } from './limits.ts';
-import { Dict, type Value } from './values.ts';
+import { Dict, Float, type Value } from './values.ts';
 
 const columns = [
   { name: 'name', type: 'text' },
@@ -43,6 +43,12 @@ function nestedTuple(depth: number): string {
   return `{% set ns = namespace(t=(1,)) %}{% for i in range(${depth}) %}{% set ns.t = (ns.t,) %}{% endfor %}`;
 }
 
+/** Does something 150,000 times with texts and a list of 100,000 characters and items. */
+function again(statement: string): string {
+  const large = "{% set t = 'x' * 100000 %}{% set u = 'x' * 100000 %}{% set l = [0] * 10000 %}";
+  return `${large}{% for i in range(150000) %}{% ${statement} %}{% endfor %}`;
+}
+
 const bombs: [limit: string, text: string][] = [
   ['text', "{{ 'a' * 10**9 }}"],
   ['text', '{{ name * 10**9 }}'],
@@ -79,6 +85,25 @@ const bombs: [limit: string, text: string][] = [
   ['steps', "{{ ('a' * 8000) | regex_findall('a*b|(a)') }}"],
   ['steps', "{{ ('a' * 100000) | regex_findall('a*b|a') }}"],
   ['steps', "{{ ('a' * 250) | regex_findall('(a?){30}a*b|a') }}"],
+  // What looks cheap, on large values again and again.
+  ['steps', again('set x = t[50000]')],
+  ['steps', again('set x = t[-50000]')],
+  ['steps', again('set x = t[50000:50001]')],
+  ['steps', again('set x = t.startswith(t) or t.endswith(t)')],
+  ['steps', again('set x = t.removeprefix(t)')],
+  ['steps', again("set x = ' '.strip(t)")],
+  ['steps', again('set x = t == u')],
+  ['steps', again('set x = t | float')],
+  ['steps', again('set x = l.copy()')],
+  ['steps', again('set x = [t] | max')],
+  ['steps', again('set x = 10**998 // 10**499')],
+  ['steps', again('set x = (10**998) | decimal / 7')],
+  ['steps', "{{ ('1' * 100000 ~ 'x') | float }}".repeat(20)],
+  ['steps', "{% set s = 'a' * 50000 %}{% for i in range(1000) %}{% set x = s.find('b' ~ s[:25000]) %}{% endfor %}"],
+  [
+    'text',
+    '{% set ns = namespace(l=[1] * 3000) %}{% for i in range(150) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l | tojson(100) }}',
+  ],
   ['digits', '{{ 10**10**10**10 }}'],
   ['digits', '{{ 9**999999999 }}'],
   ['digits', '{{ (10**999) * (10**999) }}'],
@@ -138,6 +163,20 @@ describe('large values of a row', () => {
     expect(attempt('{{ long ~ long ~ long ~ long ~ long ~ long ~ long ~ long ~ long ~ long }}').outcome).toContain(
       'limit "text"',
     );
+  });
+});
+
+describe('malformed texts', () => {
+  it.each([
+    ["{{ '{[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]!xy}'.format(1) }}", 'malformed'],
+    ["{{ ('{' ~ '[' * 100000 ~ '}').format(1) }}", 'malformed'],
+    ["{{ ('1' * 30000 ~ 'x') | float(7) }}", 7],
+    ['{{ 1e-300 ** 64 }}', 0],
+  ])('take no longer than others: %.60s', (text, expected) => {
+    const { outcome, milliseconds } = quickest(text);
+    if (typeof expected === 'string') expect(outcome).toContain(expected);
+    else expect(outcome instanceof Float ? outcome.number : outcome).toBe(expected);
+    expect(milliseconds).toBeLessThan(50);
   });
 });
 

@@ -111,6 +111,27 @@ export function watchText(length: number): void {
 /** Counts work that looks at each character by itself. */
 export function claimScan(length: number): void {
   if (length > 256) spend(length >> 2);
+  else if (length > 15) spend(length >> 3);
+}
+
+/** Counts a search for one text in another, which may begin anew at each character. */
+export function claimSearch(length: number, wanted: number): void {
+  claimScan(length);
+  // Most of it is skipped but for texts that repeat themselves.
+  if (wanted > 1) spend(Math.floor((Math.max(0, length - wanted) * wanted) / 512));
+}
+
+/** Counts a comparison of two texts that may be equal. */
+export function claimComparison(length: number, other: number): void {
+  if (length > 256 && length === other) spend(length >> 5);
+}
+
+/** An int or coefficient beyond this many bits takes notable time to compute with, and to write. */
+const longBits = 256;
+
+/** Counts work on a long number. */
+export function claimNumber(value: number | bigint): void {
+  if (typeof value === 'bigint' && BigInt.asIntN(longBits, value) !== value) spend(40);
 }
 
 /** A text that was made, within the budget. */

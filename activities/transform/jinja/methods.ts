@@ -10,9 +10,9 @@ import {
   epochMicroseconds,
   PlainDate,
 } from './dates.ts';
-import { failure, spend } from './limits.ts';
+import { claimNumber, failure, spend } from './limits.ts';
 import { divideNumbers } from './numbers.ts';
-import { elements, equal, isTrue } from './operators.ts';
+import { claimKey, elements, equal, isTrue } from './operators.ts';
 import {
   type Argument,
   indexArgument,
@@ -74,13 +74,17 @@ function popFrom(list: Value[], index: Argument): Value {
   const at = index === undefined ? list.length - 1 : indexArgument(index, 'index');
   const place = at < 0 ? at + list.length : at;
   if (place < 0 || place >= list.length) throw failure('the list has no such item');
+  spend(1 + ((list.length - place) >> 3));
   return list.splice(place, 1)[0]!;
 }
 
 const listMethods = routines([
   listMethod('index', '/ value start? stop?', (list, value, start, stop) => indexIn(list, value!, start, stop)),
   listMethod('count', '/ value', (list, value) => countIn(list, value!)),
-  listMethod('copy', '/', (list) => [...list]),
+  listMethod('copy', '/', (list) => {
+    spend(list.length);
+    return [...list];
+  }),
   listMethod('append', '/ object', (list, value) => {
     spend(1);
     list.push(value!);
@@ -176,6 +180,7 @@ export function dictOf(positional: readonly Value[], named: ReadonlyMap<string, 
 
 const dictMethods = routines([
   dictMethod('get', '/ key default?', 'any', (dict, key, fallback = null) => {
+    claimKey(key!);
     const value = dict.get(key!);
     return value === undefined ? fallback : value;
   }),
@@ -193,22 +198,26 @@ const dictMethods = routines([
     return dict.copy();
   }),
   dictMethod('pop', '/ key default?', 'any', (dict, key, fallback) => {
+    claimKey(key!);
     const value = dict.has(key!) ? dict.get(key!) : fallback;
     if (value === undefined) throw failure('the dict has no such key');
     dict.delete(key!);
     return value;
   }),
   dictMethod('popitem', '/', 'any', (dict) => {
+    spend(dict.size);
     const last = dict.entries().at(-1);
     if (last === undefined) throw failure('the dict is empty');
     dict.delete(last[0]);
     return new Tuple(last);
   }),
   dictMethod('setdefault', '/ key default?', 'any', (dict, key, fallback = null) => {
+    claimKey(key!);
     if (!dict.has(key!)) dict.set(key!, fallback);
     return dict.get(key!)!;
   }),
   dictMethod('clear', '/', 'any', (dict) => {
+    spend(dict.size);
     for (const key of dict.keys()) dict.delete(key);
     return null;
   }),
@@ -296,6 +305,7 @@ const durationMethods = routines([
 const integerMethods = routines([
   routine('bit_length', '/', 'int', (self) => {
     const value = BigInt(integerArgument(self, 'value'));
+    claimNumber(value);
     return value === 0n ? 0 : (value < 0n ? -value : value).toString(2).length;
   }),
 ]);

@@ -1,5 +1,5 @@
 /** Numbers in the notations of C's printf, as Python's `%` and `format` write them: fixed, with exponent, general. */
-import { absoluteDecimal, Decimal, decimalText, roundDecimal } from './decimal.ts';
+import { absoluteDecimal, Decimal, decimalText, roundDecimal, withoutZeros } from './decimal.ts';
 import { failure, limits, overLimit } from './limits.ts';
 import { exactDecimal, floatText, type NumberValue, toNumber } from './numbers.ts';
 
@@ -66,7 +66,7 @@ function exponentText(exponent: number, places: number): string {
 export function general(size: Decimal, precision: number, keepZeros: boolean, wholeAs: 'plain' | 'float'): string {
   const wanted = Math.max(precision, 1);
   const { digits, exponent } = scientific(size, wanted - 1);
-  const kept = keepZeros ? digits : digits.replace(/0+$/, '') || '0';
+  const kept = keepZeros ? digits : withoutZeros(digits) || '0';
   if (exponent < -4 || exponent >= wanted - (wholeAs === 'float' ? 1 : 0)) {
     if (wholeAs === 'float' && exponent === 0) return `${kept}.0`;
     return `${point(kept, keepZeros)}e${exponentText(exponent, 2)}`;

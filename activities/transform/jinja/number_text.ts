@@ -1,6 +1,6 @@
 /** Texts as numbers: what Python's int(), float() and Decimal() accept. */
 import { type Decimal, parseDecimal } from './decimal.ts';
-import { limits, overLimit } from './limits.ts';
+import { claimScan, limits, overLimit } from './limits.ts';
 import { strip } from './text_methods.ts';
 import { type Integer, integer } from './values.ts';
 
@@ -44,12 +44,14 @@ function fromDigits(negative: boolean, text: string, base: number): Integer | un
   return integer(negative ? -value : value);
 }
 
+// Digits behind a point belong to that point: else a run of digits could be parted anywhere, which takes quadratic time.
 const floatPattern =
-  /^[+-]?(?:[0-9](?:_?[0-9])*\.?(?:[0-9](?:_?[0-9])*)?|\.[0-9](?:_?[0-9])*)(?:e[+-]?[0-9](?:_?[0-9])*)?$/i;
+  /^[+-]?(?:[0-9](?:_?[0-9])*(?:\.(?:[0-9](?:_?[0-9])*)?)?|\.[0-9](?:_?[0-9])*)(?:e[+-]?[0-9](?:_?[0-9])*)?$/i;
 const wordPattern = /^([+-]?)(?:(inf|infinity)|nan)$/i;
 
 /** A float in any notation of Python, also `inf` and `nan`; undefined for anything else. */
 export function parseFloatText(text: string): number | undefined {
+  claimScan(text.length);
   if (!/[0-9nf]/i.test(text)) return undefined;
   const trimmed = strip(text, undefined, true, true);
   if (floatPattern.test(trimmed)) return Number(trimmed.replaceAll('_', ''));

@@ -18,7 +18,7 @@ import {
   subtractDecimals,
   wholeDecimal,
 } from './decimal.ts';
-import { failure, limits, overLimit } from './limits.ts';
+import { claimNumber, failure, limits, overLimit, spend } from './limits.ts';
 import { Float, type Integer, integer, type Value } from './values.ts';
 
 /** A number as Python sees it: True is 1. */
@@ -77,6 +77,20 @@ export function floatText(number: number): string {
   return `${digits}e${exponent[0]}${exponent.slice(1).padStart(2, '0')}`;
 }
 
+/** Counts computing with a number that has many digits or places. */
+export function claimLong(value: NumberValue): void {
+  if (typeof value === 'bigint') claimNumber(value);
+  else if (value instanceof Decimal) {
+    if (value.scale > 77) spend(40);
+    claimNumber(value.coefficient);
+  }
+}
+
+function claimBoth(a: NumberValue, b: NumberValue): void {
+  claimLong(a);
+  claimLong(b);
+}
+
 function isFloat(a: NumberValue, b: NumberValue): boolean {
   return a instanceof Float || b instanceof Float;
 }
@@ -90,18 +104,21 @@ function big(value: NumberValue): bigint {
 }
 
 export function addNumbers(a: NumberValue, b: NumberValue): Value {
+  claimBoth(a, b);
   if (isDecimal(a, b)) return addDecimals(toDecimal(a), toDecimal(b));
   if (isFloat(a, b)) return new Float(toNumber(a) + toNumber(b));
   return integer(big(a) + big(b));
 }
 
 export function subtractNumbers(a: NumberValue, b: NumberValue): Value {
+  claimBoth(a, b);
   if (isDecimal(a, b)) return subtractDecimals(toDecimal(a), toDecimal(b));
   if (isFloat(a, b)) return new Float(toNumber(a) - toNumber(b));
   return integer(big(a) - big(b));
 }
 
 export function multiplyNumbers(a: NumberValue, b: NumberValue): Value {
+  claimBoth(a, b);
   if (isDecimal(a, b)) return multiplyDecimals(toDecimal(a), toDecimal(b));
   if (isFloat(a, b)) return new Float(toNumber(a) * toNumber(b));
   return integer(big(a) * big(b));
@@ -109,6 +126,7 @@ export function multiplyNumbers(a: NumberValue, b: NumberValue): Value {
 
 /** `/`: of two ints it makes a float. */
 export function divideNumbers(a: NumberValue, b: NumberValue): Value {
+  claimBoth(a, b);
   if (isDecimal(a, b)) return divideDecimals(toDecimal(a), toDecimal(b));
   if (isFloat(a, b) || (typeof a !== 'bigint' && typeof b !== 'bigint')) {
     const divisor = toNumber(b);
@@ -135,6 +153,7 @@ function nearestQuotient(a: bigint, b: bigint): number {
 
 /** `//`: rounds down, for Decimals towards zero. */
 export function divideNumbersWhole(a: NumberValue, b: NumberValue): Value {
+  claimBoth(a, b);
   if (isDecimal(a, b)) return divideDecimalsWhole(toDecimal(a), toDecimal(b));
   if (isFloat(a, b)) return new Float(floorDivide(toNumber(a), toNumber(b)));
   const divisor = big(b);
@@ -156,6 +175,7 @@ function floorDivide(a: number, b: number): number {
 
 /** `%`: has the sign of the divisor, for Decimals that of the dividend. */
 export function remainderOfNumbers(a: NumberValue, b: NumberValue): Value {
+  claimBoth(a, b);
   if (isDecimal(a, b)) return remainderOfDecimals(toDecimal(a), toDecimal(b));
   if (isFloat(a, b)) return new Float(floatRemainder(toNumber(a), toNumber(b)));
   if (typeof a === 'number' && typeof b === 'number' && b !== 0) {
@@ -177,6 +197,7 @@ function floatRemainder(a: number, b: number): number {
 
 /** `**`: of an int with a negative exponent it makes a float. */
 export function raiseNumber(a: NumberValue, b: NumberValue): Value {
+  claimBoth(a, b);
   if (isDecimal(a, b)) return raiseDecimal(toDecimal(a), toDecimal(b));
   if (!isFloat(a, b) && toInteger(b as Integer) >= 0)
     return raiseInteger(toInteger(a as Integer), toInteger(b as Integer));
@@ -194,13 +215,16 @@ export function raiseNumber(a: NumberValue, b: NumberValue): Value {
 function raiseFloat(base: number, exponent: number): number {
   // C's pow knows that one raised to anything is one; JavaScript's does not.
   if (base === 1 || (base === -1 && Math.abs(exponent) === Number.POSITIVE_INFINITY)) return 1;
+  const power = base ** exponent;
   const exact = Number.isInteger(exponent) && Math.abs(exponent) <= 64 && Number.isFinite(base) && base !== 0;
-  return exact ? raiseExactly(base, exponent) : base ** exponent;
+  // What is far beyond all floats has thousands of digits, and comes to the same.
+  return exact && Number.isFinite(power) && power !== 0 ? raiseExactly(base, exponent) : power;
 }
 
 /** The binary number nearest to the power: JavaScript's own is often another one. */
 function raiseExactly(base: number, exponent: number): number {
   const { coefficient, scale } = exactDecimal(base);
+  spend((Math.abs(exponent) * (scale + 16)) >> 3);
   const times = BigInt(Math.abs(exponent));
   const power = BigInt(coefficient) ** times;
   const divisor = 10n ** (BigInt(scale) * times);
@@ -233,6 +257,7 @@ export function absoluteNumber(value: NumberValue): Value {
 
 /** Below zero where a is less than b, zero where they are equal, NaN where one of them is. */
 export function compareNumbers(a: NumberValue, b: NumberValue): number {
+  claimBoth(a, b);
   if (isDecimal(a, b)) {
     const float = a instanceof Float ? a.number : b instanceof Float ? b.number : 0;
     if (Number.isFinite(float)) return compareDecimals(toDecimal(a), toDecimal(b));
@@ -248,6 +273,7 @@ export function compareNumbers(a: NumberValue, b: NumberValue): number {
 
 /** The whole part of a number, as Python's int() takes it. */
 export function wholePart(value: NumberValue): Integer {
+  claimLong(value);
   if (value instanceof Decimal) return integer(BigInt(decimalToInteger(value)));
   if (!(value instanceof Float)) return toInteger(value);
   if (!Number.isFinite(value.number)) throw failure(`${floatText(value.number)} has no whole part`);
@@ -259,6 +285,8 @@ export type RoundingMethod = 'common' | 'ceil' | 'floor';
 
 /** Jinja2's filter `round`: "common" rounds halves to even. Ints stay ints, Decimals Decimals. */
 export function roundNumber(value: NumberValue, places: number, method: RoundingMethod): Value {
+  claimLong(value);
+  if (Math.abs(places) > 77) spend(40);
   if (value instanceof Decimal) return roundDecimal(value, places, method === 'common' ? 'half even' : method);
   if (method !== 'common') return roundToward(value, places, method);
   if (value instanceof Float) return new Float(roundFloat(value.number, places));
@@ -298,6 +326,7 @@ export function exactDecimal(number: number): Decimal {
   let mantissa = exponent === 0 ? fraction : fraction | 0x10000000000000n;
   if (number < 0) mantissa = -mantissa;
   const shift = (exponent === 0 ? 1 : exponent) - 1075;
+  spend(Math.abs(shift) >> 5);
   if (shift >= 0) return new Decimal(mantissa << BigInt(shift), 0);
   // m / 2^n is m * 5^n / 10^n.
   return new Decimal(mantissa * 5n ** BigInt(-shift), -shift);

@@ -2,9 +2,10 @@
 
 import { addDurations, DateTime, Duration, PlainDate, subtractDates } from './dates.ts';
 import { Decimal } from './decimal.ts';
-import { claimScan, claimText, failure, limits, made, overLimit, spend } from './limits.ts';
+import { claimComparison, claimSearch, claimText, failure, limits, made, overLimit, spend } from './limits.ts';
 import {
   addNumbers,
+  claimLong,
   compareNumbers,
   divideNumbers,
   divideNumbersWhole,
@@ -167,13 +168,18 @@ export function plus(value: Value): Value {
 
 /** `==` */
 export function equal(a: Value, b: Value): boolean {
-  return a === b ? !(a instanceof Float && Number.isNaN(a.number)) : equalDeep(a, b, 0);
+  return isSame(a, b) ? !(a instanceof Float && Number.isNaN(a.number)) : equalDeep(a, b, 0);
+}
+
+/** The same object, or the same text. */
+export function isSame(a: Value, b: Value): boolean {
+  if (typeof a === 'string' && typeof b === 'string') claimComparison(a.length, b.length);
+  return a === b;
 }
 
 function equalDeep(a: Value, b: Value, depth: number): boolean {
   if (typeof a === 'string' || typeof b === 'string') {
-    if (typeof a === 'string' && typeof b === 'string') claimScan(Math.min(a.length, b.length));
-    return a === b;
+    return isSame(a, b);
   }
   if (isNumber(a)) return isNumber(b) && compareNumbers(a, b) === 0;
   if (a === null || b === null) return a === b;
@@ -191,7 +197,7 @@ function equalItems(a: readonly Value[], b: readonly Value[], depth: number): bo
   if (a.length !== b.length) return false;
   spend(a.length);
   // Python looks first whether both are the same object: then a NaN equals itself.
-  return a.every((item, i) => item === b[i] || equalDeep(item, b[i]!, depth + 1));
+  return a.every((item, i) => isSame(item, b[i]!) || equalDeep(item, b[i]!, depth + 1));
 }
 
 function equalDicts(a: Dict, b: Dict, depth: number): boolean {
@@ -199,7 +205,7 @@ function equalDicts(a: Dict, b: Dict, depth: number): boolean {
   spend(a.size);
   return a.entries().every(([key, value]) => {
     const other = b.get(key);
-    return other !== undefined && (value === other || equalDeep(value, other, depth + 1));
+    return other !== undefined && (isSame(value, other) || equalDeep(value, other, depth + 1));
   });
 }
 
@@ -222,7 +228,7 @@ function orderItems(a: readonly Value[], b: readonly Value[], operator: string, 
   const end = Math.min(a.length, b.length);
   for (let i = 0; i < end; i++) {
     spend(1);
-    if (a[i] !== b[i] && !equalDeep(a[i]!, b[i]!, depth + 1)) return order(a[i]!, b[i]!, operator, depth + 1);
+    if (!isSame(a[i]!, b[i]!) && !equalDeep(a[i]!, b[i]!, depth + 1)) return order(a[i]!, b[i]!, operator, depth + 1);
   }
   return a.length - b.length;
 }
@@ -231,17 +237,20 @@ function orderItems(a: readonly Value[], b: readonly Value[], operator: string, 
 export function contains(container: Value, item: Value): boolean {
   if (typeof container === 'string') {
     if (typeof item !== 'string') return unsupported('in', item, container);
-    claimScan(container.length);
+    claimSearch(container.length, item.length);
     return container.includes(item);
   }
-  if (container instanceof Dict) return container.has(item);
+  if (container instanceof Dict) {
+    claimKey(item);
+    return container.has(item);
+  }
   if (container instanceof Namespace || container instanceof Loop) return unsupported('in', item, container);
   if (container instanceof Undefined) return false;
   if (container instanceof Range) return isInRange(container, item);
   const items = container instanceof Tuple ? container.items : container;
   if (!Array.isArray(items)) return unsupported('in', item, container);
   spend(items.length);
-  return items.some((other: Value) => other === item || equalDeep(other, item, 0));
+  return items.some((other: Value) => isSame(other, item) || equalDeep(other, item, 0));
 }
 
 function isInRange(range: Range, item: Value): boolean {
@@ -252,12 +261,21 @@ function isInRange(range: Range, item: Value): boolean {
   return Number.isInteger(steps) && steps >= 0 && steps < range.length;
 }
 
+/** Counts looking a key up: equal texts are compared by their letters, long numbers written down. */
+export function claimKey(key: Value): void {
+  if (typeof key === 'string') claimComparison(key.length, key.length);
+  else if (isNumber(key)) claimLong(key);
+}
+
 /** The elements of a value, as a loop takes them: characters, items, keys. */
 export function elements(value: Value): readonly Value[] {
   if (Array.isArray(value)) return value;
   if (typeof value === 'string') return characters(value);
   if (value instanceof Tuple) return value.items;
-  if (value instanceof Dict) return value.keys();
+  if (value instanceof Dict) {
+    spend(value.size);
+    return value.keys();
+  }
   if (value instanceof Undefined) return [];
   if (value instanceof Range) return rangeItems(value);
   throw failure(`a value of type ${typeName(value)} has no elements`);

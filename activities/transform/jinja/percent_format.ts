@@ -1,5 +1,5 @@
 /** Python's `text % values`, which is also Jinja2's filter `format`. */
-import { claimText, failure, made, watchText } from './limits.ts';
+import { claimNumber, claimScan, claimText, failure, made, spend, watchText } from './limits.ts';
 import { characterOf, type Digits, digitsOf, fixed, general, inBase, withExponent } from './number_format.ts';
 import { isInteger, isNumber, toInteger, wholePart } from './numbers.ts';
 import { textLength, toRepr, toText, unitOffset } from './text.ts';
@@ -9,10 +9,12 @@ const directive = /%(?:\(([^()]*)\))?([-#0 +]*)(\*|[0-9]+)?(?:\.(\*|[0-9]*))?[hl
 
 /** The text with its directives replaced by values: one value, a tuple of them, or a dict for `%(name)s`. */
 export function formatPercent(text: string, values: Value): string {
+  claimScan(text.length);
   const source = new Values(values);
   let result = '';
   let at = 0;
   for (const match of text.matchAll(directive)) {
+    spend(2);
     result += text.slice(at, match.index);
     result += replaceDirective(match, source);
     watchText(result.length);
@@ -169,6 +171,7 @@ function writeInteger(
   flags: string,
   precision: number | undefined,
 ): Written {
+  claimNumber(value);
   const digits = base === 10 ? String(value).replace('-', '') : inBase(value, base);
   claimText(precision ?? 0);
   return { sign: signOf(value < 0, flags), body: prefix + digits.padStart(precision ?? 0, '0'), number: true };

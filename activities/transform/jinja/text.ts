@@ -1,6 +1,6 @@
 /** Values as text (`str` and `repr` of Python), and texts as sequences of characters. */
 import { Decimal, decimalText } from './decimal.ts';
-import { claimScan, limits, made, overLimit, spend, watchText } from './limits.ts';
+import { claimComparison, claimNumber, claimScan, limits, made, overLimit, spend, watchText } from './limits.ts';
 import { floatText } from './numbers.ts';
 import { notPrintable } from './unicode.ts';
 import { Dict, Float, Loop, Namespace, Range, Tuple, Undefined, type Value } from './values.ts';
@@ -13,6 +13,7 @@ export function toText(value: Value): string {
     case 'number':
       return `${value}`;
     case 'bigint':
+      claimNumber(value);
       return String(value);
     case 'boolean':
       return value ? 'True' : 'False';
@@ -23,12 +24,17 @@ export function toText(value: Value): string {
 
 function objectText(value: Exclude<Value, string | number | bigint | boolean>): string {
   if (value === null) return 'None';
-  if (value instanceof Decimal) return decimalText(value);
+  if (value instanceof Decimal) return longText(value);
   if (value instanceof Float) return floatText(value.number);
   if (value instanceof Undefined) return '';
   if (Array.isArray(value) || value instanceof Tuple || value instanceof Dict) return represent(value, 0);
   if (value instanceof Range || value instanceof Namespace || value instanceof Loop) return represent(value, 0);
   return value.toString();
+}
+
+function longText(value: Decimal): string {
+  claimNumber(value.coefficient);
+  return decimalText(value);
 }
 
 /** The text of a value as Python's repr() writes it, and as it stands inside of lists. */
@@ -40,7 +46,7 @@ function represent(value: Value, depth: number): string {
   if (typeof value === 'string') return quote(value);
   if (value === null || typeof value !== 'object') return toText(value);
   if (value instanceof Float) return floatText(value.number);
-  if (value instanceof Decimal) return `Decimal('${decimalText(value)}')`;
+  if (value instanceof Decimal) return `Decimal('${longText(value)}')`;
   if (value instanceof Undefined) return 'Undefined';
   if (depth > limits.nesting) throw overLimit('nesting');
   if (Array.isArray(value)) return `[${list(value, depth)}]`;
@@ -120,6 +126,7 @@ export function textLength(text: string): number {
 
 /** Where character number `count` begins, from unit `from` on; the text's end where it has fewer. */
 export function unitOffset(text: string, count: number, from = 0): number {
+  claimScan(Math.min(count, text.length - from));
   let at = from;
   for (let left = count; left > 0 && at < text.length; left--) {
     const pair = (text.charCodeAt(at) & 0xfc00) === 0xd800 && (text.charCodeAt(at + 1) & 0xfc00) === 0xdc00;
@@ -135,6 +142,7 @@ export function characterIndex(text: string, offset: number): number {
 
 /** The order of two texts by code points: below zero where a comes first. */
 export function compareTexts(a: string, b: string): number {
+  claimComparison(a.length, b.length);
   if (a === b) return 0;
   const end = Math.min(a.length, b.length);
   claimScan(end);

@@ -1,6 +1,6 @@
 /** The methods of Python's str. */
 import { formatBraces } from './brace_format.ts';
-import { claimScan, claimText, failure, made, spend } from './limits.ts';
+import { claimScan, claimSearch, claimText, failure, made, spend } from './limits.ts';
 import { elements } from './operators.ts';
 import {
   type Argument,
@@ -55,7 +55,7 @@ function title(text: string): string {
 }
 
 function swapCase(text: string): string {
-  claimScan(text.length);
+  claimScan(text.length * 2);
   return made(
     text.replace(/\p{Uppercase}|\p{Lowercase}/gu, (letter) =>
       /\p{Uppercase}/u.test(letter) ? letter.toLowerCase() : letter.toUpperCase(),
@@ -116,7 +116,7 @@ export function strip(text: string, chars: Argument, start: boolean, end: boolea
     if (start) result = result.replace(spaceAtStart, '');
     return end ? trimEnd(result) : result;
   }
-  const set = new Set(textArgument(chars, 'chars'));
+  const set = new Set(characters(textArgument(chars, 'chars')));
   const list = characters(text);
   let from = 0;
   let to = list.length;
@@ -160,6 +160,7 @@ function zeroFill(text: string, width: Argument): string {
 
 function expandTabs(text: string, size: Argument): string {
   const width = size === undefined ? 8 : indexArgument(size, 'tabsize');
+  claimScan(text.length);
   claimText(text.length * Math.max(1, Math.min(width, 1e9)));
   let column = 0;
   return text.replace(/\t|\r|\n|[^\t\r\n]+/g, (part) => {
@@ -181,7 +182,7 @@ export function split(text: string, separator: Argument, maxsplit: Argument): st
   if (separator === undefined || separator === null) return splitAtSpace(text, most);
   const sign = textArgument(separator, 'sep');
   if (sign === '') throw failure('a text cannot be split at nothing');
-  claimScan(text.length);
+  claimSearch(text.length, sign.length);
   const parts = text.split(sign);
   spend(parts.length);
   if (most < 0 || parts.length <= most + 1) return parts;
@@ -208,7 +209,7 @@ function splitFromEnd(text: string, separator: Argument, maxsplit: Argument): st
   if (separator === undefined || separator === null) return splitAtSpaceFromEnd(text, most);
   const sign = textArgument(separator, 'sep');
   if (sign === '') throw failure('a text cannot be split at nothing');
-  claimScan(text.length);
+  claimSearch(text.length, sign.length);
   const parts: string[] = [];
   let end = text.length;
   while (parts.length !== most) {
@@ -257,7 +258,7 @@ export function splitLines(text: string, keep: boolean): string[] {
 function partition(text: string, separator: Argument, last: boolean): Tuple {
   const sign = textArgument(separator, 'sep');
   if (sign === '') throw failure('a text cannot be split at nothing');
-  claimScan(text.length);
+  claimSearch(text.length, sign.length);
   const at = last ? text.lastIndexOf(sign) : text.indexOf(sign);
   if (at < 0) return new Tuple(last ? ['', '', text] : [text, '', '']);
   return new Tuple([text.slice(0, at), sign, text.slice(at + sign.length)]);
@@ -296,7 +297,7 @@ function searchRange(text: string, start: Argument, end: Argument): [number, num
 
 function find(text: string, sub: Argument, start: Argument, end: Argument, last: boolean): number {
   const wanted = textArgument(sub, 'sub');
-  claimScan(text.length);
+  claimSearch(text.length, wanted.length);
   const range = searchRange(text, start, end);
   if (range === undefined) return -1;
   const [from, to] = range;
@@ -319,7 +320,7 @@ function count(text: string, sub: Argument, start: Argument, end: Argument): num
 }
 
 function occurrences(text: string, wanted: string): number {
-  claimScan(text.length);
+  claimSearch(text.length, wanted.length);
   if (wanted === '') return textLength(text) + 1;
   let found = 0;
   for (let at = text.indexOf(wanted); at >= 0; at = text.indexOf(wanted, at + wanted.length)) found++;
@@ -328,11 +329,18 @@ function occurrences(text: string, wanted: string): number {
 
 function hasEnd(text: string, wanted: Argument, start: Argument, end: Argument, atStart: boolean): boolean {
   const candidates = wanted instanceof Tuple ? wanted.items : [wanted];
+  spend(candidates.length);
   const texts = candidates.map((candidate) => textArgument(candidate, atStart ? 'prefix' : 'suffix'));
   const range = searchRange(text, start, end);
   if (range === undefined) return false;
   const part = start === undefined && end === undefined ? text : text.slice(...range);
-  return texts.some((candidate) => (atStart ? part.startsWith(candidate) : part.endsWith(candidate)));
+  return texts.some((candidate) => hasTextAt(part, candidate, atStart));
+}
+
+function hasTextAt(text: string, wanted: string, atStart: boolean): boolean {
+  if (wanted.length > text.length) return false;
+  claimScan(wanted.length);
+  return atStart ? text.startsWith(wanted) : text.endsWith(wanted);
 }
 
 /** All occurrences replaced, or the first `most` of them. */
@@ -358,13 +366,13 @@ function insertBetween(text: string, fresh: string, times: number): string {
 
 function removeEnd(text: string, end: Argument, atStart: boolean): string {
   const wanted = textArgument(end, atStart ? 'prefix' : 'suffix');
-  if (wanted === '') return text;
-  if (atStart) return text.startsWith(wanted) ? text.slice(wanted.length) : text;
-  return text.endsWith(wanted) ? text.slice(0, -wanted.length) : text;
+  if (wanted === '' || !hasTextAt(text, wanted, atStart)) return text;
+  return atStart ? text.slice(wanted.length) : text.slice(0, -wanted.length);
 }
 
 function formatMap(text: string, mapping: Argument): string {
   if (!(mapping instanceof Dict)) throw failure('format_map wants a dict');
+  spend(mapping.size);
   const named = new Map(mapping.entries().flatMap(([key, value]) => (typeof key === 'string' ? [[key, value]] : [])));
   return formatBraces(text, [], named as Map<string, Value>);
 }
