@@ -31,7 +31,12 @@ export const ruleBody = z.strictObject({
   target_field: name.optional().describe('The column that a map fills'),
   target_type: name.optional().describe('Its type in ClickHouse; default: inferred'),
   expression: z.string().min(1).max(ruleLimits.expression).optional().describe('Jinja2; see docs/expressions.md'),
-  on_error: z.enum(errorChoices).optional().describe('What happens to a row on which it fails; default reject'),
+  on_error: z
+    .enum(errorChoices)
+    .optional()
+    .describe(
+      'What happens to a row on which it fails; default reject. Where rules of its table read an excluded column, such a row cannot be released',
+    ),
   parameters: ruleParameters.optional(),
   apply_to: z.enum(['new']).optional().describe('Rows that are there already stay as they are'),
 });
@@ -75,7 +80,12 @@ export const checkBody = z.strictObject({
   field: name.optional(),
   rule_type: z.enum(checkTypes),
   parameters: checkParameters.optional(),
-  severity: z.enum(severities).optional().describe('warn counts, reject holds the row back, stop stops the table'),
+  severity: z
+    .enum(severities)
+    .optional()
+    .describe(
+      'warn counts, reject holds the row back (it cannot be released where rules read an excluded column), stop stops the table',
+    ),
 });
 export type CheckBody = z.infer<typeof checkBody>;
 export const checkPut = checkBody.extend({ rule_id: ruleId.optional() });
