@@ -106,7 +106,8 @@ async function change(step: number): Promise<Map<number, boolean>> {
     const from = random.between(1, 900);
     const to = from + random.pick([0, 3, 20, 150]);
     const ids = Array.from({ length: to - from + 1 }, (_, i) => from + i).filter((id) => !changed.has(id));
-    const list = ids.join(', ') || '0';
+    if (ids.length === 0) continue;
+    const list = ids.join(', ');
     const deleting = random.chance(0.2);
     const { rows } = deleting
       ? await client.query<{ id: number }>(`DELETE FROM traced WHERE id IN (${list}) RETURNING id`)
