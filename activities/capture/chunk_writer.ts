@@ -62,7 +62,7 @@ export class ChunkWriter implements ChunkTarget {
   async write(block: Block, rejects: Reject[]): Promise<void> {
     if (this.#stage) {
       await this.#stage.lookUp([block], this.#lookUp);
-      const { filtered, rejected } = this.#stage.apply(block, rejects, this.#filtered);
+      const { filtered, rejected } = await this.#stage.apply(block, rejects, this.#filtered);
       this.staged.filtered += filtered;
       this.staged.rejected += rejected;
     }

@@ -11,6 +11,7 @@ import { epochMicroseconds } from '../transform/jinja/dates.ts';
 import { EvaluationError } from '../transform/jinja/limits.ts';
 import type { Value } from '../transform/jinja/values.ts';
 import { cellOf, type JsonRow, rowColumns } from '../transform/json_rows.ts';
+import { forEachRow, Turns } from '../transform/turns.ts';
 import {
   type CheckResult,
   isCount,
@@ -22,7 +23,7 @@ import {
 } from './quality.ts';
 import { compileChecks } from './row_checks.ts';
 
-/** Runs checks on rows. `columns`: those of the copy, as far as there is one; what these do not know is as JSON says. */
+/** Runs checks on rows. `columns`: those of the copy, as far as there is one; what these do not know is as JSON says. Errors: `configuration` when that takes too long. */
 export async function checkRows(
   clickhouse: ClickHouse,
   checks: readonly CheckInput[],
@@ -31,12 +32,14 @@ export async function checkRows(
 ): Promise<QualityResult> {
   const named = [...new Set(checks.flatMap((check) => check.field ?? []))].map((name) => ({ [name]: null }));
   const known = rowColumns([...rows, ...named], columns);
-  const values = rows.map((row) => known.map((column) => cellOf(row, column)));
+  const turns = new Turns();
+  const values: Value[][] = [];
+  await forEachRow(rows, turns, (row) => values.push(known.map((column) => cellOf(row, column))));
   const failing = new Set<number>();
   const rules: CheckResult[] = [];
   const whole: CheckResult[] = [];
   for (const check of checks) {
-    const failed = await failedRows(clickhouse, check, rows, values, known);
+    const failed = await failedRows(clickhouse, check, { rows, values, columns: known, turns });
     if (failed === undefined) {
       const passed = check.rule_type === 'row_count' ? isCount(check, rows.length) : isFresh(check, rows);
       whole.push({ rule_id: check.rule_id, ...wholeResult(passed) });
@@ -51,18 +54,28 @@ export async function checkRows(
   return together({ checked: looked, failed: failing.size }, whole, rules);
 }
 
+/** Rows as they were sent, and as checks see them. */
+interface CheckedRows {
+  rows: readonly JsonRow[];
+  values: readonly Value[][];
+  columns: readonly ExpressionColumn[];
+  turns: Turns;
+}
+
 /** Numbers of the rows that fail; undefined for checks of all rows together. */
 async function failedRows(
   clickhouse: ClickHouse,
   check: CheckInput,
-  rows: readonly JsonRow[],
-  values: readonly Value[][],
-  columns: readonly ExpressionColumn[],
+  { rows, values, columns, turns }: CheckedRows,
 ): Promise<number[] | undefined> {
   const chosen = (fails: (row: number) => boolean) => [...rows.keys()].filter(fails);
   if (isRowCheck(check)) {
     const compiled = compileChecks([check], columns);
-    return chosen((row) => compiled.failures(values[row]!).length > 0);
+    const failed: number[] = [];
+    await forEachRow(values, turns, (row, number) => {
+      if (compiled.failures(row).length > 0) failed.push(number);
+    });
+    return failed;
   }
   if (check.rule_type === 'unique') {
     const keys = rows.map((row) => uniqueKey(row, check));

@@ -8,6 +8,7 @@ import { EvaluationError } from '../transform/jinja/limits.ts';
 import type { Value } from '../transform/jinja/values.ts';
 import type { LookUp } from '../transform/join.ts';
 import { compileRules } from '../transform/rules.ts';
+import { Turns } from '../transform/turns.ts';
 
 type Row = Record<string, string | null>;
 
@@ -44,20 +45,32 @@ export function filterOf(table: TableSchema, lookUp: LookUp): RowFilter | undefi
       throw error;
     }
   };
+  const pass = async <Answer extends Row>(rows: Answer[]): Promise<Answer[]> => {
+    const turns = new Turns();
+    for (const join of compiled.joins) {
+      for (const row of rows) {
+        const values = valuesOf(row);
+        if (values) compiled.want(join, values);
+        if (turns.over) await turns.pass();
+      }
+      await join.lookUp(lookUp);
+    }
+    const passing: Answer[] = [];
+    for (const row of rows) {
+      const values = valuesOf(row);
+      if (!values || compiled.apply(values) !== 'filtered') passing.push(row);
+      if (turns.over) await turns.pass();
+    }
+    return passing;
+  };
+  // What joins have found is for the rows that asked: so one part after the other.
+  let last: Promise<unknown> = Promise.resolve();
   return {
     select: (name) => used.map(({ index }) => `, ${name(table.columns[index]!)} AS _f${index}`).join(''),
     passing: async (rows) => {
-      for (const join of compiled.joins) {
-        for (const row of rows) {
-          const values = valuesOf(row);
-          if (values) compiled.want(join, values);
-        }
-        await join.lookUp(lookUp);
-      }
-      return rows.filter((row) => {
-        const values = valuesOf(row);
-        return !values || compiled.apply(values) !== 'filtered';
-      });
+      const passed = last.then(() => pass(rows));
+      last = passed.catch(() => {});
+      return await passed;
     },
   };
 }

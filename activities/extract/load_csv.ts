@@ -90,7 +90,7 @@ async function loadRows(options: LoadOptions): Promise<AssetEffects> {
     if (stage) {
       const held: Reject[] = [];
       await stage.lookUp([block], lookUp);
-      stage.apply(block, held, 'tombstone');
+      await stage.apply(block, held, 'tombstone');
       rejects.push(...held.map((reject) => placed(reject, places.get(reject.version) ?? summary.file)));
       places.clear();
     }

@@ -67,8 +67,7 @@ const refusing = (severity: 'reject' | 'stop'): TableSchema => ({
 const arrayText = (items: (string | null)[]) =>
   `{${items.map((item) => (item === null ? 'NULL' : `"${item.replace(/["\\]/g, '\\$&')}"`)).join(',')}}`;
 
-function encoded(texts: (string | null)[]): Block {
-  const block = new Block(4096);
+function encoded(texts: (string | null)[], block = new Block(4096)): Block {
   const encoder = new RowEncoder(table);
   block.beginRow();
   for (const [index, text] of texts.entries()) {
@@ -79,7 +78,7 @@ function encoded(texts: (string | null)[]): Block {
     );
   }
   block.length += block.bytes.write('123456\t0\t2024-01-01 00:00:00.000000\n', block.length);
-  block.rows = 1;
+  block.rows++;
   return block;
 }
 
@@ -104,6 +103,21 @@ async function one(table: TableSchema, held: HeldRow): Promise<Block | Reject> {
   return row!;
 }
 
+describe('many rows', () => {
+  it('are put through rules in turns with what else is to be done', async () => {
+    const slow = refusing('reject');
+    const expression = '{% for i in range(60000) %}{% set x = (i ~ "") | upper %}{% endfor %}{{ false }}';
+    slow.rules!.checks![0]!.parameters = { expression };
+    const block = new Block(4096);
+    for (let i = 0; i < 50; i++) encoded(['1', null, null, null, '{}', '{}', '{}'], block);
+    let turns = 0;
+    const others = setInterval(() => turns++, 1);
+    await new TableStage(slow).apply(block, [], 'tombstone');
+    clearInterval(others);
+    expect(turns).toBeGreaterThan(3);
+  });
+});
+
 describe('a row that was held back', () => {
   it('goes into the copy as it would have gone then', async () => {
     await fc.assert(
@@ -111,7 +125,7 @@ describe('a row that was held back', () => {
         const direct = Buffer.from(encoded(texts).content());
         const rejects: Reject[] = [];
         const block = encoded(texts);
-        new TableStage(refusing('reject')).apply(block, rejects, 'tombstone');
+        await new TableStage(refusing('reject')).apply(block, rejects, 'tombstone');
         expect([block.rows, rejects.length]).toEqual([0, 1]);
         const again = await one(table, rejects[0]!);
         expect(again instanceof Block && again.content().toString('hex')).toBe(direct.toString('hex'));

@@ -34,13 +34,19 @@ export async function restage(
     encoded.filter((one) => one instanceof Block),
     lookUp,
   );
-  return encoded.map((one) => (one instanceof Block ? passed(stage, one, applied) : one));
+  const passed: (Block | Reject | SluiceError)[] = [];
+  for (const one of encoded) passed.push(one instanceof Block ? await pass(stage, one, applied) : one);
+  return passed;
 }
 
-function passed(stage: TableStage, block: Block, applied: Record<string, RuleCounts>): Block | Reject | SluiceError {
+async function pass(
+  stage: TableStage,
+  block: Block,
+  applied: Record<string, RuleCounts>,
+): Promise<Block | Reject | SluiceError> {
   const rejects: Reject[] = [];
   try {
-    stage.apply(block, rejects, 'tombstone');
+    await stage.apply(block, rejects, 'tombstone');
   } catch (error) {
     if (error instanceof SluiceError) return error;
     throw error;

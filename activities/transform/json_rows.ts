@@ -1,39 +1,53 @@
 /** Rows of JSON as values that rules and checks compute with, and such values as JSON. */
+import { SluiceError } from '../../model/errors.ts';
 import { decoderFor, typeOfSource } from './decode.ts';
 import { storedText } from './encode.ts';
 import type { ExpressionColumn } from './expression.ts';
 import { Decimal, decimalText, parseDecimal } from './jinja/decimal.ts';
 import { parseJson } from './jinja/json_text.ts';
 import { EvaluationError } from './jinja/limits.ts';
-import { ofKind } from './jinja/static_type.ts';
+import { type Kind, ofKind, type StaticType } from './jinja/static_type.ts';
 import { Dict, Float, integer, Tuple, type Value } from './jinja/values.ts';
 
 /** A row as JSON has it. */
 export type JsonRow = Record<string, unknown>;
 
-function ownValue(row: JsonRow, name: string): unknown {
-  return Object.hasOwn(row, name) ? row[name] : null;
-}
+/** Each row gets a value for each column: columns that all have other names would be many times the rows. */
+const mostColumns = 1000;
 
-/** Columns that rows have, with those of `columns` before; what these do not say of their types, the rows do. */
+/**
+ * Columns that rows have, with those of `columns` before; what these do not say of their types, the rows do. Errors:
+ * `configuration` for too many columns.
+ */
 export function rowColumns(
   rows: readonly JsonRow[],
   columns: readonly { name: string; type: string }[],
 ): ExpressionColumn[] {
-  const known = new Map<string, ExpressionColumn>(columns.map((column) => [column.name, column]));
-  for (const name of rows.flatMap((row) => Object.keys(row)))
-    if (!known.has(name)) known.set(name, { name, type: kindOf(rows, name) });
-  return [...known.values()];
+  const known = new Set(columns.map((column) => column.name));
+  const found = new Map<string, Set<Kind>>();
+  for (const row of rows) {
+    for (const name of Object.keys(row)) {
+      if (known.has(name)) continue;
+      const kinds = found.get(name) ?? new Set();
+      found.set(name, kinds);
+      const kind = jsonKind(row[name]);
+      if (kind !== 'none') kinds.add(kind);
+    }
+  }
+  if (found.size > mostColumns) {
+    const reason = `the rows have more than ${mostColumns} columns`;
+    throw new SluiceError('configuration', reason, 'Send those that the rule or check uses.');
+  }
+  return [...columns, ...[...found].map(([name, kinds]) => ({ name, type: commonKind(kinds) }))];
 }
 
 /** What is known of a column of JSON: its kind, where all rows agree. */
-function kindOf(rows: readonly JsonRow[], name: string) {
-  const kinds = new Set(rows.map((row) => jsonKind(ownValue(row, name))).filter((kind) => kind !== 'none'));
+function commonKind(kinds: ReadonlySet<Kind>): StaticType {
   const [kind = 'any'] = kinds;
   return ofKind(kinds.size === 1 ? kind : 'any');
 }
 
-function jsonKind(value: unknown) {
+function jsonKind(value: unknown): Kind {
   if (value === null || value === undefined) return 'none';
   if (typeof value === 'string') return 'text';
   if (typeof value === 'boolean') return 'bool';

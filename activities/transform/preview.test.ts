@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { checkRows } from '../check/quality_rows.ts';
+import type { ClickHouse } from '../load/clickhouse.ts';
 import { previewRule } from './preview.ts';
 
 const mask = {
@@ -76,6 +78,43 @@ describe('a preview', () => {
     await expect(
       previewRule({ ...mask, source_fields: [], expression: '{{ emial }}' }, [{ email: 'x' }]),
     ).rejects.toThrow('rule mask_email, line 1, column 4');
+  });
+
+  const endless = '{% for i in range(60000) %}{% set x = (i ~ "") | upper %}{% endfor %}{{ n }}';
+  const tooMany = Array.from({ length: 10_000 }, (_, n) => ({ n }));
+
+  it('ends when its time is out, and keeps nobody else waiting', async () => {
+    const rule = { rule_id: 'e', rule_type: 'map', target_field: 't', expression: endless } as const;
+    let longest = 0;
+    let before = performance.now();
+    const others = setInterval(() => {
+      longest = Math.max(longest, performance.now() - before);
+      before = performance.now();
+    }, 1);
+    await expect(previewRule(rule, tooMany)).rejects.toMatchObject({
+      kind: 'configuration',
+      message: expect.stringMatching(/^it took longer than 2 s: \d+ of 10000 rows were done$/),
+    });
+    clearInterval(others);
+    expect(longest).toBeGreaterThan(0);
+    expect(longest).toBeLessThan(500);
+  });
+
+  it('of checks ends likewise', async () => {
+    const check = {
+      rule_id: 'e',
+      asset: 'a',
+      rule_type: 'expression',
+      severity: 'warn',
+      parameters: { expression: `${endless.replace('{{ n }}', '')}true` },
+    } as const;
+    await expect(checkRows({} as ClickHouse, [check], tooMany, [])).rejects.toThrow('of 10000 rows were done');
+  });
+
+  it('refuses rows of which each has other columns', async () => {
+    const rule = { rule_id: 'n', rule_type: 'map', target_field: 'm', expression: '{{ 1 }}' } as const;
+    const rows = Array.from({ length: 5000 }, (_, n) => ({ [`a${n}`]: 1 }));
+    await expect(previewRule(rule, rows)).rejects.toThrow('the rows have more than 1000 columns');
   });
 
   it('has no speed without rows', async () => {

@@ -9,6 +9,7 @@ import type { Value } from './jinja/values.ts';
 import type { LookUp } from './join.ts';
 import { cellOf, type JsonRow, jsonOf, rowColumns } from './json_rows.ts';
 import { compileRules, type RuleSet } from './rules.ts';
+import { forEachRow, Turns } from './turns.ts';
 
 export interface Preview {
   /** Rows that the rule lets through, with its target. */
@@ -24,7 +25,7 @@ const measureMilliseconds = 20;
 
 /**
  * Runs a rule on rows. `columns`: their types in the source; a column without one has whatever JSON says: whole numbers are
- * ints, other numbers floats. Throws SluiceError `configuration` for a rule that cannot be compiled.
+ * ints, other numbers floats. Throws SluiceError `configuration` for a rule that cannot be compiled, or takes too long.
  */
 export async function previewRule(
   rule: RuleInput,
@@ -36,17 +37,17 @@ export async function previewRule(
   const known = rowColumns([...rows, Object.fromEntries(fields.map((field) => [field, null]))], columns);
   const rules = compileRules([{ ...rule, on_error: rule.on_error === 'null' ? 'null' : 'reject' }], known, types);
   const preview: Preview = { rows: [], rejected: [], rows_per_second: 0 };
-  const decoded = rows.map((row) => decodedRow(row, known));
+  const turns = new Turns();
+  const decoded: (Value[] | EvaluationError)[] = [];
+  await forEachRow(rows, turns, (row) => decoded.push(decodedRow(row, known)));
   const right = decoded.filter((values) => Array.isArray(values));
-  await lookUpJoins(rules, right, lookUp);
-  for (const [number, values] of decoded.entries()) {
-    if (!Array.isArray(values)) preview.rejected.push({ row: number, reason: values.message });
-    else {
-      const outcome = rules.apply([...values]);
-      if (outcome === 'rejected') preview.rejected.push({ row: number, reason: rules.rejection.reason });
-      if (outcome === 'kept') preview.rows.push(shownRow(rows[number]!, rules));
-    }
-  }
+  await lookUpJoins(rules, right, lookUp, turns);
+  await forEachRow(decoded, turns, (values, number) => {
+    if (!Array.isArray(values)) return preview.rejected.push({ row: number, reason: values.message });
+    const outcome = rules.apply([...values]);
+    if (outcome === 'rejected') preview.rejected.push({ row: number, reason: rules.rejection.reason });
+    if (outcome === 'kept') preview.rows.push(shownRow(rows[number]!, rules));
+  });
   preview.rows_per_second = measure(rules, right);
   return preview;
 }
@@ -69,9 +70,14 @@ function decodedRow(row: JsonRow, known: readonly ExpressionColumn[]): Value[] |
 }
 
 /** Looks up what a rule of type join will ask for. */
-export async function lookUpJoins(rules: RuleSet, rows: readonly Value[][], lookUp: LookUp): Promise<void> {
+export async function lookUpJoins(
+  rules: RuleSet,
+  rows: readonly Value[][],
+  lookUp: LookUp,
+  turns: Turns,
+): Promise<void> {
   for (const join of rules.joins) {
-    for (const values of rows) rules.want(join, [...values]);
+    await forEachRow(rows, turns, (values) => rules.want(join, [...values]));
     await join.lookUp(lookUp);
   }
 }
@@ -101,9 +107,8 @@ function measure(rules: RuleSet, rows: readonly Value[][]): number {
   const begun = performance.now();
   let done = 0;
   let elapsed = 0;
-  while (elapsed < measureMilliseconds) {
-    for (const row of rows) rules.apply([...row]);
-    done += rows.length;
+  for (; elapsed < measureMilliseconds; done++) {
+    rules.apply([...rows[done % rows.length]!]);
     elapsed = performance.now() - begun;
   }
   return Math.round((done / elapsed) * 1000);

@@ -4,7 +4,6 @@
  * A copy has what rules in force made of the source. Where that is not what the rule would see in its place, rows are read from the
  * source, and put through all rules: those in force, and this one instead of its earlier version.
  */
-import { performance } from 'node:perf_hooks';
 import type { JoinedTypes, RuleInput } from '../../model/rules.ts';
 import { isMultiset, keyColumns, type TableSchema } from '../../model/table.ts';
 import { type CheckedColumn, readCopyRows } from '../check/copy_columns.ts';
@@ -20,6 +19,7 @@ import { compileRules, type RuleSet } from './rules.ts';
 import { plainKey, type SourceRows, type WantedRows } from './source_rows.ts';
 import { readableColumns } from './table_rules.ts';
 import { fieldDecoder, isNull } from './tsv_field.ts';
+import { forEachRow, Turns } from './turns.ts';
 
 /** A row that would be another. */
 export interface Difference {
@@ -80,13 +80,14 @@ interface Trial {
 /** Rows that are shown. */
 const samplesLimit = 100;
 
-/** Runs a rule on the newest rows of a copy. Errors: `configuration` for a rule that cannot be compiled; those of `readSource`. */
+/** Runs a rule on the newest rows of a copy. Errors: `configuration` for a rule that cannot be compiled, or takes too long; those of `readSource`. */
 export async function shadowRun(task: ShadowTask): Promise<Shadow> {
   const { table } = task.copy;
   const trial = table && needsSource(task, table) ? await trialOfSource(task, table) : await trialOfCopy(task);
   const { rules, rows } = trial;
   const readable = rows.flatMap(({ values }) => (Array.isArray(values) ? [values] : []));
-  await lookUpJoins(rules, readable, task.joins.lookUp);
+  const turns = new Turns();
+  await lookUpJoins(rules, readable, task.joins.lookUp, turns);
   const counts = { checked: rows.length, changed: 0, added: 0, filtered: 0, rejected: 0 };
   const shadow: Shadow = {
     rows: [],
@@ -94,9 +95,11 @@ export async function shadowRun(task: ShadowTask): Promise<Shadow> {
     rows_per_second: 0,
     differences: { rows_from: trial.rowsFrom, ...counts, samples: [] },
   };
-  const begun = performance.now();
-  for (const [number, row] of rows.entries()) compareRow(shadow, trial, row, number);
-  const seconds = (performance.now() - begun) / 1000;
+  await turns.pass();
+  const before = turns.worked;
+  await forEachRow(rows, turns, (row, number) => compareRow(shadow, trial, row, number));
+  await turns.pass();
+  const seconds = (turns.worked - before) / 1000;
   shadow.rows_per_second = rows.length === 0 ? 0 : Math.round(rows.length / Math.max(seconds, 1e-6));
   return shadow;
 }

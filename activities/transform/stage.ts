@@ -18,6 +18,7 @@ import type { Value } from './jinja/values.ts';
 import type { Join, LookUp } from './join.ts';
 import { compileRules, type Rejection, type RuleSet } from './rules.ts';
 import { fieldDecoder, isNull, sourceTextOf } from './tsv_field.ts';
+import { Turns } from './turns.ts';
 
 const tab = 0x09;
 const newline = 0x0a;
@@ -106,28 +107,32 @@ export class TableStage {
 
   /** Looks up, for all rows of these blocks at once, what joins will ask for. Before `apply`. */
   async lookUp(blocks: readonly Block[], lookUp: LookUp): Promise<void> {
+    const turns = new Turns();
     for (const join of this.#rules.joins) {
-      for (const block of blocks) this.#want(join, block);
+      for (const block of blocks) await this.#want(join, block, turns);
       await join.lookUp(lookUp);
     }
   }
 
-  #want(join: Join, block: Block): void {
+  async #want(join: Join, block: Block, turns: Turns): Promise<void> {
     for (let row = 0; row < block.rows; row++) {
       this.#findFields(block, row);
       if (!this.#isTombstone(block.bytes) && this.#decode(block.bytes) === undefined) this.#rules.want(join, this.#row);
+      if (turns.over) await turns.pass();
     }
   }
 
   /**
-   * Puts a block's rows through rules and checks, in place. Those held back go to `rejects`. Throws SluiceError
-   * `rule_failed` where a rule or check says so; then the block is as it was.
+   * Puts a block's rows through rules and checks, in place, and lets others take turns: what each row may cost is more than a
+   * process can go without its heartbeat for all of them. Those held back go to `rejects`. Throws SluiceError `rule_failed`
+   * where a rule or check says so; then the block is as it was.
    */
-  apply(block: Block, rejects: Reject[], filtered: Filtered): Staged {
+  async apply(block: Block, rejects: Reject[], filtered: Filtered): Promise<Staged> {
     const out = this.#out;
     out.length = out.rows = 0;
     const staged: Staged = { filtered: 0, rejected: 0 };
     const held: Reject[] = [];
+    const turns = new Turns();
     for (let row = 0; row < block.rows; row++) {
       this.#findFields(block, row);
       if (this.#isTombstone(block.bytes)) this.#writeTombstone(block.bytes);
@@ -138,6 +143,7 @@ export class TableStage {
         else if (outcome === 'filtered') staged.filtered++;
         else held.push(this.#rejectOf(block.bytes, outcome));
       }
+      if (turns.over) await turns.pass();
     }
     staged.rejected = held.length;
     rejects.push(...held);

@@ -41,7 +41,7 @@ export class Stages {
       try {
         const stage = this.#stageOf(changes.table);
         await stage.lookUp([changes.block], this.#lookUp);
-        const { rejected } = stage.apply(changes.block, changes.rejects, 'tombstone');
+        const { rejected } = await stage.apply(changes.block, changes.rejects, 'tombstone');
         changes.effects.rejected += rejected;
         staged.version = Math.max(staged.version, rules.version);
         staged.applied[asset] ??= {};
