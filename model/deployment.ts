@@ -73,6 +73,8 @@ export type BackfillRequest =
 
 /** Id of a run that somebody asked for, by its nominal time. */
 export const runWorkflowId = (deployment: string, nominal: string): string => `${deployment}/${nominal}`;
+/** The same with a key of who asked, by which asking again means the same run. No key can be taken for a time. */
+export const keyedWorkflowId = (deployment: string, key: string): string => `${deployment}/key/${key}`;
 /** What Temporal makes the ids of scheduled runs from: it appends `-` and the nominal time. */
 export const scheduledWorkflowId = (deployment: string): string => `${deployment}/`;
 export const backfillWorkflowId = (name: string): string => `backfill/${name}`;

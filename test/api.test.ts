@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { withConnection } from '../activities/capture/postgresql/connection.ts';
 import type { SourceAnswer } from '../api/control/shapes.ts';
 import type { Problem } from '../api/problems.ts';
+import { connectTemporal } from '../workers/temporal_client.ts';
 import { type ControlStack, endChild, startControlStack, until } from './control_stack.ts';
 
 let stack: ControlStack;
@@ -85,6 +86,10 @@ describe('requests', () => {
     const openapi = await call<{ openapi: string; paths: Record<string, unknown> }>('GET', '/openapi.json');
     expect(openapi.body.openapi).toBe('3.1.0');
     expect(Object.keys(openapi.body.paths)).toContain('/api/v1/sources/{id}/add-tables');
+    const run = openapi.body.paths['/api/v1/deployments/{name}/run'] as { post: { parameters: object[] } };
+    expect(run.post.parameters).toContainEqual(
+      expect.objectContaining({ in: 'header', name: 'idempotency-key', required: false }),
+    );
     expect((await call('GET', '/docs')).status).toBe(200);
     const console = await call<string>('GET', '/');
     expect(console.headers.get('content-security-policy')).toMatch(/script-src 'sha256-/);
@@ -167,6 +172,23 @@ describe('a source', () => {
     });
     expect((await call<Record<string, unknown>>('GET', '/api/v1/pipeline/status')).body.status).toBe('running');
   });
+
+  it('carries an order with a key out once', async () => {
+    const order = (key: string) => {
+      return call<SourceAnswer>('POST', '/api/v1/sources/shop/resync', ['accounts'], { 'idempotency-key': key });
+    };
+    const answers = await Promise.all([order('again-1'), order('again-1')]);
+    expect([...answers, await order('again-1'), await order('again-2')].map(({ status }) => status)).toEqual([
+      202, 202, 202, 202,
+    ]);
+    const client = await connectTemporal({ temporalAddress: stack.parts.temporal.url, temporalNamespace: 'default' });
+    const { events } = await client.workflow.getHandle('capture/shop').fetchHistory();
+    await client.connection.close();
+    const ids = (events ?? []).map((event) => event.workflowExecutionUpdateAcceptedEventAttributes?.protocolInstanceId);
+    expect(ids.filter((id) => id?.startsWith('resync/'))).toEqual(['resync/again-1', 'resync/again-2']);
+    expect((await order('two words')).status).toBe(422);
+    await until(source, (one) => streaming(one) && one.tables.every(({ status }) => status === 'streaming'), 60);
+  }, 90_000);
 
   it('takes tables in and out while it streams', async () => {
     expect((await call('POST', '/api/v1/sources/shop/add-tables', ['later'])).status).toBe(202);

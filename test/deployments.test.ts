@@ -344,6 +344,41 @@ describe('runs', () => {
     expect(seen.last_runs[1]).toMatchObject({ nominal: body.workflow.id.slice(5), workflow: { id: body.workflow.id } });
   });
 
+  it('with a key are made once, however often they are asked for', async () => {
+    const run = async (key: string, page_size = 9, route = 'run', more: object = { parameters: { page_size } }) => {
+      const headers = { 'content-type': 'application/json', 'idempotency-key': key };
+      const url = `${stack.api}/api/v1/deployments/slow/${route}`;
+      const answer = await fetch(url, { method: 'POST', headers, body: JSON.stringify(more) });
+      return { status: answer.status, body: (await answer.json()) as StartedAnswer & Pick<Problem, 'errors'> };
+    };
+    const [first, beside] = await Promise.all([run('order/2024-#1'), run('order/2024-#1')]);
+    expect([first.status, beside.body]).toEqual([202, first.body]);
+    expect(first.body.workflow.id).toBe('slow/key/order/2024-#1');
+    await control.temporal.workflow.getHandle(first.body.workflow.id).result();
+    // It has ended, and is still the answer.
+    expect((await run('order/2024-#1')).body).toEqual(first.body);
+    const other = await run('order/2024-#2');
+    expect(other.body.workflow.run_id).not.toBe(first.body.workflow.run_id);
+    await control.temporal.workflow.getHandle(other.body.workflow.id).result();
+    const seen = await until(
+      () => getDeployment(control, 'slow'),
+      (one) => one.last_runs.filter(({ workflow }) => workflow.id.includes('/key/')).length === 2,
+    );
+    expect(seen.last_runs.find(({ workflow }) => workflow.id === first.body.workflow.id)!.nominal).toBeNull();
+    for (const wrong of ['two words', 'é', 'x'.repeat(201), '']) {
+      const { status, body } = await run(wrong);
+      expect([status, body.errors?.[0]?.pointer]).toEqual([422, '/idempotency-key']);
+    }
+    const stretch = { from: '2020-01-01T00:00:00Z', to: '2020-01-01T01:00:00Z' };
+    const backfill = (key: string) => run(key, 9, 'backfill', stretch);
+    const made = (await backfill('b1')).body.workflow;
+    await control.temporal.workflow.getHandle(made.id).result();
+    expect((await backfill('b1')).body.workflow).toEqual(made);
+    const again = (await backfill('b2')).body.workflow;
+    expect([again.id, again.run_id === made.run_id]).toEqual([made.id, false]);
+    await control.temporal.workflow.getHandle(made.id).result();
+  });
+
   it('that fail say why, there and in the state of the pipeline', async () => {
     const failed = await sluice('run', 'slow', '--param', 'page_size=13');
     expect(failed.code).toBe(1);

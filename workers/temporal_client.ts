@@ -95,8 +95,9 @@ export async function updateWithStart<Answer>(
   start: WithStartWorkflowOperation<Workflow>,
   update: string,
   input: unknown,
+  updateId?: string,
 ): Promise<Answer> {
-  const options = { args: [input] as [unknown], startWorkflowOperation: start };
+  const options = { args: [input] as [unknown], startWorkflowOperation: start, updateId };
   const send = () => client.workflow.executeUpdateWithStart<Workflow, Answer, [unknown]>(update, options);
   return answered(client, send, `the update \`${update}\``);
 }

@@ -15,6 +15,8 @@ export interface Control extends AsyncDisposable {
   clickhouse: ClickHouse;
   /** Who asks for what is asked for: recorded with it. */
   caller: Caller;
+  /** What tells an order from others, so that the same one, sent again, is carried out once. */
+  idempotencyKey?: string | undefined;
 }
 
 /** Makes the clients. Connects at first use, so it works while the other side is still away. */

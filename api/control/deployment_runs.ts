@@ -5,6 +5,7 @@ import {
   backfillWorkflowId,
   type Deployment,
   deployableFlow,
+  keyedWorkflowId,
   runWorkflowId,
 } from '../../model/deployment.ts';
 import { SluiceError } from '../../model/errors.ts';
@@ -40,9 +41,11 @@ async function run(control: Control, name: string, overrides: Record<string, unk
   const deployment = definitionOf(await ownSchedule(control, name));
   await requireWorkerOf(control, deployment);
   const parameters = readParameters(deployment, { ...deployment.parameters, ...overrides });
+  const { idempotencyKey: key } = control;
   return await startRun(control, deployment.name, {
     type: deployment.flow,
-    id: runWorkflowId(name, new Date().toISOString()),
+    id: key === undefined ? runWorkflowId(name, new Date().toISOString()) : keyedWorkflowId(name, key),
+    once: key !== undefined,
     input: inputOf(deployment, parameters),
     summary: summaryOf(deployment),
     taskQueue: deployment.task_queue,
@@ -130,7 +133,7 @@ async function copyAgain(control: Control, source: string, tables: string[]): Pr
 }
 
 async function startRun(control: Control, deployment: string, flow: Flow): Promise<StartedAnswer> {
-  const run = await startFlow(control, flow);
+  const run = await startFlow(control, { ...flow, key: control.idempotencyKey });
   const workflow = { id: flow.id, run_id: run, url: workflowUrl(control.settings, flow.id, run) };
   return { deployment, flow: flow.type, status: 'running', input: { ...(flow.input as object) }, workflow };
 }

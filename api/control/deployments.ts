@@ -149,7 +149,7 @@ function runShape(control: Control, name: string, info: WorkflowExecutionInfo): 
   const { workflowId, runId, startTime, closeTime } = info;
   // Of runs that the schedule did not make, the id says what they stand for.
   const named = workflowId.startsWith(`${name}/`) ? workflowId.slice(name.length + 1) : '';
-  const nominal = info.typedSearchAttributes.get(scheduledTime) ?? new Date(named);
+  const nominal = info.typedSearchAttributes.get(scheduledTime) ?? new Date(isTime(named) ? named : Number.NaN);
   return {
     workflow: { id: workflowId, run_id: runId, url: workflowUrl(control.settings, workflowId, runId) },
     status: info.status.name.toLowerCase(),
@@ -157,6 +157,11 @@ function runShape(control: Control, name: string, info: WorkflowExecutionInfo): 
     started_at: startTime.toISOString(),
     closed_at: closeTime?.toISOString() ?? null,
   };
+}
+
+/** Dates are read from all kinds of text. */
+function isTime(text: string): boolean {
+  return /^\d{4}-\d\d-\d\dT/.test(text);
 }
 
 /** Where the next scheduled run begins; null before the first, and while ClickHouse cannot be asked. */

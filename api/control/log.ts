@@ -1,4 +1,4 @@
-/** The source's own log: asked through a flow, since only activities may log in to a source. */
+/** The source's own log: asked through a flow, since sources may be in reach of workers alone. */
 import { SluiceError } from '../../model/errors.ts';
 import { type LogFigures, logFigures } from '../../model/log.ts';
 import { flowNames, type LogLook, logMessages, logWorkflowId } from '../../model/messages.ts';
@@ -12,7 +12,9 @@ import { updateOrStart } from './temporal.ts';
 export async function lookAtLog(control: Control, source: string): Promise<LogLook> {
   const summary = `Where the log of ${source} stands`;
   const flow = { type: flowNames.watchLog, id: logWorkflowId(source), input: { source }, summary };
-  const ask = () => updateOrStart<LogLook>(control, flow, logMessages.look, undefined);
+  // A question, and no order: its answer is another each time.
+  const anew = { ...control, idempotencyKey: undefined };
+  const ask = () => updateOrStart<LogLook>(anew, flow, logMessages.look, undefined);
   try {
     return await ask();
   } catch (error) {

@@ -31,6 +31,10 @@ export interface Flow {
   taskQueue?: string;
   attributes?: SearchAttributePair[];
   memo?: Record<string, unknown>;
+  /** Started with the same key before, it is not started again, whether it still runs or has ended. */
+  key?: string | undefined;
+  /** No other run bears its id. */
+  once?: boolean;
 }
 
 /** Asks a flow. Errors: `not_found` (no such flow), `no_worker`, `temporal_unreachable`. */
@@ -49,7 +53,9 @@ export async function update<Answer>(
   argument?: unknown,
 ): Promise<Answer> {
   await requireWorker(control);
-  return await explained(control, () => updateFlow<Answer>(control.temporal, flow, name, argument));
+  return await explained(control, () =>
+    updateFlow<Answer>(control.temporal, flow, name, argument, updateId(control, name)),
+  );
 }
 
 /** Orders a flow that is started for it when it does not run. */
@@ -61,16 +67,45 @@ export async function updateOrStart<Answer>(
 ): Promise<Answer> {
   await requireWorker(control);
   const start = new WithStartWorkflowOperation<Workflow>(flow.type, startOptions(control, flow));
-  return await explained(control, () => updateWithStart<Answer>(control.temporal, start, name, argument));
+  const id = updateId(control, name);
+  return await explained(control, () => updateWithStart<Answer>(control.temporal, start, name, argument, id));
 }
 
-/** Starts a flow unless it runs; answers its run id. */
-export async function startFlow(control: Control, flow: Flow): Promise<string> {
-  const handle = await bounded(control, `the start of ${flow.id}`, () =>
-    control.temporal.workflow.start<Workflow>(flow.type, startOptions(control, flow)),
-  );
-  return handle.firstExecutionRunId;
+/** A flow carries out an order of one id once, and answers it again. One key may stand for orders of several names. */
+function updateId({ idempotencyKey: key }: Control, name: string): string | undefined {
+  return key === undefined ? undefined : `${name}/${key}`;
 }
+
+/** Starts a flow unless it runs, or was started with its key; answers its run id. */
+export async function startFlow(control: Control, flow: Flow): Promise<string> {
+  const earlier = await runOfKey(control, flow);
+  if (earlier !== undefined) return earlier;
+  const start = () => control.temporal.workflow.start<Workflow>(flow.type, startOptions(control, flow));
+  try {
+    return (await bounded(control, `the start of ${flow.id}`, start)).firstExecutionRunId;
+  } catch (error) {
+    const isThere = flow.once && error instanceof SluiceError && error.kind === 'conflict';
+    // It was started, and ended, since it was looked for.
+    const other = isThere ? await runOfKey(control, flow) : undefined;
+    if (other !== undefined) return other;
+    throw error;
+  }
+}
+
+/** The run that was started with the flow's key. */
+async function runOfKey(control: Control, { id, key }: Flow): Promise<string | undefined> {
+  if (key === undefined) return undefined;
+  try {
+    const look = () => control.temporal.workflow.getHandle(id).describe();
+    const { memo, runId } = await bounded(control, `the flow ${id}`, look);
+    return memo?.[keyMemo] === key ? runId : undefined;
+  } catch (error) {
+    if (error instanceof SluiceError && error.kind === 'not_found') return undefined;
+    throw error;
+  }
+}
+
+const keyMemo = 'idempotency_key';
 
 /**
  * Starts a flow and waits for its answer, as long as for an update. Errors: the flow's own, `conflict` while it runs already,
@@ -97,8 +132,11 @@ function startOptions(control: Control, flow: Flow) {
     args: flow.input === undefined ? [] : [flow.input],
     staticSummary: flow.summary,
     ...(flow.attributes ? { typedSearchAttributes: flow.attributes } : {}),
-    ...(flow.memo ? { memo: flow.memo } : {}),
+    ...(flow.memo || flow.key !== undefined
+      ? { memo: { ...flow.memo, ...(flow.key !== undefined && { [keyMemo]: flow.key }) } }
+      : {}),
     workflowIdConflictPolicy: 'USE_EXISTING' as const,
+    ...(flow.once ? { workflowIdReusePolicy: 'REJECT_DUPLICATE' as const } : {}),
   };
 }
 

@@ -66,6 +66,7 @@ async function startFlowOf(control: Control, source: string, { table, repair }: 
     id,
     input,
     summary: `Compares ${source} with its copies`,
+    key: control.idempotencyKey,
   });
 }
 

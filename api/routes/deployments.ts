@@ -13,6 +13,7 @@ import {
   resumeDeployment,
 } from '../control/deployments.ts';
 import { problemAnswer } from '../control/shapes.ts';
+import { keyed, orderHeaders } from './idempotency.ts';
 
 const tags = ['deployments'];
 /** Names in paths: what cannot be a name is simply not there. */
@@ -93,12 +94,15 @@ function addRuns(app: FastifyInstance, control: Control): void {
         tags,
         summary: 'Run once now, beside the schedule, if need be with other parameters',
         params,
+        headers: orderHeaders,
         body: runBody,
         response: { 202: startedAnswer, ...problems },
       },
     },
-    async (request, reply) =>
-      reply.code(202).send(await runDeployment(control, request.params.name, request.body?.parameters)),
+    async (request, reply) => {
+      const { params, headers, body } = request;
+      return reply.code(202).send(await runDeployment(keyed(control, headers), params.name, body?.parameters));
+    },
   );
   routes.post(
     '/api/v1/deployments/:name/trigger',
@@ -119,11 +123,14 @@ function addRuns(app: FastifyInstance, control: Control): void {
         tags,
         summary: 'Run the intervals of [from, to) again, in order; the kept position stays',
         params,
+        headers: orderHeaders,
         body: backfillBody,
         response: { 202: startedAnswer, ...problems },
       },
     },
-    async (request, reply) =>
-      reply.code(202).send(await backfillDeployment(control, request.params.name, request.body)),
+    async (request, reply) => {
+      const { params, headers, body } = request;
+      return reply.code(202).send(await backfillDeployment(keyed(control, headers), params.name, body));
+    },
   );
 }

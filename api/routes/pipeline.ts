@@ -5,20 +5,29 @@ import type { Control } from '../control/control.ts';
 import { pipelineStatus, startPipeline, stopPipeline } from '../control/pipeline.ts';
 import { pipelineAnswer, pipelineOrder } from '../control/pipeline_shapes.ts';
 import { problemAnswer } from '../control/shapes.ts';
+import { keyed, orderHeaders } from './idempotency.ts';
 
 export function addPipelineRoutes(app: FastifyInstance, control: Control): void {
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const tags = ['pipeline'];
+  const headers = orderHeaders;
   const response = { 202: pipelineOrder, 503: problemAnswer };
   routes.post(
     '/api/v1/pipeline/start',
-    { schema: { tags, summary: 'Start all sources and deployments; what people paused stays paused', response } },
-    async (_request, reply) => reply.code(202).send(await startPipeline(control)),
+    {
+      schema: {
+        tags,
+        summary: 'Start all sources and deployments; what people paused stays paused',
+        headers,
+        response,
+      },
+    },
+    async (request, reply) => reply.code(202).send(await startPipeline(keyed(control, request.headers))),
   );
   routes.post(
     '/api/v1/pipeline/stop',
-    { schema: { tags, summary: 'Stop all sources and deployments; slots and positions are kept', response } },
-    async (_request, reply) => reply.code(202).send(await stopPipeline(control)),
+    { schema: { tags, summary: 'Stop all sources and deployments; slots and positions are kept', headers, response } },
+    async (request, reply) => reply.code(202).send(await stopPipeline(keyed(control, request.headers))),
   );
   routes.get(
     '/api/v1/pipeline/status',

@@ -22,6 +22,7 @@ import {
   scoresQuery,
 } from '../control/rule_shapes.ts';
 import { problemAnswer } from '../control/shapes.ts';
+import { keyed, orderHeaders } from './idempotency.ts';
 
 const tags = ['quality'];
 const params = z.object({ rule_id: z.string().describe('Id of the check') });
@@ -65,12 +66,13 @@ function addDeclarations(app: FastifyInstance, control: Control): void {
       schema: {
         tags,
         summary: 'Add a check: 201 new, 200 when it is there already, 409 when another one has its id',
+        headers: orderHeaders,
         body: checkBody,
         response: { 200: checkAnswer, 201: checkAnswer, 409: problemAnswer, ...problems },
       },
     },
     async (request, reply) => {
-      const { created, check } = await addCheck(control, request.body);
+      const { created, check } = await addCheck(keyed(control, request.headers), request.body);
       return reply.code(created ? 201 : 200).send(check);
     },
   );

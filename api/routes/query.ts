@@ -7,6 +7,7 @@ import { getCut } from '../control/cuts.ts';
 import { runQuery } from '../control/query.ts';
 import { cutAnswer, problemAnswer, queryAnswer, queryBody, verifyAnswer, verifyBody } from '../control/shapes.ts';
 import { lastVerification, startVerification } from '../control/verify.ts';
+import { keyed, orderHeaders } from './idempotency.ts';
 
 const problems = { 404: problemAnswer, 409: problemAnswer, 422: problemAnswer, 503: problemAnswer, 504: problemAnswer };
 
@@ -57,11 +58,14 @@ export function addQueryRoutes(app: FastifyInstance, control: Control): void {
         tags: ['verify'],
         summary: 'Compare source and copy now; repair: true reads rows that differ again from the source',
         params,
+        headers: orderHeaders,
         body: verifyBody,
         response: { 202: verifyAnswer, ...problems },
       },
     },
-    async (request, reply) =>
-      reply.code(202).send(await startVerification(control, request.params.source, request.body ?? {})),
+    async (request, reply) => {
+      const { params, headers, body } = request;
+      return reply.code(202).send(await startVerification(keyed(control, headers), params.source, body ?? {}));
+    },
   );
 }

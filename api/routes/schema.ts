@@ -30,6 +30,7 @@ import {
   type WantedVersion,
 } from '../control/schemas.ts';
 import { problemAnswer } from '../control/shapes.ts';
+import { keyed, orderHeaders } from './idempotency.ts';
 
 const tags = ['schema'];
 /** Names in paths: what cannot be a name is simply not there. */
@@ -50,12 +51,13 @@ function addChanges(app: FastifyInstance, control: Control): void {
       schema: {
         tags,
         summary: 'Register a schema: 201 a new version, 200 when it is one already, 409 with reasons when incompatible',
+        headers: orderHeaders,
         body: registerBody,
         response: { 200: registeredAnswer, 201: registeredAnswer, 409: incompatibleAnswer, ...problems },
       },
     },
     async (request, reply) => {
-      const { created, answer } = await registerSchema(control, request.body);
+      const { created, answer } = await registerSchema(keyed(control, request.headers), request.body);
       return reply.code(created ? 201 : 200).send(answer);
     },
   );

@@ -23,6 +23,7 @@ import {
   orderSource,
   type SourceOrder,
 } from '../control/sources.ts';
+import { keyed, orderHeaders } from './idempotency.ts';
 
 const tags = ['sources'];
 /** Ids in paths: what cannot be an id is simply not there. */
@@ -41,12 +42,13 @@ export function addSourceRoutes(app: FastifyInstance, control: Control): void {
       schema: {
         tags,
         summary: 'Connect a source: preflight, then it waits for start. 201 new, 200 the same again',
+        headers: orderHeaders,
         body: connectBody,
         response: { 200: sourceAnswer, 201: sourceAnswer, 409: problemAnswer, 422: problemAnswer, 503: problemAnswer },
       },
     },
     async (request, reply) => {
-      const { created, source } = await connectSource(control, request.body);
+      const { created, source } = await connectSource(keyed(control, request.headers), request.body);
       if (!created) return reply.code(200).send(source);
       return reply.code(201).header('location', `/api/v1/sources/${source.id}`).send(source);
     },
@@ -123,22 +125,24 @@ const plainOrders: { path: SourceOrder; summary: string }[] = [
 
 function addOrders(app: FastifyInstance, control: Control): void {
   const routes = app.withTypeProvider<ZodTypeProvider>();
+  const headers = orderHeaders;
   const response = { 202: sourceAnswer, ...problems };
   for (const { path, order, summary, body } of orders) {
     routes.post(
       `/api/v1/sources/:id/${path}`,
-      { schema: { tags, summary, params, body, response } },
+      { schema: { tags, summary, params, headers, body, response } },
       async (request, reply) => {
-        return reply.code(202).send(await orderSource(control, request.params.id, order, namesIn(request.body)));
+        const asked = keyed(control, request.headers);
+        return reply.code(202).send(await orderSource(asked, request.params.id, order, namesIn(request.body)));
       },
     );
   }
   for (const { path, summary } of plainOrders) {
     routes.post(
       `/api/v1/sources/:id/${path}`,
-      { schema: { tags, summary, params, response } },
+      { schema: { tags, summary, params, headers, response } },
       async (request, reply) => {
-        return reply.code(202).send(await orderSource(control, request.params.id, path));
+        return reply.code(202).send(await orderSource(keyed(control, request.headers), request.params.id, path));
       },
     );
   }

@@ -6,6 +6,7 @@ import type { Control } from '../control/control.ts';
 import { previewAnswer, previewBody, ruleAnswer, ruleBody, rulePut } from '../control/rule_shapes.ts';
 import { problemAnswer } from '../control/shapes.ts';
 import { addRule, getRule, listRules, preview, removeRule, replaceRule } from '../control/transformations.ts';
+import { keyed, orderHeaders } from './idempotency.ts';
 
 const tags = ['transformations'];
 const params = z.object({ rule_id: z.string().describe('Id of the rule') });
@@ -31,12 +32,13 @@ export function addTransformationRoutes(app: FastifyInstance, control: Control):
       schema: {
         tags,
         summary: 'Add a rule: 201 new, 200 when it is there already, 409 when another one has its id',
+        headers: orderHeaders,
         body: ruleBody,
         response: { 200: ruleAnswer, 201: ruleAnswer, 409: problemAnswer, ...problems },
       },
     },
     async (request, reply) => {
-      const { created, rule } = await addRule(control, request.body);
+      const { created, rule } = await addRule(keyed(control, request.headers), request.body);
       return reply.code(created ? 201 : 200).send(rule);
     },
   );
