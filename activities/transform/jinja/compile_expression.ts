@@ -120,6 +120,7 @@ export function fold(
 
 export function compileExpression(node: Expression, scope: Scope): Compiled {
   const { program } = scope;
+  program.parts++;
   if (++program.depth > deepest)
     throw new SyntaxProblem(`limit "depth" reached: an expression has more than ${deepest} steps in a row`, node.at);
   const compiled = compileNode(node, scope);

@@ -47,6 +47,7 @@ function sequence(parts: readonly Render[]): Render {
 }
 
 function compileStatement(statement: Statement, scope: Scope): Render {
+  scope.program.parts++;
   switch (statement.type) {
     case 'text': {
       const { text } = statement;
@@ -186,12 +187,14 @@ function compileWith({ entries, body }: With, outer: Scope): Render {
 function compileFor(node: For, outer: Scope): Render {
   const { program } = outer;
   const iterable = compileExpression(node.iterable, outer).run;
+  const before = program.parts;
   const test = node.test === undefined ? undefined : compileLoopTest(node, outer);
   const scope = outer.inner(node.body);
   const assign = compileTarget(node.target, scope, true, ofKind('any'));
   const { index: loopSlot } = scope.own('loop');
   const render = compileBody(node.body, scope);
   const enter = scope.enter();
+  const cost = costOfRound(program.parts - before);
   const otherwise = compileInner(node.otherwise, outer);
   const { slots } = program;
   return (row) => {
@@ -201,7 +204,7 @@ function compileFor(node: For, outer: Scope): Render {
     const loop = new Loop(items);
     let text = '';
     for (; loop.index < items.length; loop.index++) {
-      spend(1);
+      spend(cost);
       enter(row);
       slots[loopSlot] = loop;
       assign(items[loop.index]!, row);
@@ -212,13 +215,20 @@ function compileFor(node: For, outer: Scope): Render {
   };
 }
 
+/** Steps of one round of a loop whose body has so many parts. Few parts are quick, and loops are seldom long. */
+function costOfRound(parts: number): number {
+  return 1 + (parts >> 3);
+}
+
 /** The condition of `{% for … if … %}`: looks at each element before the loop begins. */
 function compileLoopTest(node: For, outer: Scope): (item: Value, row: readonly Value[]) => boolean {
   const scope = outer.inner([]);
   const assign = compileTarget(node.target, scope, true, ofKind('any'));
+  const before = scope.program.parts;
   const { run } = compileExpression(node.test!, scope);
+  const cost = costOfRound(scope.program.parts - before);
   return (item, row) => {
-    spend(1);
+    spend(cost);
     assign(item, row);
     return isTrue(run(row));
   };

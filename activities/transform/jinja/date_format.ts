@@ -1,6 +1,6 @@
 /** Dates as text: ISO 8601, and the directives of Python's strftime and strptime, with English names. */
 import { calendarDay, clockTime, DateTime, daysInMonth, daysOf, microsecondsOfDay, type PlainDate } from './dates.ts';
-import { claimScan, failure, made, spend } from './limits.ts';
+import { claimScan, currentEvaluation, failure, made, spend } from './limits.ts';
 
 const weekdays = ['Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday', 'Sunday'];
 const months = [
@@ -204,6 +204,8 @@ const patterns: Record<string, string> = {
 };
 
 interface DatePattern {
+  /** The evaluation that paid for it last, as each does once. */
+  paidIn: number;
   expression: RegExp;
   directives: string[];
 }
@@ -213,7 +215,7 @@ const compiled = new Map<string, DatePattern>();
 /** The pattern of a format. Its parts are bounded and never repeat, so matching takes linear time. */
 function patternOf(format: string): DatePattern {
   const known = compiled.get(format);
-  if (known) return known;
+  if (known) return paidFor(known);
   if (format.length > 200) throw failure('the format of a date is too long');
   const directives: string[] = [];
   const source = format.replace(/%([\s\S]?)|\s+|[^%\s]+/gu, (part: string, directive: string | undefined) => {
@@ -226,10 +228,18 @@ function patternOf(format: string): DatePattern {
     directives.push(directive);
     return pattern;
   });
-  const result = { expression: new RegExp(`^${source}$`, 'iu'), directives };
+  const result = { paidIn: -1, expression: new RegExp(`^${source}$`, 'iu'), directives };
   if (compiled.size > 1000) compiled.clear();
   compiled.set(format, result);
-  return result;
+  return paidFor(result);
+}
+
+function paidFor(pattern: DatePattern): DatePattern {
+  if (pattern.paidIn !== currentEvaluation()) {
+    pattern.paidIn = currentEvaluation();
+    spend(200);
+  }
+  return pattern;
 }
 
 /** A moment read by strptime's directives. Fields that the format does not have are those of 1900-01-01 00:00:00. */

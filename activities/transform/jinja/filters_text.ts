@@ -97,6 +97,8 @@ function decodeEntity(whole: string, decimal?: string, hex?: string, name?: stri
 function quoteUrl(value: Value, form: boolean): string {
   const text = toText(value);
   claimScan(text.length);
+  // JSON can name halves of characters, which no URL has.
+  if (/\p{Surrogate}/u.test(text)) throw failure('the text has half a character, which has no form in UTF-8');
   const quoted = encodeURIComponent(text).replace(
     /[!'()*]/g,
     (sign) => `%${sign.charCodeAt(0).toString(16).toUpperCase()}`,

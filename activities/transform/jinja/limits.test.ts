@@ -104,6 +104,9 @@ const bombs: [limit: string, text: string][] = [
     'text',
     '{% set ns = namespace(l=[1] * 3000) %}{% for i in range(150) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l | tojson(100) }}',
   ],
+  ['steps', `{% for i in range(90000) %}${'{% if name > "B" %}{% endif %}'.repeat(200)}{% endfor %}`],
+  ['steps', "{% for i in range(90000) %}{% set x = 'x' | regex_search('a(b|c)*d{1,50}' ~ i) %}{% endfor %}"],
+  ['steps', "{% for i in range(90000) %}{% set x = ('2020' ~ i) | to_datetime('%Y' ~ i) %}{% endfor %}"],
   ['digits', '{{ 10**10**10**10 }}'],
   ['digits', '{{ 9**999999999 }}'],
   ['digits', '{{ (10**999) * (10**999) }}'],
@@ -172,6 +175,7 @@ describe('malformed texts', () => {
     ["{{ ('{' ~ '[' * 100000 ~ '}').format(1) }}", 'malformed'],
     ["{{ ('1' * 30000 ~ 'x') | float(7) }}", 7],
     ['{{ 1e-300 ** 64 }}', 0],
+    ['{{ \'"\\\\ud800"\' | from_json | urlencode }}', 'half a character'],
   ])('take no longer than others: %.60s', (text, expected) => {
     const { outcome, milliseconds } = quickest(text);
     if (typeof expected === 'string') expect(outcome).toContain(expected);

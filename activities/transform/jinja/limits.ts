@@ -67,9 +67,17 @@ let textRoom: number = limits.text;
 let rowSize: (() => number) | undefined;
 let extended = false;
 
+let evaluation = 0;
+
+/** Changes with each evaluation: what is kept beyond one can tell by it when it was last paid for. */
+export function currentEvaluation(): number {
+  return evaluation;
+}
+
 /** Starts the budget of one evaluation. `size` says how many characters its row has; asked only when the budget is out. */
 export function beginEvaluation(size?: () => number): void {
   rowSize = size;
+  evaluation++;
   renewBudget();
 }
 

@@ -1,6 +1,6 @@
 /** Regular expressions of users, on an engine that takes linear time whatever the pattern (RE2). */
 import { type Matcher, RE2JS } from 're2js';
-import { failure, limits, made, overLimit, spend, watchText } from './limits.ts';
+import { currentEvaluation, failure, limits, made, overLimit, spend, watchText } from './limits.ts';
 import type { Value } from './values.ts';
 import { WatchedInput } from './watched_text.ts';
 
@@ -13,6 +13,8 @@ const workOfStep = 3;
 export interface Pattern {
   expression: RE2JS;
   size: number;
+  /** The evaluation that paid for it last. */
+  paidIn: number;
 }
 
 const compiled = new Map<string, Pattern>();
@@ -21,7 +23,7 @@ const compiled = new Map<string, Pattern>();
 export function compilePattern(source: string, ignoreCase: boolean, multiline: boolean): Pattern {
   const id = `${ignoreCase ? 'i' : ''}${multiline ? 'm' : ''}:${source}`;
   const known = compiled.get(id);
-  if (known) return known;
+  if (known) return paidFor(known);
   if (source.length > limits.pattern || estimatedSize(source) > largestProgram) throw overLimit('pattern');
   const flags = (ignoreCase ? RE2JS.CASE_INSENSITIVE : 0) | (multiline ? RE2JS.MULTILINE : 0);
   let expression: RE2JS;
@@ -30,11 +32,20 @@ export function compilePattern(source: string, ignoreCase: boolean, multiline: b
   } catch (error) {
     throw failure(`the pattern is not valid: ${(error as Error).message.replace('error parsing regexp: ', '')}`);
   }
-  const pattern = { expression, size: expression.programSize() };
+  const pattern = { expression, size: expression.programSize(), paidIn: -1 };
   if (pattern.size > largestProgram * 4) throw overLimit('pattern');
   // Patterns that come from rows could be many.
   if (compiled.size >= 500) compiled.clear();
   compiled.set(id, pattern);
+  return paidFor(pattern);
+}
+
+/** Each evaluation pays once for compiling a pattern, also for one that was there already: so that the same row costs the same. */
+function paidFor(pattern: Pattern): Pattern {
+  if (pattern.paidIn !== currentEvaluation()) {
+    pattern.paidIn = currentEvaluation();
+    spend(100 + pattern.size * 10);
+  }
   return pattern;
 }
 

@@ -32,6 +32,8 @@ export class Program {
   /** The template changes lists or dicts: then no constant and no value of the row may be shared. */
   readonly changing: boolean;
   readonly root: Scope;
+  /** Parts of the template that are compiled so far: what a loop's body has of them, each round of it costs. */
+  parts = 0;
   /** How deep the expression is that is being compiled. */
   depth = 0;
   /** Variables that hold a row's own copy of a column, by the column's index. */
