@@ -270,7 +270,7 @@ describe('a run of extractAssets', () => {
 
   it('goes on after kill -9 at any moment, with no half file', { timeout: 120_000 }, async () => {
     await post('/changes', { per_second: 20 });
-    for (const wait of [300, 2_400, 3_200]) {
+    for (const wait of [300, 2_800]) {
       await setFaults({ kind: 'slow', probability: 0.3, delay_ms: 300, seed: wait });
       const handle = await start({ ...requestOf('killed'), page_size: 20 });
       await sleep(wait);
