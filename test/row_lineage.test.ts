@@ -99,6 +99,32 @@ it('is the batch that the row came with: of the snapshot, of large transactions,
   await harness.close();
 }, 170_000);
 
+it('is the last part of a transaction that was cut behind its very last change', async () => {
+  await client.query('CREATE TABLE cut_late (id int PRIMARY KEY)');
+  const place = { postgres: parts.postgres.url, clickhouse: proxy.url };
+  const harness = new CaptureHarness({ ...place, source: 'cut', tables: ['cut_late'], bufferSize: 40 });
+  await harness.begin();
+  await harness.drain(client);
+  const written = async () => (await harness.records()).filter((record) => record.changes > 0);
+  // How many changes fill a batch, a large transaction tells.
+  await client.query('INSERT INTO cut_late SELECT i FROM generate_series(1, 1000) i');
+  await harness.drain(client);
+  const [full] = await written();
+  const before = (await written()).length;
+  await client.query(`INSERT INTO cut_late SELECT i FROM generate_series(2001, ${2000 + full!.changes}) i`);
+  await harness.drain(client);
+  const [batch, ...more] = (await written()).slice(before);
+  expect([more.length, batch?.changes, batch?.inner]).toEqual([0, full!.changes, expect.stringMatching(/./)]);
+  const clickhouse = harness.context.clickhouse('read');
+  const table = (await loadSchemas(clickhouse, 'cut')).get('cut_cut_late')!;
+  for (const id of [2001, 2000 + full!.changes]) {
+    const [newest] = await rowVersions(clickhouse, table, String(id));
+    expect([id, (await batchOf(clickhouse, { id: 'cut', reader }, table, newest!))?.id]).toEqual([id, batch!.id]);
+  }
+  await harness.stop();
+  await harness.close();
+}, 60_000);
+
 /** Changes keys, each once, in a few transactions, some of them larger than a batch; true for those that are deleted. */
 async function change(step: number): Promise<Map<number, boolean>> {
   const changed = new Map<number, boolean>();

@@ -155,8 +155,10 @@ async function committedBatch(
   if (place.fromSnapshot) return snapshotBatch(await snapshotRecords(clickhouse, source.id, asset, place), row);
   for (const slack of clockSlacks) {
     const records = await streamRecords(clickhouse, source.id, place.epoch, row.committed_at, slack);
-    const found = streamBatch(records, place, source.reader);
-    if (found) return found;
+    const ends = await idleEnds(clickhouse, source.id, records);
+    const inOrder = [...records, ...ends].sort((a, b) => a.lease - b.lease || a.seq - b.seq);
+    const found = streamBatch(inOrder, place, source.reader);
+    if (found && found.kind !== 'idle') return found;
   }
   return undefined;
 }
@@ -190,6 +192,20 @@ function streamRecords(
     `source = {source:String} AND epoch = {epoch:UInt16} AND kind IN ('rows', 'truncate')
      AND committed_first <= ${time} + INTERVAL ${slack} SECOND AND committed_last >= ${time} - INTERVAL ${slack} SECOND`,
     { source, epoch, at },
+    'lease, seq',
+  );
+}
+
+/** Of a transaction that was cut behind its very last change, the commit is in a record without changes. */
+async function idleEnds(clickhouse: ClickHouse, source: string, records: Recorded[]): Promise<Recorded[]> {
+  const cut = records.filter((record) => record.inner !== '');
+  if (cut.length === 0) return [];
+  const leases = [...new Set(cut.map(({ lease }) => lease))];
+  const positions = [...new Set(cut.map((record) => record.position_to))];
+  return await readRecords(
+    clickhouse,
+    `source = {source:String} AND lease IN {leases:Array(UInt64)} AND kind = 'idle' AND position_from IN {positions:Array(String)}`,
+    { source, leases, positions },
     'lease, seq',
   );
 }
