@@ -55,6 +55,18 @@ export function scoresOf(
   return { asset, at: new Date(at / 1000).toISOString(), batch, rows, rules: checks };
 }
 
+/** What somebody, or a watch, found who looked at a copy now; `begin` is that of the id. */
+export function scoresNow(
+  asset: string,
+  begin: string,
+  rows: CheckCounts,
+  rules: readonly (CheckCounts & { rule_id: string })[],
+): Scores {
+  const at = new Date().toISOString();
+  const found = new Map(rules.map(({ rule_id, checked, failed }) => [rule_id, { checked, failed }]));
+  return { asset, at, batch: `${begin}${at}`, rows, rules: found };
+}
+
 /** Keeps scores; keeping those of one batch again changes nothing. What looked at no row leaves nothing. */
 export async function storeScores(clickhouse: ClickHouse, all: readonly Scores[]): Promise<void> {
   const rows = all.flatMap(({ asset, at, batch, rows: together, rules }) =>

@@ -8,7 +8,7 @@ import type { ClickHouse } from '../load/clickhouse.ts';
 import { loadRules } from '../transform/rule_store.ts';
 import { checkedCopy } from './checked_copy.ts';
 import { checkCopy } from './quality.ts';
-import { storeScores } from './scores.ts';
+import { scoresNow, storeScores } from './scores.ts';
 
 /** Begins the ids of what such a look has found. */
 export const watchPrefix = 'watch/';
@@ -26,12 +26,8 @@ export async function watchCopies(clickhouse: ClickHouse, assets: readonly strin
     const wanted = copy?.newest === '' ? own : own.filter((check) => !isRowCheck(check));
     if (!copy || wanted.length === 0) continue;
     const { rules } = await checkCopy(copy, wanted);
-    const at = new Date().toISOString();
-    const found = new Map(rules.map(({ rule_id, checked, failed }) => [rule_id, { checked, failed }]));
     // The score of an asset is that of its rows.
-    await storeScores(clickhouse, [
-      { asset, at, batch: `${watchPrefix}${at}`, rows: { checked: 0, failed: 0 }, rules: found },
-    ]);
+    await storeScores(clickhouse, [scoresNow(asset, watchPrefix, { checked: 0, failed: 0 }, rules)]);
     failing += rules.filter(({ failed }) => failed > 0).length;
   }
   return failing;

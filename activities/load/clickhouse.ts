@@ -66,6 +66,13 @@ export function lengthOf(sql: string): { max_query_size: string } {
   return { max_query_size: String(Buffer.byteLength(sql) + 1024 * 1024) };
 }
 
+/** What a SELECT is sent with. */
+interface SelectOptions {
+  params?: Record<string, unknown>;
+  signal?: AbortSignal;
+  settings?: Record<string, string | number>;
+}
+
 export class ClickHouse {
   readonly database: string;
   readonly #client: ClickHouseClient;
@@ -103,14 +110,7 @@ export class ClickHouse {
   }
 
   /** Rows of a SELECT as objects; 64-bit integers and decimals come as strings. */
-  async rows<Row>(
-    sql: string,
-    options: {
-      params?: Record<string, unknown>;
-      signal?: AbortSignal;
-      settings?: Record<string, string | number>;
-    } = {},
-  ): Promise<Row[]> {
+  async rows<Row>(sql: string, options: SelectOptions = {}): Promise<Row[]> {
     try {
       const answer = await this.#client.query({
         query: sql,
@@ -130,14 +130,7 @@ export class ClickHouse {
   }
 
   /** A SELECT's answer as raw TSV: bytes, since a String column may hold any. */
-  async tsv(
-    sql: string,
-    options: {
-      params?: Record<string, unknown>;
-      signal?: AbortSignal;
-      settings?: Record<string, string | number>;
-    } = {},
-  ): Promise<Buffer> {
+  async tsv(sql: string, options: SelectOptions = {}): Promise<Buffer> {
     try {
       const answer = await this.#client.exec({
         query: `${sql} FORMAT TabSeparated`,
@@ -154,7 +147,7 @@ export class ClickHouse {
   /** A SELECT's answer with its columns' types; rows are arrays in column order, exact as `rows` has them. */
   async table(
     sql: string,
-    options: { signal?: AbortSignal; settings?: Record<string, string | number> } = {},
+    options: Omit<SelectOptions, 'params'> = {},
   ): Promise<{ columns: { name: string; type: string }[]; rows: unknown[][] }> {
     try {
       const answer = await this.#client.query({
@@ -176,10 +169,7 @@ export class ClickHouse {
   }
 
   /** A statement's answer as the server writes it by default (TSV), its text sent untouched. */
-  async text(
-    sql: string,
-    options: { signal?: AbortSignal; settings?: Record<string, string | number> } = {},
-  ): Promise<string> {
+  async text(sql: string, options: Omit<SelectOptions, 'params'> = {}): Promise<string> {
     try {
       const answer = await this.#client.exec({
         query: sql,

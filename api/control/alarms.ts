@@ -3,6 +3,7 @@
 import { watchPrefix } from '../../activities/check/watch_copies.ts';
 import type { ErrorReport } from '../../model/errors.ts';
 import type { Control } from './control.ts';
+import { declaredRules } from './declared_rules.ts';
 import { isoTime, rowsIfThere, shared } from './figures.ts';
 
 /** What comparisons found of one copy. */
@@ -108,13 +109,13 @@ export async function failingChecks(control: Control): Promise<CheckFigures[]> {
       control,
       `SELECT asset, rule, toString(argMax(q.checked, q.at)) AS checked, toString(argMax(q.failed, q.at)) AS failed, toString(max(q.at)) AS at
        FROM ${control.clickhouse.name('_quality')} AS q
-       WHERE startsWith(batch, '${watchPrefix}') AND (asset, rule) IN (
-         SELECT JSONExtractString(one, 'asset'), JSONExtractString(one, 'rule_id')
-         FROM (SELECT arrayJoin(JSONExtractArrayRaw(argMax(body, version), 'checks')) AS one FROM ${control.clickhouse.name('_rules')})
-       )
-       GROUP BY asset, rule HAVING argMax(q.failed, q.at) > 0 ORDER BY asset, rule`,
+       WHERE startsWith(batch, '${watchPrefix}') GROUP BY asset, rule HAVING argMax(q.failed, q.at) > 0 ORDER BY asset, rule`,
     );
-    return rows.map((row) => ({
+    if (rows.length === 0) return [];
+    const { checks } = await declaredRules(control);
+    const isDeclared = (row: { asset: string; rule: string }) =>
+      checks.some(({ asset, rule_id }) => asset === row.asset && rule_id === row.rule);
+    return rows.filter(isDeclared).map((row) => ({
       ...row,
       checked: Number(row.checked),
       failed: Number(row.failed),

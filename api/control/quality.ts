@@ -3,7 +3,14 @@ import { checkedCopy } from '../../activities/check/checked_copy.ts';
 import type { CheckedCopy } from '../../activities/check/copy_conditions.ts';
 import { checkCopy, type QualityResult } from '../../activities/check/quality.ts';
 import { checkRows } from '../../activities/check/quality_rows.ts';
-import { latestScores, readScores, type ScorePlace, scoreOf, storeScores } from '../../activities/check/scores.ts';
+import {
+  latestScores,
+  readScores,
+  type ScorePlace,
+  scoreOf,
+  scoresNow,
+  storeScores,
+} from '../../activities/check/scores.ts';
 import { tableAssetOf } from '../../model/asset.ts';
 import { type Check, type CheckInput, readCheck } from '../../model/checks.ts';
 import { SluiceError } from '../../model/errors.ts';
@@ -101,9 +108,7 @@ async function bounded<Answer>(run: () => Promise<Answer>): Promise<Answer> {
 }
 
 async function keepScores(control: Control, asset: string, { checked, failed, rules }: QualityResult): Promise<void> {
-  const at = new Date().toISOString();
-  const counts = new Map(rules.map((rule) => [rule.rule_id, { checked: rule.checked, failed: rule.failed }]));
-  const scores = [{ asset, at, batch: `check/${at}`, rows: { checked, failed }, rules: counts }];
+  const scores = [scoresNow(asset, 'check/', { checked, failed }, rules)];
   await ownTables(control, (clickhouse) => storeScores(clickhouse, scores));
 }
 
