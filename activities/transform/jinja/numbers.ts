@@ -127,7 +127,11 @@ export function multiplyNumbers(a: NumberValue, b: NumberValue): Value {
 /** `/`: of two ints it makes a float. */
 export function divideNumbers(a: NumberValue, b: NumberValue): Value {
   claimBoth(a, b);
-  if (isDecimal(a, b)) return divideDecimals(toDecimal(a), toDecimal(b));
+  if (isDecimal(a, b)) {
+    // Long ones are written down to count their digits, and shifted to as many again.
+    for (let times = 0; times < 3; times++) claimBoth(a, b);
+    return divideDecimals(toDecimal(a), toDecimal(b));
+  }
   if (isFloat(a, b) || (typeof a !== 'bigint' && typeof b !== 'bigint')) {
     const divisor = toNumber(b);
     if (divisor === 0) throw failure('division by zero');
