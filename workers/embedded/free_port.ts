@@ -11,6 +11,11 @@ export function isPortFree(port: number, host = '127.0.0.1'): Promise<boolean> {
   });
 }
 
+/** Ports above 1023 that browsers and `fetch` never talk to: "bad ports" of the Fetch standard. */
+const unreachable = new Set([
+  1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+]);
+
 const given = new Set<number>();
 
 /**
@@ -28,7 +33,7 @@ export async function freePort(host = '127.0.0.1'): Promise<number> {
   const [first, last] = portRange();
   for (let attempt = 0; attempt < 500; attempt++) {
     const port = first + Math.floor(Math.random() * (last - first + 1));
-    if (given.has(port) || !(await isPortFree(port, host))) continue;
+    if (given.has(port) || unreachable.has(port) || !(await isPortFree(port, host))) continue;
     given.add(port);
     return port;
   }
@@ -36,9 +41,18 @@ export async function freePort(host = '127.0.0.1'): Promise<number> {
   throw new SluiceError('port_in_use', `no free port was found from ${first} to ${last}`, remedy);
 }
 
-/** The wanted port itself, or any free one for 0. Error: `port_in_use`, naming port and variable. */
+/**
+ * The wanted port itself, or any free one for 0. Errors: `port_in_use`, naming port and variable; `configuration` for one
+ * that no browser would talk to.
+ */
 export async function claimPort(port: number, variable: string, host = '127.0.0.1'): Promise<number> {
   if (port === 0) return freePort(host);
+  if (unreachable.has(port))
+    throw new SluiceError(
+      'configuration',
+      `port ${port} (${variable}) is one that browsers and HTTP clients refuse to talk to`,
+      `Set ${variable} to another port (0 takes any free one).`,
+    );
   if (await isPortFree(port, host)) return port;
   throw new SluiceError(
     'port_in_use',
