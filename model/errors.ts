@@ -24,6 +24,7 @@ export const errorTable = {
   source_unreachable: { transient: true, meaning: 'the source does not answer, or cut the connection' },
   sink_unreachable: { transient: true, meaning: 'ClickHouse does not answer, or cut the connection' },
   slot_in_use: { transient: true, meaning: 'another session still reads the replication slot' },
+  interval_taken: { transient: true, meaning: 'another run has taken over the interval of this one' },
   file_unwritable: { transient: true, meaning: 'a file of asset_data cannot be written: disk or rights' },
   no_worker: { transient: true, meaning: 'no worker polls the task queue' },
   temporal_unreachable: { transient: true, meaning: 'Temporal does not answer' },
@@ -69,6 +70,8 @@ export interface ErrorReport {
   kind: ErrorKind;
   reason: string;
   remedy: string;
+  /** Of a change of a table that somebody has to agree with: assets that are made from it, at most 20. */
+  affects?: string[];
 }
 
 /** The error that all of Sluice throws. `message` says what and where, `remedy` the next step. */

@@ -1,12 +1,12 @@
 /** Assets from API to copy on real parts: the flow, its files, its faults, kills of the worker, backfills. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import type { Client } from '@temporalio/client';
+import type { Client, WorkflowHandle } from '@temporalio/client';
 import { parse } from 'csv-parse/sync';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { assetTable } from '../activities/extract/asset_copy.ts';
@@ -20,6 +20,7 @@ import { type BackfillRequest, backfillWorkflowId, runWorkflowId, scheduledWorkf
 import type { ExtractAnswer, ExtractRequest } from '../model/extract.ts';
 import { flowNames } from '../model/messages.ts';
 import type { DeclaredRules, Rule } from '../model/rules.ts';
+import { nodeArguments } from '../workers/child.ts';
 import { type AssetApi, startAssetApi } from '../workers/demo/asset_api.ts';
 import type { Asset } from '../workers/demo/asset_market.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
@@ -52,7 +53,7 @@ afterAll(async () => {
 }, 60_000);
 
 async function startWorker(): Promise<ChildProcess> {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'workers/worker.ts'], {
+  const child = spawn(process.execPath, nodeArguments('workers/worker.ts'), {
     cwd: projectFolder,
     env: {
       ...process.env,
@@ -214,6 +215,20 @@ async function expectTraced(deployment: string, before: Map<string, string>): Pr
   }
 }
 
+async function until(holds: () => Promise<boolean>): Promise<void> {
+  const end = Date.now() + 20_000;
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error('not within 20 s');
+    await sleep(50);
+  }
+}
+
+/** What the activity under way of a run last told of itself. */
+async function heartbeatOf(run: WorkflowHandle): Promise<string> {
+  const [activity] = (await run.describe()).raw.pendingActivities ?? [];
+  return Buffer.from(activity?.heartbeatDetails?.payloads?.[0]?.data ?? []).toString();
+}
+
 const dayMs = 86_400_000;
 const dateOf = (days: number) => new Date(Math.floor(Date.now() / dayMs + days) * dayMs).toISOString();
 
@@ -239,6 +254,29 @@ describe('a run of extractAssets', () => {
     const idle = await run(requestOf('plain'));
     expect(idle).toMatchObject({ files: 0, rows: 0 });
     expect(checkFiles('plain').rows.length).toBe(rows.length);
+  });
+
+  it('waits for another one over the same interval, unless that one is dead', async () => {
+    const request = { ...requestOf('beside'), from: dateOf(-3), to: dateOf(-2) };
+    const begin = (workflowId: string) =>
+      client.workflow.start(flowNames.extractAssets, { taskQueue, workflowId, args: [request] });
+    const base = `${request.from}_${request.to}`.replace(/[-:]|\.\d+/g, '');
+    mkdirSync(folderOf('beside'), { recursive: true });
+    const claim = path.join(folderOf('beside'), `.${base}.claim.draft`);
+    writeFileSync(claim, 'beside/-died');
+    utimesSync(claim, new Date(), new Date(Date.now() - 120_000));
+    await setFaults({ kind: 'slow', count: 1, delay_ms: 3_000 });
+    const first = await begin('beside/-first');
+    await until(async () => existsSync(claim) && readFileSync(claim, 'utf8') === 'beside/-first');
+    const second = await begin('beside/-second');
+    await until(async () => /waits for beside..first/.test(await heartbeatOf(second)));
+    const [one, other] = (await Promise.all([first.result(), second.result()])) as ExtractAnswer[];
+    expect(one!.rows).toBeGreaterThan(0);
+    expect(other).toMatchObject({ from: request.from, to: request.to, files: 1, rows: one!.rows });
+    expect(checkFiles('beside').rows.length).toBe(one!.rows);
+    const manifest = JSON.parse(readFileSync(path.join(folderOf('beside'), `${base}.manifest.json`), 'utf8'));
+    expect(manifest).toMatchObject({ complete: true, workflow: { id: 'beside/-second' } });
+    await setFaults();
   });
 
   it('survives what the API does on a bad day', async () => {
@@ -403,14 +441,6 @@ describe('a backfill', () => {
       ({ status }) => status.name,
       () => 'none',
     );
-  };
-
-  const until = async (holds: () => Promise<boolean>) => {
-    const end = Date.now() + 20_000;
-    while (!(await holds())) {
-      if (Date.now() > end) throw new Error('not within 20 s');
-      await sleep(50);
-    }
   };
 
   it('runs each interval once, in order; only-missing runs the gaps', { timeout: 90_000 }, async () => {

@@ -10,7 +10,7 @@ const pieceBytes = 1024 * 1024;
 /** Bytes that the sink is sent at once. */
 const partBytes = 8 * 1024 * 1024;
 /** Ends the names of files that are being written. */
-const draftEnding = '.draft';
+export const draftEnding = '.draft';
 
 /** A stretch of whole rows inside a file. */
 export interface CsvPart {
@@ -177,7 +177,7 @@ async function syncFolder(folder: string): Promise<void> {
 }
 
 /** A full disk or a lost right may be mended while it is tried again. */
-function fileError(folder: string, error: unknown): SluiceError {
+export function fileError(folder: string, error: unknown): SluiceError {
   const code = (error as NodeJS.ErrnoException).code;
   if (code === undefined) return asSluiceError(error);
   const remedy = 'See that the folder can be written to and that its disk has room; it is tried again by itself.';

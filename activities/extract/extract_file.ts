@@ -20,6 +20,7 @@ import { csvColumns, csvLine, fieldsOf, findFault } from './asset_row.ts';
 import { AssetWalk, type Found } from './asset_walk.ts';
 import type { ExtractActivities, ExtractedFile, ExtractPlan } from './contract.ts';
 import { CsvFile, type CsvSummary, removeDrafts } from './csv_file.ts';
+import { claimInterval, type IntervalClaim } from './interval_claim.ts';
 import { loadCsv } from './load_csv.ts';
 import { fileBase, fileName, noteFile } from './manifest.ts';
 import { readReference, resolveOutgoing } from './outgoing.ts';
@@ -40,13 +41,23 @@ type Input = Parameters<ExtractActivities['extractFile']>[0];
 export async function extractFile(context: CaptureContext, assetData: string, input: Input): Promise<ExtractedFile> {
   const activity = Context.current();
   const progress = { stage: 'asks', requests: 0, rows: 0 };
-  const beat = setInterval(() => activity.heartbeat({ ...progress }), 1000);
+  let claim: IntervalClaim | undefined;
+  const beat = setInterval(() => {
+    activity.heartbeat({ ...progress });
+    void claim?.touch();
+  }, 1000);
   try {
     const folder = path.join(assetData, input.request.deployment);
     if (input.plan.kind === 'backfill' && input.number === 1) expectPast(instantOf(input.plan.to), Date.now());
     await removeDrafts(folder, fileBase(input), draftTag(activity));
     await settle(activity, input);
-    return await extract(context, activity, input, folder, progress);
+    claim = await claimInterval(folder, fileBase(input), runOf(activity), (holder, milliseconds) => {
+      progress.stage = `waits for ${holder}, which writes files of the same interval`;
+      return activity.sleep(milliseconds);
+    });
+    const extracted = await extract(context, activity, input, { folder, claim }, progress);
+    if (extracted.next === '') await claim.release();
+    return extracted;
   } catch (error) {
     throw activityError(error, { source: input.request.deployment });
   } finally {
@@ -59,10 +70,21 @@ function draftTag({ info }: Context): string {
   return info.workflowExecution?.runId.slice(-8) ?? 'none';
 }
 
+/** Whose the interval is. A workflow runs once at a time. */
+function runOf({ info }: Context): string {
+  return info.workflowExecution?.workflowId ?? 'none';
+}
+
 async function settle(activity: Context, { plan, number }: Input): Promise<void> {
   if (plan.kind !== 'rows' || number !== 1) return;
   const early = Number(instantOf(plan.to) / 1_000_000n) + settling - Date.now();
   if (early > 0) await activity.sleep(Math.min(early, settling));
+}
+
+/** Where files go, and the right to write them. */
+interface Place {
+  folder: string;
+  claim: IntervalClaim;
 }
 
 interface Progress {
@@ -75,7 +97,7 @@ async function extract(
   context: CaptureContext,
   activity: Context,
   input: Input,
-  folder: string,
+  place: Place,
   progress: Progress,
 ): Promise<ExtractedFile> {
   const api = openApi(activity, input.request, (text) => {
@@ -92,13 +114,14 @@ async function extract(
     });
     const next = await pull(walk, input, async () => {
       Object.assign(progress, { stage: 'pulls', requests: api.requests, rows: file?.rows ?? 0 });
-      file ??= await CsvFile.create(folder, fileName(input, input.number), draftTag(activity));
+      file ??= await CsvFile.create(place.folder, fileName(input, input.number), draftTag(activity));
       return file;
     });
+    await place.claim.check();
     const summary = await file?.finish();
     progress.stage = 'loads';
     const pulled = { file, summary, walk, next, asked, milliseconds: Math.round(performance.now() - begun) };
-    return { ...(await loadAndRecord(context, activity, input, folder, pulled)), requests: api.requests };
+    return { ...(await loadAndRecord(context, activity, input, place, pulled)), requests: api.requests };
   } finally {
     await file?.close();
     await api.close();
@@ -167,7 +190,7 @@ async function loadAndRecord(
   context: CaptureContext,
   activity: Context,
   input: Input,
-  folder: string,
+  { folder, claim }: Place,
   pulled: Pulled,
 ): Promise<Omit<ExtractedFile, 'requests'>> {
   const { request, number, plan } = input;
@@ -181,6 +204,7 @@ async function loadAndRecord(
   const { kind, from, to } = plan;
   const workflow = { id: workflowId, run_id: runId };
   const manifest = { deployment: request.deployment, kind, from, to, workflow, columns: csvColumns };
+  await claim.check();
   await noteFile(folder, manifest, fileBase(input), summary, next === undefined);
   const durations = { fill: pulled.milliseconds, resolve: 0, write: Math.round(performance.now() - begun) };
   const hash = await record(sink.clickhouse, activity, input, pulled, { effects, durations });
