@@ -17,8 +17,9 @@ export function section(title: string, lines: string[]): string {
 }
 
 /** What is wrong and what to do about it. `what` begins a sentence, e.g. `table accounts stands still`. */
-export function trouble(what: string, { kind, reason, remedy }: ErrorReport): string {
-  return `**${plain(what)}** (${kind}): ${plain(reason)}\n\n**What to do**: ${plain(remedy)}`;
+export function trouble(what: string, { kind, reason, remedy, affects = [] }: ErrorReport): string {
+  const reach = affects.length > 0 ? `\n\n**It reaches** ${affects.map(code).join(', ')}.` : '';
+  return `**${plain(what)}** (${kind}): ${plain(reason)}${reach}\n\n**What to do**: ${plain(remedy)}`;
 }
 
 /** Text that may hold anything, e.g. the words of an error. What stands in backticks stays. */

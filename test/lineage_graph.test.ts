@@ -19,7 +19,9 @@ import { indexedStretches } from '../api/control/lineage.ts';
 import type { FlowAnswer, ImpactAnswer, WalkAnswer } from '../api/control/lineage_shapes.ts';
 import { connectSource, deleteSource, getSource, orderSource } from '../api/control/sources.ts';
 import { update } from '../api/control/temporal.ts';
-import { catalogWorkflowId } from '../model/messages.ts';
+import { captureMessages, captureWorkflowId, catalogWorkflowId } from '../model/messages.ts';
+import type { CaptureStatus } from '../model/source.ts';
+import { nodeArguments } from '../workers/child.ts';
 import { type AssetApi, startAssetApi } from '../workers/demo/asset_api.ts';
 import { seededRandom } from '../workers/demo/random.ts';
 import { readDeployments } from '../workers/deployment_files.ts';
@@ -63,7 +65,7 @@ async function get<Answer>(call: string, status = 200): Promise<Answer> {
 
 async function sluice(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
   const file = path.join(projectFolder, 'cli', 'main.ts');
-  const child = spawn(process.execPath, ['--import', 'tsx', file, ...args], { env: stack.environment });
+  const child = spawn(process.execPath, nodeArguments(file, ...args), { env: stack.environment });
   const ran = { code: null as number | null, out: '', err: '' };
   child.stdout.on('data', (bytes) => {
     ran.out += bytes;
@@ -310,6 +312,12 @@ describe('a change that somebody has to agree with', () => {
       30,
     );
     expect(waiting.tables).toMatchObject([{ affects: ['clickhouse_wary_careful'] }]);
+    // Temporal UI shows what the query answers: whoever sends the update from there has read it.
+    const flow = control.temporal.workflow.getHandle(captureWorkflowId('wary'));
+    const { currentDetails } = await flow.query<{ currentDetails: string }>('__temporal_workflow_metadata');
+    expect(currentDetails).toContain('**It reaches** `clickhouse_wary_careful`.');
+    const { tables } = await flow.query<CaptureStatus>(captureMessages.status);
+    expect(tables[0]?.error?.affects).toEqual(['clickhouse_wary_careful']);
     await orderSource(control, 'wary', 'approveSchema', ['careful']);
     await streams('wary');
     expect((await getSource(control, 'wary')).tables[0]).not.toHaveProperty('affects');

@@ -6,6 +6,7 @@ import { addSample, type LogFigures, type LogSample, logFigures } from '../../mo
 import type { ConnectRequest, LeaseProgress, LeaseSummary } from '../../model/source.ts';
 import { copyName, isBeside } from '../../model/table.ts';
 import { storeScores } from '../check/scores.ts';
+import { madeFrom } from '../lineage/known_graph.ts';
 import { headAt, readRecords } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { lookUpIn } from '../load/look_up.ts';
@@ -194,7 +195,19 @@ export class Leases {
         this.#keep(request.id, { ...attached, key: keyOf(keeper, request) });
       else attached.stream.close();
     }
-    return { ...summarize(ended, input.lease, loop, predecessors, position), log };
+    const summary = summarize(ended, input.lease, loop, predecessors, position);
+    return { ...summary, failed: await this.#withReach(summary.failed), log };
+  }
+
+  /** Whoever is to agree with a change of a table should see what is made from it. */
+  async #withReach(failed: Record<string, ErrorReport>): Promise<Record<string, ErrorReport>> {
+    const changed = Object.keys(failed).filter((asset) => failed[asset]!.kind === 'table_changed');
+    // Without it the change is told all the same.
+    const reach = await madeFrom(this.#context.clickhouse('read'), changed).catch(() => new Map<string, string[]>());
+    const affects = (asset: string) => (reach.has(asset) ? { affects: reach.get(asset)! } : {});
+    return Object.fromEntries(
+      Object.entries(failed).map(([asset, report]) => [asset, { ...report, ...affects(asset) }]),
+    );
   }
 
   /** What attempts of this lease recorded that died before they could say so. */

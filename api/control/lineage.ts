@@ -1,22 +1,16 @@
 /** The graph of assets as it is now, and questions about it. */
 
 import { type Stretch, stretchesOf } from '../../activities/lineage/happenings.ts';
-import { readDefinitions, readHappenings } from '../../activities/load/lineage_index.ts';
+import { type KnownGraph, readGraph } from '../../activities/lineage/known_graph.ts';
+import { readHappenings } from '../../activities/load/lineage_index.ts';
 import { copyAssetId } from '../../model/asset.ts';
 import { SluiceError } from '../../model/errors.ts';
-import { type Direction, Lineage, type LineageEdge, type LineageGraph, mergeGraphs } from '../../model/lineage.ts';
+import { type Direction, Lineage, type LineageEdge, type LineageGraph } from '../../model/lineage.ts';
 import { toDot, toMermaid } from '../../model/lineage_text.ts';
 import { nearest } from '../../model/nearest_word.ts';
 import { type Control, workflowUrl } from './control.ts';
 import { noTableYet, shared } from './figures.ts';
 import type { FlowAnswer, ImpactAnswer, WalkAnswer } from './lineage_shapes.ts';
-
-/** The graph, and by which definition each edge is there. */
-interface Known {
-  lineage: Lineage;
-  /** By edge as JSON of its ends and `via`. */
-  origins: Map<string, Stretch>;
-}
 
 /** What lies before or behind an asset, within `depth` steps. Errors: `not_found`. */
 export async function walkLineage(
@@ -40,9 +34,9 @@ export async function impactOf(control: Control, asset: string, column?: string)
 
 /** The whole graph, and since when each edge is there by which run. */
 export async function wholeFlow(control: Control): Promise<FlowAnswer> {
-  const { lineage, origins } = await knownLineage(control);
-  const { nodes, edges } = lineage.graph;
-  return { assets: nodes, edges: edges.map((edge) => ({ ...edge, definition: originOf(control, origins, edge) })) };
+  const known = await knownLineage(control);
+  const { nodes, edges } = known.lineage.graph;
+  return { assets: nodes, edges: edges.map((edge) => ({ ...edge, definition: originOf(control, known, edge) })) };
 }
 
 /** The whole graph for programs that draw. */
@@ -73,36 +67,19 @@ export async function indexedStretches(control: Control): Promise<Stretch[]> {
   }
 }
 
-function knownLineage(control: Control): Promise<Known> {
+function knownLineage(control: Control): Promise<KnownGraph> {
   return shared(control, 'lineage', async () => {
-    const current = (await indexedStretches(control)).filter((stretch) => stretch.until === null);
-    const bodies =
-      current.length === 0
-        ? new Map<string, LineageGraph>()
-        : await readDefinitions(
-            control.clickhouse,
-            current.map((stretch) => stretch.definition),
-          );
-    const origins = new Map<string, Stretch>();
-    const graphs = current.flatMap((stretch) => {
-      const graph = bodies.get(`${stretch.asset}/${stretch.definition}`);
-      for (const edge of graph?.edges ?? []) origins.set(keyOf(edge), stretch);
-      return graph ?? [];
-    });
-    return { lineage: new Lineage(mergeGraphs(graphs)), origins };
+    try {
+      return await readGraph(control.clickhouse);
+    } catch (error) {
+      if (noTableYet(error)) return { lineage: new Lineage({ nodes: [], edges: [] }), originOf: () => undefined };
+      throw error;
+    }
   });
 }
 
-function keyOf({ from, to, via }: Pick<LineageEdge, 'from' | 'to' | 'via'>): string {
-  return JSON.stringify([from, to, via]);
-}
-
-function originOf(
-  control: Control,
-  origins: Map<string, Stretch>,
-  edge: LineageEdge,
-): FlowAnswer['edges'][number]['definition'] {
-  const stretch = origins.get(keyOf(edge));
+function originOf(control: Control, known: KnownGraph, edge: LineageEdge): FlowAnswer['edges'][number]['definition'] {
+  const stretch = known.originOf(edge);
   if (!stretch) return null;
   const { version, generation, since, workflow_id: id, run_id } = stretch;
   const workflow = id === '' ? null : { id, run_id, url: workflowUrl(control.settings, id, run_id) };
