@@ -2,10 +2,10 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
 import { pipelineStatus, startPipeline, stopPipeline } from '../api/control/pipeline.ts';
 import { SluiceError } from '../model/errors.ts';
+import { nodeArguments } from '../workers/child.ts';
 import { projectFolder } from '../workers/settings.ts';
 import { print, printJson, wantsJson, withControl } from './print.ts';
 
@@ -72,7 +72,7 @@ function addPipeline(program: Command, done: Done): void {
 /** Runs the worker as its own process, so that it handles its signals itself. */
 async function runWorker(): Promise<number> {
   const file = path.join(projectFolder, 'workers', 'worker.ts');
-  const child = spawn(process.execPath, ['--import', 'tsx', file], {
+  const child = spawn(process.execPath, nodeArguments(file), {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     cwd: projectFolder,
   });
@@ -99,7 +99,7 @@ async function runBench(name: string, args: string[]): Promise<number> {
       `There are: ${known.join(', ') || 'none'}.`,
     );
   }
-  const bench = (await import(pathToFileURL(file).href)) as { run?: (args: string[]) => Promise<number> };
+  const bench = (await import(`../bench/${name}.ts`)) as { run?: (args: string[]) => Promise<number> };
   if (!bench.run) throw new SluiceError('configuration', `${name} is not a benchmark`, 'It exports no run().');
   return await bench.run(args);
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-/** The command `sluice`: TypeScript runs as it is, by tsx. */
-import { register } from 'tsx/esm/api';
+/** The command `sluice`. */
+import { fileURLToPath } from 'node:url';
+import { importProgram } from './compiled.js';
 
-register();
-const { main } = await import('./main.ts');
+const { main } = await importProgram(fileURLToPath(new URL('./main.ts', import.meta.url)));
 process.exitCode = await main(process.argv);

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { withConnection } from '../activities/capture/postgresql/connection.ts';
 import type { ActionsAnswer } from '../api/control/action_shapes.ts';
 import { thisUser } from '../api/control/caller.ts';
+import { nodeArguments } from '../workers/child.ts';
 import { findTemporal } from '../workers/embedded/temporal_binary.ts';
 import { projectFolder } from '../workers/settings.ts';
 import { type ControlStack, startControlStack, until } from './control_stack.ts';
@@ -37,7 +38,7 @@ async function actions(query = ''): Promise<ActionsAnswer> {
 
 async function sluice(...args: string[]): Promise<{ code: number | null; out: string }> {
   const file = path.join(projectFolder, 'cli', 'main.ts');
-  const child = spawn(process.execPath, ['--import', 'tsx', file, ...args], {
+  const child = spawn(process.execPath, nodeArguments(file, ...args), {
     cwd: projectFolder,
     env: stack.environment,
   });

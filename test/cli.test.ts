@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { withConnection } from '../activities/capture/postgresql/connection.ts';
+import { nodeArguments } from '../workers/child.ts';
 import { projectFolder } from '../workers/settings.ts';
 import { type ControlStack, startControlStack, until } from './control_stack.ts';
 
@@ -34,7 +35,7 @@ interface Ran {
 
 function sluice(args: string[], environment: NodeJS.ProcessEnv = stack.environment): Promise<Ran> {
   const file = path.join(projectFolder, 'cli', 'main.ts');
-  const child = spawn(process.execPath, ['--import', 'tsx', file, ...args], { cwd: projectFolder, env: environment });
+  const child = spawn(process.execPath, nodeArguments(file, ...args), { cwd: projectFolder, env: environment });
   const ran: Ran = { code: null, out: '', err: '' };
   child.stdout.on('data', (bytes) => {
     ran.out += bytes;

@@ -1,7 +1,7 @@
 /** The parts, a worker and an API server as processes, for tests of what people call: REST and the command line. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { nodeArguments } from '../workers/child.ts';
 import { freePort } from '../workers/embedded/free_port.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
 import { projectFolder } from '../workers/settings.ts';
@@ -74,7 +74,7 @@ function spawnNode(file: string, env: NodeJS.ProcessEnv): ChildProcess {
     env,
     stdio: ['ignore', 'pipe', 'inherit', 'ipc'] as ('ignore' | 'pipe' | 'inherit' | 'ipc')[],
   };
-  return spawn(process.execPath, ['--import', 'tsx', path.join(projectFolder, file)], options);
+  return spawn(process.execPath, nodeArguments(file), options);
 }
 
 /** The line with which a process says that it is ready. */

@@ -16,6 +16,7 @@ import { getDeployment, listDeployments } from '../api/control/deployments.ts';
 import type { PipelineAnswer, PipelineOrder } from '../api/control/pipeline_shapes.ts';
 import type { Problem } from '../api/problems.ts';
 import { SluiceError } from '../model/errors.ts';
+import { nodeArguments } from '../workers/child.ts';
 import { readDeployments } from '../workers/deployment_files.ts';
 import { findTemporal } from '../workers/embedded/temporal_binary.ts';
 import { projectFolder, readSettings } from '../workers/settings.ts';
@@ -114,7 +115,7 @@ interface Ran {
 function sluice(...args: string[]): Promise<Ran> {
   const file = path.join(projectFolder, 'cli', 'main.ts');
   const options = { cwd: projectFolder, env: stack.environment };
-  const child = spawn(process.execPath, ['--import', 'tsx', file, ...args], options);
+  const child = spawn(process.execPath, nodeArguments(file, ...args), options);
   const ran: Ran = { code: null, out: '', err: '' };
   child.stdout.on('data', (bytes) => {
     ran.out += bytes;

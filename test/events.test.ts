@@ -4,6 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { withConnection } from '../activities/capture/postgresql/connection.ts';
 import { mostListeners } from '../api/control/events.ts';
+import { nodeArguments } from '../workers/child.ts';
 import { projectFolder } from '../workers/settings.ts';
 import { type ControlStack, endChild, startControlStack, until } from './control_stack.ts';
 
@@ -183,7 +184,7 @@ describe('events', () => {
 describe('sluice tail', () => {
   it('shows the last batches, then what happens, until it is interrupted', async () => {
     const file = path.join(projectFolder, 'cli', 'main.ts');
-    const args = ['--import', 'tsx', file, 'tail', 'shop', '--limit', '3'];
+    const args = nodeArguments(file, 'tail', 'shop', '--limit', '3');
     const child = spawn(process.execPath, args, { cwd: projectFolder, env: stack.environment });
     let out = '';
     child.stdout.on('data', (bytes) => {

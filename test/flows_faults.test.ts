@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { SluiceError } from '../model/errors.ts';
 import { type ConnectAnswer, captureWorkflowId, flowNames } from '../model/messages.ts';
 import type { CaptureStatus, ConnectRequest } from '../model/source.ts';
+import { nodeArguments } from '../workers/child.ts';
 import { projectFolder } from '../workers/settings.ts';
 import { askFlow, connectTemporal, updateFlow, updateWithStart } from '../workers/temporal_client.ts';
 import { type Call, newScript, type Script } from './scripted_capture.ts';
@@ -34,8 +35,12 @@ class WorkerProcess {
   readonly #child: ChildProcess;
   readonly #gone: Promise<number | null>;
 
-  constructor(program: string[], environment: NodeJS.ProcessEnv, stdio: 'ipc' | 'ignore' = 'ignore') {
-    this.#child = spawn(process.execPath, ['--import', 'tsx', ...program], {
+  constructor(
+    program: [file: string, ...args: string[]],
+    environment: NodeJS.ProcessEnv,
+    stdio: 'ipc' | 'ignore' = 'ignore',
+  ) {
+    this.#child = spawn(process.execPath, nodeArguments(...program), {
       cwd: projectFolder,
       env: { ...process.env, SLUICE_HOME: server.folder, TEMPORAL_ADDRESS: server.address, ...environment },
       stdio: ['ignore', 'pipe', 'pipe', stdio],

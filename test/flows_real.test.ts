@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
 import { type ConnectAnswer, captureWorkflowId, flowNames } from '../model/messages.ts';
 import type { CaptureStatus, ConnectRequest } from '../model/source.ts';
+import { nodeArguments } from '../workers/child.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
 import { projectFolder } from '../workers/settings.ts';
 import { askFlow, connectTemporal, updateFlow, updateWithStart } from '../workers/temporal_client.ts';
@@ -27,7 +28,7 @@ class WorkerProcess {
   readonly gone: Promise<unknown>;
 
   constructor() {
-    this.child = spawn(process.execPath, ['--import', 'tsx', 'workers/worker.ts'], {
+    this.child = spawn(process.execPath, nodeArguments('workers/worker.ts'), {
       cwd: projectFolder,
       env: {
         ...process.env,

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { nodeArguments } from '../workers/child.ts';
 import { type GeneratorOptions, type GeneratorTotals, runGenerator } from '../workers/demo/generator.ts';
 import { type SourceServer, startSource } from './source_server.ts';
 
@@ -179,7 +180,7 @@ describe('the generator', () => {
 describe('its process', () => {
   const file = fileURLToPath(new URL('../workers/demo/generator.ts', import.meta.url));
   const start = (args: string[], environment: Record<string, string>) => {
-    const child = spawn(process.execPath, ['--import', 'tsx', file, ...args], {
+    const child = spawn(process.execPath, nodeArguments(file, ...args), {
       env: { ...process.env, ...environment },
       stdio: 'pipe',
     });

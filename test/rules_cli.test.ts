@@ -9,6 +9,7 @@ import type { ApplyAnswer } from '../api/control/apply.ts';
 import type { QualityAnswer } from '../api/control/rule_shapes.ts';
 import type { SourceAnswer } from '../api/control/shapes.ts';
 import type { Rule } from '../model/rules.ts';
+import { nodeArguments } from '../workers/child.ts';
 import { readDeclared } from '../workers/config.ts';
 import { createTables } from '../workers/demo/tables.ts';
 import { projectFolder } from '../workers/settings.ts';
@@ -53,7 +54,7 @@ function sql(use: Parameters<typeof withConnection>[1]): Promise<unknown> {
 function sluice(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
   const file = path.join(projectFolder, 'cli', 'main.ts');
   const options = { cwd: projectFolder, env: stack.environment };
-  const child = spawn(process.execPath, ['--import', 'tsx', file, ...args], options);
+  const child = spawn(process.execPath, nodeArguments(file, ...args), options);
   const ran = { out: '', err: '' };
   child.stdout.on('data', (bytes) => (ran.out += bytes));
   child.stderr.on('data', (bytes) => (ran.err += bytes));

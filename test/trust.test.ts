@@ -6,6 +6,7 @@ import { withConnection } from '../activities/capture/postgresql/connection.ts';
 import type { RowLineage } from '../api/control/lineage_shapes.ts';
 import type { AuditAnswer, CutAnswer, QueryAnswer, SourceAnswer } from '../api/control/shapes.ts';
 import type { Problem } from '../api/problems.ts';
+import { nodeArguments } from '../workers/child.ts';
 import { projectFolder } from '../workers/settings.ts';
 import { type ControlStack, startControlStack, until } from './control_stack.ts';
 
@@ -51,7 +52,7 @@ const position = async () => (await sql('SELECT pg_current_wal_insert_lsn()::tex
 function sluice(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
   const file = path.join(projectFolder, 'cli', 'main.ts');
   const options = { cwd: projectFolder, env: stack.environment };
-  const child = spawn(process.execPath, ['--import', 'tsx', file, ...args], options);
+  const child = spawn(process.execPath, nodeArguments(file, ...args), options);
   const ran = { code: null as number | null, out: '', err: '' };
   child.stdout.on('data', (bytes) => {
     ran.out += bytes;

@@ -18,7 +18,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
-import { isEntryPoint } from './child.ts';
+import { isEntryPoint, nodeArguments } from './child.ts';
 import { projectFolder } from './settings.ts';
 
 const day = 86_400_000;
@@ -38,7 +38,7 @@ export async function flowBundle(home: string): Promise<string> {
   const folder = folders.find(canWrite) ?? folders[1]!;
   const file = path.join(folder, name);
   const program = fileURLToPath(import.meta.url);
-  await promisify(execFile)(process.execPath, ['--import', import.meta.resolve('tsx'), program, folder, file]);
+  await promisify(execFile)(process.execPath, nodeArguments(program, folder, file));
   return file;
 }
 

@@ -1,6 +1,13 @@
 /** What the child processes of the embedded stack have in common: how they begin and how they notice their end. */
 import { fstatSync, realpathSync } from 'node:fs';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { projectFolder } from './settings.ts';
+
+/** The arguments with which Node runs a TypeScript program of this project. */
+export function nodeArguments(file: string, ...args: string[]): string[] {
+  return [path.join(projectFolder, 'cli', 'program.js'), file, ...args];
+}
 
 /** True in the file that Node was asked to run; call it with `import.meta.url`. */
 export function isEntryPoint(moduleUrl: string): boolean {

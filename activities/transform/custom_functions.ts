@@ -5,6 +5,7 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { tsImport } from 'tsx/esm/api';
 import { SluiceError } from '../../model/errors.ts';
 import { nearest } from '../../model/nearest_word.ts';
 import type { RuleInput } from '../../model/rules.ts';
@@ -53,7 +54,7 @@ async function loadModule(file: string): Promise<Record<string, CustomFunction>>
     new SluiceError('configuration', reason, remedy, { file }, cause);
   let loaded: Record<string, unknown>;
   try {
-    loaded = (await import(pathToFileURL(file).href)) as Record<string, unknown>;
+    loaded = await tsImport(pathToFileURL(file).href, import.meta.url);
   } catch (error) {
     throw wrong(`it cannot be loaded: ${(error as Error).message}`, 'Mend the module, then start again.', error);
   }

@@ -7,7 +7,7 @@ import { Session } from 'node:inspector';
 
 const file = process.env.SLUICE_PROFILE;
 
-if (file && process.argv[1]?.endsWith('workers/worker.ts')) {
+if (file && process.argv[2]?.endsWith('workers/worker.ts')) {
   const session = new Session();
   session.connect();
   session.post('Profiler.enable');

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { PreparedSource, SnapshotPlan, TableRef } from '../../activities/capture/contract.ts';
 import type { ConnectRequest, LeaseSummary } from '../../model/source.ts';
+import { nodeArguments } from '../../workers/child.ts';
 import type { Random } from '../../workers/demo/random.ts';
 import type { ProcessCommand, ProcessError, ProcessStart } from './capture_process.ts';
 
@@ -41,7 +42,7 @@ class Worker {
 
   constructor(start: ProcessStart, env: NodeJS.ProcessEnv, onCrash: (said: string) => void) {
     this.#onCrash = onCrash;
-    this.#child = spawn(process.execPath, ['--import', 'tsx', program, JSON.stringify(start)], {
+    this.#child = spawn(process.execPath, nodeArguments(program, JSON.stringify(start)), {
       stdio: ['pipe', 'pipe', 'pipe'],
       env,
     });

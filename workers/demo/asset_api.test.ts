@@ -5,6 +5,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { nodeArguments } from '../child.ts';
 import { type AssetApi, type AssetApiOptions, startAssetApi } from './asset_api.ts';
 import type { Asset } from './asset_market.ts';
 
@@ -274,7 +275,7 @@ function byUpdate(a: Asset, b: Asset): number {
 describe('the process', () => {
   const file = fileURLToPath(new URL('./asset_api.ts', import.meta.url));
   const run = (environment: Record<string, string>, stdio: ('pipe' | 'ipc')[]) => {
-    const child = spawn(process.execPath, ['--import', 'tsx', file], {
+    const child = spawn(process.execPath, nodeArguments(file), {
       env: { ...process.env, SLUICE_ASSET_API_PORT: '0', SLUICE_HOME: folder(), ...environment },
       stdio,
     });

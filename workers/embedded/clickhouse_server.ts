@@ -1,12 +1,8 @@
 /** Starts the embedded ClickHouse engine as a process. */
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { nodeArguments } from '../child.ts';
 import { GuardedProcess, waitReady } from './guarded_process.ts';
-
-/** The arguments with which Node runs a TypeScript file of this project. */
-export function nodeArguments(file: string, ...args: string[]): string[] {
-  return ['--import', import.meta.resolve('tsx'), file, ...args];
-}
 
 /** Starts the engine on `$home/clickhouse`; returns when it answers. Errors: `missing_part`. */
 export async function startClickhouse(options: {

@@ -1,8 +1,8 @@
 /** Processes of Sluice itself as parts: TypeScript files that print `{"ready":true…}` when they are. */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { nodeArguments } from '../child.ts';
 import { projectFolder } from '../settings.ts';
-import { nodeArguments } from './clickhouse_server.ts';
 import { GuardedProcess, waitReady } from './guarded_process.ts';
 
 export interface NodePartOptions {
