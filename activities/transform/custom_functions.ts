@@ -5,7 +5,6 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { tsImport } from 'tsx/esm/api';
 import { SluiceError } from '../../model/errors.ts';
 import { nearest } from '../../model/nearest_word.ts';
 import type { RuleInput } from '../../model/rules.ts';
@@ -54,7 +53,11 @@ async function loadModule(file: string): Promise<Record<string, CustomFunction>>
     new SluiceError('configuration', reason, remedy, { file }, cause);
   let loaded: Record<string, unknown>;
   try {
-    loaded = await tsImport(pathToFileURL(file).href, import.meta.url);
+    const { tsImport } = await import('tsx/esm/api');
+    const all = await tsImport(pathToFileURL(file).href, import.meta.url);
+    // Where no package.json says that it is a module, all that it exports comes once more, as `default`.
+    const { default: whole, ...named } = all;
+    loaded = Object.keys(named).length > 0 && !isFunction(whole) ? named : all;
   } catch (error) {
     throw wrong(`it cannot be loaded: ${(error as Error).message}`, 'Mend the module, then start again.', error);
   }
