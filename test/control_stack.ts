@@ -21,10 +21,10 @@ export interface ControlStack {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Starts all; about 10 s. `more` goes into the environment of the API, `shared` into that of all. */
+/** Starts all; about 5 s. `more` goes into the environment of the API, `shared` into that of all: it may ask the parts. */
 export async function startControlStack(
   more: NodeJS.ProcessEnv = {},
-  shared: NodeJS.ProcessEnv = {},
+  shared: (parts: ControlStack['parts']) => NodeJS.ProcessEnv | Promise<NodeJS.ProcessEnv> = () => ({}),
 ): Promise<ControlStack> {
   const temporalUiPort = await freePort();
   const parts = await startParts(['postgres', 'clickhouse', 'temporal'], { temporalUiPort });
@@ -42,7 +42,7 @@ export async function startControlStack(
     SLUICE_LOOK_SECONDS: '1',
     SLUICE_TEMPORAL_UI_PORT: String(temporalUiPort),
     LOG_LEVEL: process.env.LOG_LEVEL ?? 'error',
-    ...shared,
+    ...(await shared(parts)),
   };
   const start = async (file: string, env: NodeJS.ProcessEnv) => {
     const child = spawnNode(file, env);

@@ -39,7 +39,7 @@ let assets: AssetApi;
 beforeAll(async () => {
   console.log(`LINEAGE_SEED=${seed}`);
   assets = await startAssetApi({ rate: 0 });
-  stack = await startControlStack({}, { ASSET_API_URL: assets.url });
+  stack = await startControlStack({}, () => ({ ASSET_API_URL: assets.url }));
   control = openControl(readSettings(stack.environment));
   clickhouse = new ClickHouse({ url: stack.parts.clickhouse.url, database: 'sluice', role: 'write' });
 }, 120_000);

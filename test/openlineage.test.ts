@@ -50,7 +50,7 @@ beforeAll(async () => {
     OPENLINEAGE_API_KEY: 'collector-key',
     ASSET_API_URL: assets.url,
   };
-  stack = await startControlStack({}, shared);
+  stack = await startControlStack({}, () => shared);
   control = openControl(readSettings(stack.environment));
 }, 120_000);
 

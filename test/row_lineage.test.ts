@@ -67,7 +67,7 @@ it('is the batch that the row came with: of the snapshot, of large transactions,
   }
 
   let traced = 0;
-  for (let step = 0; step < 12; step++) {
+  for (let step = 0; step < 5; step++) {
     const before = new Set((await harness.records()).map((record) => record.id));
     const changed = await change(step);
     await harness.drain(client);
@@ -87,14 +87,14 @@ it('is the batch that the row came with: of the snapshot, of large transactions,
       .filter((record) => record.assets.lin_traced)
       .map((record) => [record.id, record.assets.lin_traced!.written]);
     expect([seed, step, Object.fromEntries(rows)]).toEqual([seed, step, Object.fromEntries(counted)]);
-    if (step % 6 === 5) await die(harness);
-    else if (step % 4 === 3) {
+    if (step === 2) await die(harness);
+    else if (step === 3) {
       await harness.stop();
       harness.startLease();
     }
   }
   console.log(`${traced} rows traced`);
-  expect(traced).toBeGreaterThan(300);
+  expect(traced).toBeGreaterThan(100);
   await harness.stop();
   await harness.close();
 }, 170_000);

@@ -31,7 +31,7 @@ let ui: TemporalUi;
 beforeAll(async () => {
   assets = await startAssetApi({ seed: '7', rate: 0 });
   [stack, browser] = await Promise.all([
-    startControlStack({}, { ASSET_API_URL: assets.url }),
+    startControlStack({}, () => ({ ASSET_API_URL: assets.url })),
     openChromium().catch(withoutBrowser),
   ]);
   if (!browser) return;

@@ -19,6 +19,8 @@ export interface Insert {
   query: string;
   queryId: string;
   role: string;
+  /** What is inserted. */
+  body: Buffer;
 }
 
 export type Verdict = 'passed' | 'lost' | 'unanswered' | 'late';
@@ -80,6 +82,7 @@ export class ClickHouseProxy {
       query,
       queryId: params.get('query_id') ?? '',
       role: String(request.headers['x-sluice-role'] ?? ''),
+      body,
     };
     const verdict = query.startsWith('INSERT') ? this.#decide(insert) : 'passed';
     if (verdict === 'passed') {
