@@ -14,6 +14,8 @@ export default defineConfig({
           name: 'unit',
           include: ['{activities,api,cli,flows,model,workers,bench,console}/**/*.test.ts'],
           testTimeout: 30_000,
+          // They keep nothing, and share what they import.
+          isolate: false,
         },
       },
       {
