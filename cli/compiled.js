@@ -3,7 +3,7 @@
  * the packages, and compiled again when one of its sources is another: to read them one by one takes a second longer at
  * every start. Where nothing can be written, they are read one by one. Plain JavaScript.
  */
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -22,10 +22,11 @@ export async function importProgram(file) {
 
 /** Path of the compiled program; undefined when there can be none. */
 async function compiledProgram(file) {
-  const name = path.relative(project, file).replace(/[^a-zA-Z0-9]+/g, '-');
-  const known = path.join(cache, `${name}.json`);
+  // Another checkout may share these packages.
+  const place = createHash('sha256').update(project).digest('hex').slice(0, 8);
+  const name = `${path.relative(project, file).replace(/[^a-zA-Z0-9]+/g, '-')}-${place}`;
   try {
-    return newestOf(known) ?? (await compile(file, name, known));
+    return newestOf(name) ?? (await compile(file, name));
   } catch (error) {
     if (process.env.DEBUG) process.stderr.write(`${file} is not compiled: ${error.message}\n`);
     return undefined;
@@ -33,10 +34,11 @@ async function compiledProgram(file) {
 }
 
 /** What was compiled last, if it is made from the sources as they are now. */
-function newestOf(known) {
+function newestOf(name) {
   try {
-    const { folder, entry, sources } = JSON.parse(readFileSync(known, 'utf8'));
-    return sources.every(([file, mark]) => markOf(file) === mark) ? path.join(cache, folder, entry) : undefined;
+    const { compiled, sources } = JSON.parse(readFileSync(path.join(cache, `${name}.json`), 'utf8'));
+    const same = statSync(compiled).isFile() && sources.every(([file, mark]) => markOf(file) === mark);
+    return same ? compiled : undefined;
   } catch {
     return undefined;
   }
@@ -48,40 +50,30 @@ function markOf(file) {
   return `${mtimeMs} ${size}`;
 }
 
-async function compile(file, name, known) {
+async function compile(file, name) {
   const { build } = await import('esbuild');
-  const folder = `${name}-${randomUUID().slice(0, 8)}`;
+  const compiled = path.join(cache, `${name}-${randomUUID().slice(0, 8)}.mjs`);
   const marks = new Map();
-  const { metafile } = await build({
+  await build({
     entryPoints: [file],
-    outdir: path.join(cache, folder),
-    absWorkingDir: project,
-    outExtension: { '.js': '.mjs' },
+    outfile: compiled,
     bundle: true,
-    splitting: true,
     packages: 'external',
     platform: 'node',
     format: 'esm',
     target: 'node20',
     sourcemap: true,
-    metafile: true,
+    sourcesContent: false,
     logLevel: 'silent',
     plugins: [
       { name: 'own places', setup: ({ onLoad }) => onLoad({ filter: /\.[jt]s$/ }, (args) => load(args.path, marks)) },
     ],
   });
-  const own = path.relative(project, file);
-  const [entry] = Object.entries(metafile.outputs).find(([, output]) => output.entryPoint === own);
-  const sources = [
-    ...marks,
-    [path.join(project, 'package-lock.json'), markOf(path.join(project, 'package-lock.json'))],
-  ];
   // Written aside and renamed: nobody ever reads half of it.
-  const draft = path.join(cache, `${folder}.json`);
-  writeFileSync(draft, JSON.stringify({ folder, entry: path.basename(entry), sources }));
-  renameSync(draft, known);
-  removeOld(name, folder);
-  return path.join(cache, folder, path.basename(entry));
+  writeFileSync(`${compiled}.json`, JSON.stringify({ compiled, sources: [...marks] }));
+  renameSync(`${compiled}.json`, path.join(cache, `${name}.json`));
+  removeOld(name, compiled);
+  return compiled;
 }
 
 /** A source, which finds the files beside it where they are, and not beside what was compiled. */
@@ -94,11 +86,12 @@ function load(file, marks) {
   return { contents, loader: path.extname(file).slice(1) };
 }
 
-/** Younger ones may still be read by who has begun with them. */
-function removeOld(name, current) {
-  for (const folder of readdirSync(cache)) {
-    if (!folder.startsWith(`${name}-`) || folder === current) continue;
-    const { mtimeMs } = statSync(path.join(cache, folder), { throwIfNoEntry: false }) ?? { mtimeMs: Date.now() };
-    if (Date.now() - mtimeMs > day) rmSync(path.join(cache, folder), { recursive: true, force: true });
+/** Those of a day ago: what is younger may just be read by who has found it. */
+function removeOld(name, compiled) {
+  for (const entry of readdirSync(cache)) {
+    const file = path.join(cache, entry);
+    if (!entry.startsWith(`${name}-`) || file.startsWith(compiled)) continue;
+    const made = statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
+    if (Date.now() - made > day) rmSync(file, { force: true });
   }
 }
