@@ -628,7 +628,7 @@ describe('crashes and successors', () => {
     ];
     const ended = expect(earlier).rejects.toMatchObject({ kind: 'sink_unreachable', transient: true });
     await new Promise((resolve) => setTimeout(resolve, 300));
-    await harness.context.sink('write').endInserts(`${source}/`, 65_536);
+    await harness.context.sink('write').endInserts([`${source}/`], 65_536);
     await ended;
     await Promise.all(others);
   });

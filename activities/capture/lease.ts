@@ -128,7 +128,7 @@ export class Leases {
     expectNewest(input, last);
     // An attempt that slept while its successor began would end that one's session, and write behind it.
     if (last) expectNoSuccessor(last.lease, lease, request.id);
-    await sink.endInserts(`${request.id}/`, lease);
+    await sink.endInserts([`${request.id}/`], lease);
     const { absent = [] } = input;
     const defined = () => void this.#context.tablesDefined(request.id);
     const { lookEvery } = this.#context.settings;

@@ -276,7 +276,7 @@ export class CaptureLoop {
       const version = batch.truncated[table.asset_id];
       if (version !== undefined) {
         // A repair holds a TRUNCATE up until it is done; one that died may still be writing rows of before.
-        await sink.endInserts(repairInserts(source, table.asset_id));
+        await sink.endInserts([repairInserts(source, table.asset_id)]);
         const committed = timeOf(batch.committedFirst)!.replace('T', ' ').replace('Z', '');
         await sink.sweepBelow(table, version, committed, `${id}/${table.asset_id}`, batch.xid);
         await sink.discardRejects(table.asset_id, version);

@@ -146,6 +146,7 @@ export async function copyChunk(
       { request, table },
       {
         kind: 'chunk',
+        stream: record,
         id,
         chunk,
         to: table.start_position,
@@ -192,7 +193,7 @@ function alteredMeanwhile(table: TableRef, cause: unknown): SluiceError {
   return new SluiceError('sink_unreachable', reason, 'It is tried again.', {}, cause);
 }
 
-async function streamRecord(clickhouse: ClickHouse, source: string) {
+async function streamRecord(clickhouse: ClickHouse, source: string): Promise<BatchRecord> {
   const record = await lastRecord(clickhouse, source);
   if (record) return record;
   throw new SluiceError(
@@ -231,6 +232,8 @@ async function recordSnapshot(
   { request, table }: SnapshotInput,
   done: {
     kind: 'chunk' | 'snapshot';
+    /** The stream's record as of which this was done: rows bear its epoch. */
+    stream: BatchRecord;
     id: string;
     chunk: number;
     to: string;
@@ -242,7 +245,7 @@ async function recordSnapshot(
     applied?: AppliedRules;
   },
 ): Promise<void> {
-  const { lease, cluster, epoch } = await streamRecord(clickhouse, request.id);
+  const { lease, cluster, epoch } = done.stream;
   await writeRecord(
     clickhouse,
     sealRecord({
@@ -286,10 +289,9 @@ export async function finishSnapshot(
     const schema = await knownSchema(clickhouse, request.id, table);
     const id = snapshotId(request.id, table);
     // Inserts that a dead worker left behind, of chunks and repairs, must not come after the sweep.
-    await sink.endInserts(`${id}/`);
-    await sink.endInserts(repairInserts(request.id, table.asset_id));
-    const { epoch } = await streamRecord(clickhouse, request.id);
-    const start = source.snapshotVersion(epoch, table.start_position);
+    await sink.endInserts([`${id}/`, repairInserts(request.id, table.asset_id)]);
+    const stream = await streamRecord(clickhouse, request.id);
+    const start = source.snapshotVersion(stream.epoch, table.start_position);
     const now = timeText(Date.now() * 1000);
     // What an earlier copy had and the source does not any more. One that was made beside it never had it.
     if (!isBeside(schema)) await sink.sweepBelow(schema, start, now, `${id}/sweep`);
@@ -303,6 +305,7 @@ export async function finishSnapshot(
     const rows = chunks.reduce((sum, record) => sum + (record.assets[table.asset_id]?.written ?? 0), 0);
     const done = {
       kind: 'snapshot',
+      stream,
       id,
       chunk: 0,
       to: complete,

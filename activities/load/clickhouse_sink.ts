@@ -65,11 +65,12 @@ export class ClickHouseSink implements Sink {
     return dropSideCopies(this.clickhouse, assetId, below);
   }
 
-  async endInserts(prefix: string, below?: number): Promise<void> {
+  async endInserts(prefixes: string[], below?: number): Promise<void> {
     const older = below === undefined ? '' : ` AND toUInt64OrNull(splitByChar('/', query_id)[2]) < {below:UInt64}`;
     try {
-      await this.clickhouse.command(`KILL QUERY WHERE startsWith(query_id, {prefix:String})${older} SYNC`, {
-        params: { prefix: queryIdOf(prefix), below: below ?? 0 },
+      const began = 'arrayExists(prefix -> startsWith(query_id, prefix), {prefixes:Array(String)})';
+      await this.clickhouse.command(`KILL QUERY WHERE ${began}${older} SYNC`, {
+        params: { prefixes: prefixes.map(queryIdOf), below: below ?? 0 },
       });
     } catch (error) {
       // Without the right to kill, versions still keep the copy right; only the fence is weaker.

@@ -43,10 +43,10 @@ export interface Sink {
   dropSideCopies(assetId: string, below?: number): Promise<void>;
 
   /**
-   * When this returns, no insert that was sent before under an id with this prefix is still under way. `below`: only
-   * those of leases with lower numbers (the id's second part).
+   * When this returns, no insert that was sent before under an id with one of these prefixes is still under way. `below`:
+   * only those of leases with lower numbers (the id's second part).
    */
-  endInserts(prefix: string, below?: number): Promise<void>;
+  endInserts(prefixes: string[], below?: number): Promise<void>;
   /** Throws `sink_damaged` when what was acknowledged of these assets may be lost. */
   checkDamage(source: string, assetIds: string[]): Promise<void>;
 
