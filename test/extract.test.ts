@@ -263,20 +263,17 @@ describe('a run of extractAssets', () => {
     const base = `${request.from}_${request.to}`.replace(/[-:]|\.\d+/g, '');
     mkdirSync(folderOf('beside'), { recursive: true });
     const claim = path.join(folderOf('beside'), `.${base}.claim.draft`);
-    writeFileSync(claim, 'beside/-died');
+    writeFileSync(claim, 'beside/-other');
+    const runs = await Promise.all(['beside/-first', 'beside/-second'].map(begin));
+    for (const run of runs) await until(async () => /waits for beside..other/.test(await heartbeatOf(run)));
+    // It shows no life any more: both find it so, and one of them is next.
     utimesSync(claim, new Date(), new Date(Date.now() - 120_000));
-    await setFaults({ kind: 'slow', count: 1, delay_ms: 3_000 });
-    const first = await begin('beside/-first');
-    await until(async () => existsSync(claim) && readFileSync(claim, 'utf8') === 'beside/-first');
-    const second = await begin('beside/-second');
-    await until(async () => /waits for beside..first/.test(await heartbeatOf(second)));
-    const [one, other] = (await Promise.all([first.result(), second.result()])) as ExtractAnswer[];
+    const [one, other] = (await Promise.all(runs.map((run) => run.result()))) as ExtractAnswer[];
     expect(one!.rows).toBeGreaterThan(0);
     expect(other).toMatchObject({ from: request.from, to: request.to, files: 1, rows: one!.rows });
     expect(checkFiles('beside').rows.length).toBe(one!.rows);
     const manifest = JSON.parse(readFileSync(path.join(folderOf('beside'), `${base}.manifest.json`), 'utf8'));
-    expect(manifest).toMatchObject({ complete: true, workflow: { id: 'beside/-second' } });
-    await setFaults();
+    expect(manifest).toMatchObject({ complete: true, workflow: { id: expect.stringMatching(/first|second/) } });
   });
 
   it('survives what the API does on a bad day', async () => {
