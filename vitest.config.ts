@@ -1,13 +1,9 @@
 import { defineConfig } from 'vitest/config';
 
-/**
- * Three files run at once: those in test/ start servers and often wait for them. They begin with the largest; the small
- * ones beside their sources fill the end.
- */
+/** Unit tests come first. Of those in test/, which start servers and often wait for them, three files run at once. */
 export default defineConfig({
   test: {
     pool: 'forks',
-    maxWorkers: 3,
     projects: [
       {
         test: {
@@ -16,6 +12,8 @@ export default defineConfig({
           testTimeout: 30_000,
           // They keep nothing, and share what they import.
           isolate: false,
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
         },
       },
       {
@@ -25,6 +23,8 @@ export default defineConfig({
           setupFiles: ['test/port_range.ts'],
           testTimeout: 180_000,
           hookTimeout: 180_000,
+          maxWorkers: 3,
+          sequence: { groupOrder: 1 },
         },
       },
     ],

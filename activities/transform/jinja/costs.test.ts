@@ -3,6 +3,7 @@
  * that forgets to pay fails here, also one that is new: it is found in its table.
  */
 import { describe, expect, it } from 'vitest';
+import { processorTime, slowness } from '../../../test/processor_time.ts';
 import { attributeOf, itemOf } from './attributes.ts';
 import { DateTime, Duration, PlainDate } from './dates.ts';
 import { Decimal } from './decimal.ts';
@@ -277,18 +278,6 @@ const rounds = 2000;
 const rest = 20_000;
 const most = 40;
 
-/**
- * How many times longer than on a quiet machine of today the processor takes now, by some work with long numbers:
- * neighbours on its cores and caches must not decide about a price.
- */
-function slowness(): number {
-  const before = process.cpuUsage();
-  let digits = 0;
-  for (let i = 0n; i < 300n; i++) digits += String(10n ** 999n + i).length;
-  const { user, system } = process.cpuUsage(before);
-  return Math.max(1, ((user + system) * digits) / 300_000 / 5_000);
-}
-
 /** Large values are made once, but for lists and dicts that an operation may change; arguments are others than operands. */
 const made = { operand: new Map<string, Value>(), argument: new Map<string, Value>() };
 
@@ -318,8 +307,7 @@ function repeated(run: Run, self: Value, args: Argument[]): { milliseconds: numb
     if (!(error instanceof EvaluationError)) throw error;
     worked ||= error.limit !== undefined;
   }
-  const { user, system } = process.cpuUsage(before);
-  return { milliseconds: (user + system) / 1000, worked };
+  return { milliseconds: processorTime(before), worked };
 }
 
 /** The quickest of some attempts: a first one may meet a garbage collection, or code that was not compiled yet. */
