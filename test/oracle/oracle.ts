@@ -111,6 +111,8 @@ class Oracle {
   #sampling = true;
   /** Probability that an insert is spoiled on its way. */
   #trouble = 0;
+  /** Bytes of the log that the slot has not been confirmed past. */
+  #lag = 0;
 
   constructor(parts: OracleParts, options: OracleOptions, source: string) {
     this.#parts = parts;
@@ -172,11 +174,14 @@ class Oracle {
       this.#parts.clickhouse.url,
       randomTrouble(seededRandom(`${this.#options.seed}/proxy`), () => this.#trouble),
     );
+    // Small batches follow slowly: a backlog that is only read when all faults are over tells nothing more.
+    const longestLag = this.#random.pick([500_000, 2_000_000, Number.POSITIVE_INFINITY]);
     this.#workload = new Workload({
       url: () => this.#url,
       tables: this.#tables,
       seed: this.#options.seed,
       sessions: this.#random.between(2, 5),
+      waits: () => this.#lag > longestLag,
     });
     // Rows of before, for the snapshots.
     this.#workload.resume();
@@ -422,7 +427,7 @@ class Oracle {
         before = now;
         if (Date.now() - moved > 40_000)
           throw new Error(`nothing moves on from ${formatLsn(now ?? 0n)}: ${await this.#whereabouts(client)}`);
-        await sleep(150);
+        await sleep(300);
       }
     } finally {
       await endClient(client);
@@ -479,7 +484,7 @@ class Oracle {
     while (Date.now() < until && !this.#flow.fatal) {
       const record = await recordedEnd(this.#clickhouse, this.#source);
       if (record !== undefined && targets.every((target) => behindPageHeader(record) >= target)) return true;
-      await sleep(150);
+      await sleep(300);
     }
     return false;
   }
@@ -489,14 +494,16 @@ class Oracle {
     let client: pg.Client | undefined;
     let before = '';
     while (this.#sampling) {
-      await sleep(100);
+      await sleep(200);
       try {
         client ??= await readClient(this.#parts.postgres.url);
-        const { rows } = await client.query<{ confirmed: string }>(
-          'SELECT confirmed_flush_lsn::text AS confirmed FROM pg_replication_slots WHERE slot_name = $1',
+        const { rows } = await client.query<{ confirmed: string; lag: string }>(
+          `SELECT confirmed_flush_lsn::text AS confirmed, pg_current_wal_lsn() - confirmed_flush_lsn AS lag
+           FROM pg_replication_slots WHERE slot_name = $1`,
           [`sluice_${this.#source}`],
         );
         const confirmed = rows[0]?.confirmed;
+        this.#lag = Number(rows[0]?.lag ?? 0);
         if (confirmed === undefined || confirmed === before) continue;
         const recorded = await recordedPositions(this.#clickhouse, this.#source);
         if (recorded.length > 0 && recorded.every((position) => parseLsn(confirmed) > position)) {

@@ -11,6 +11,8 @@ export interface WorkloadOptions {
   tables: OracleTable[];
   seed: string;
   sessions: number;
+  /** Asked before each transaction: true when none may begin for now. */
+  waits: () => boolean;
 }
 
 function quoted(name: string): string {
@@ -63,7 +65,7 @@ export class Workload {
     const random = seededRandom(`${this.#options.seed}/session/${number}`);
     let client: pg.Client | undefined;
     while (!this.#ended) {
-      if (!this.#running) {
+      if (!this.#running || this.#options.waits()) {
         await sleep(10);
         continue;
       }
