@@ -25,6 +25,9 @@ export const ownColumns = ['_version', '_deleted', '_committed_at'] as const;
 export const durable =
   'fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1';
 
+/** Counting default values, to store columns that have few others sparsely, costs a twentieth of an insert, and spares no bytes. */
+const settings = `${durable}, ratio_of_defaults_for_sparse_serialization = 1`;
+
 /** Those that a table's copy has, in the order in which blocks hold them. */
 export function ownColumnsOf(table: TableSchema): string[] {
   return isMultiset(table) ? [...ownColumns, ...multisetColumns] : [...ownColumns];
@@ -58,7 +61,7 @@ function definition(clickhouse: ClickHouse, table: TableSchema): string {
     : keyColumns(table).map((column) => quoteName(column.name));
   return (
     `CREATE TABLE IF NOT EXISTS ${clickhouse.name(copyName(table))} (\n${columns.join(',\n')}\n)\n` +
-    `ENGINE = ReplacingMergeTree(_version, _deleted)\nORDER BY (${key.join(', ')})\nSETTINGS ${durable}` +
+    `ENGINE = ReplacingMergeTree(_version, _deleted)\nORDER BY (${key.join(', ')})\nSETTINGS ${settings}` +
     (from === undefined ? '' : `\nCOMMENT ${quoteText(mark(from))}`)
   );
 }
