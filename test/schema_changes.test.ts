@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SluiceError } from '../model/errors.ts';
 import type { LeaseSummary } from '../model/source.ts';
@@ -605,16 +606,10 @@ describe('crashes and replays', () => {
     await small.begin();
     await small.drain(client);
     // The record of the batch behind the change is lost: all is read again from the beginning of the transaction.
-    let records = 0;
-    const changed = new Promise<void>((resolve) => {
-      const poll = setInterval(async () => {
-        records = (await small.records()).filter((record) => record.kind === 'schema').length;
-        if (records === 0) return;
-        clearInterval(poll);
-        lose = true;
-        resolve();
-      }, 5);
-    });
+    const changed = (async () => {
+      while (!(await small.records()).some((record) => record.kind === 'schema')) await sleep(5);
+      lose = true;
+    })();
     const before = Array.from(
       { length: 40 },
       (_, i) => `INSERT INTO ${table} (id, v, d) VALUES (${100 + i}, 'row ${i}', ${i})`,

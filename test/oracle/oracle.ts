@@ -2,6 +2,9 @@
  * The oracle: changes a source at random while everything that can break is broken, and then asks the source itself
  * whether the copy is right. What is done follows from the seed; when it meets what, from the machine.
  */
+import { writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { TableRef } from '../../activities/capture/contract.ts';
@@ -521,21 +524,21 @@ class Oracle {
     await endClient(client);
   }
 
-  /** The difference, with every version that the copy holds of the first keys concerned. */
+  /** The difference, and the name of a file with all that the copy holds and the records say: the parts go away. */
   async #describe(asset: string, { table, missing, extra, forgotten }: Difference): Promise<string> {
     const short = (rows: string[]) => rows.slice(0, 3).map((row) => (row.length > 400 ? `${row.slice(0, 400)}…` : row));
-    const first = (JSON.parse(missing[0] ?? extra[0] ?? '[]') as string[])[0] ?? '';
-    const versions = await this.#clickhouse
-      .rows(
-        `SELECT toString(tuple(* EXCEPT (_version, _deleted, _committed_at))) AS row, bitShiftRight(_version, 48) AS commit, bitAnd(_version, 281474976710655) AS place, _deleted, _committed_at, _part
-         FROM ${this.#clickhouse.name(asset)} WHERE toString(tuple(*)) LIKE {like:String} ORDER BY _version DESC LIMIT 12`,
-        { params: { like: `(${/^[0-9A-F]*$/.test(first) && first.length > 6 ? '' : first}%` } },
-      )
-      .catch((error) => [String(error)]);
-    const seen = versions.map((version) => JSON.stringify(version).replace(/[0-9a-f]{100,}/g, '…'));
+    const evidence: Record<string, unknown> = { missing, extra, forgotten };
+    const read = { rows: asset, records: '_batches', chunks: '_chunks', schemas: '_schemas', rejects: '_rejects' };
+    for (const [name, from] of Object.entries(read)) {
+      const parts = name === 'rows' ? ', _part, _part_offset' : '';
+      const text = `SELECT *${parts} FROM ${this.#clickhouse.name(from)}`;
+      evidence[name] = await this.#clickhouse.rows(text).catch((error) => String(error));
+    }
+    const file = path.join(tmpdir(), `oracle-${this.#options.seed}-${table}.json`);
+    writeFileSync(file, JSON.stringify(evidence, undefined, 1));
     return (
       `${table} differs: ${missing.length} missing ${short(missing).join(' ')}, ${extra.length} extra ${short(extra).join(' ')}, ` +
-      `${forgotten.length} forgotten ${short(forgotten).join(' ')}\n${seen.join('\n')}`
+      `${forgotten.length} forgotten ${short(forgotten).join(' ')}; evidence: ${file}`
     );
   }
 
