@@ -99,6 +99,18 @@ export async function runOracle(parts: OracleParts, options: OracleOptions): Pro
   return oracle.run();
 }
 
+/** Tries again what fails while servers are down. */
+async function persist<T>(attempt: () => Promise<T>): Promise<T> {
+  for (let tries = 0; ; tries++) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (tries > 300) throw error;
+      await sleep(100);
+    }
+  }
+}
+
 class Oracle {
   readonly #parts: OracleParts;
   readonly #options: OracleOptions;
@@ -246,39 +258,40 @@ class Oracle {
   async #cut(ref: TableRef, chunks: number): Promise<number> {
     const table = this.#tables.find((known) => known.name === ref.table)!;
     if (table.key.length === 0) return chunks;
+    const keys = await persist(() => this.#keysOf(table));
+    const cuts = keys.filter(() => this.#random.chance(4 / (keys.length + 1)));
+    if (cuts.length === 0) return chunks;
+    const bounds = [null, ...cuts, null].map((cut) => (cut === null ? '' : JSON.stringify(cut)));
+    const plan = bounds.slice(1).map((upper, chunk) => ({
+      source: this.#source,
+      asset: ref.asset_id,
+      generation: ref.generation,
+      start: ref.start_position,
+      // The first plan for a start counts: this one was there before all.
+      plan: 'oracle',
+      planned_at: '1970-01-01 00:00:00.000000',
+      chunk,
+      lower: bounds[chunk],
+      upper,
+    }));
+    // Done and reported failed, it is done again: with the same cuts, or chunks of the first would be left out.
+    await persist(() => this.#clickhouse.insertObjects('_chunks', plan));
+    return plan.length;
+  }
+
+  /** Keys of a table in order, as the server writes them. */
+  async #keysOf(table: OracleTable): Promise<string[][]> {
     const key = table.key.map((column) => `"${column}"`).join(', ');
-    for (let tries = 0; ; tries++) {
-      try {
-        const client = await readClient(this.#url);
-        const { rows } = await client.query({
-          text: `SELECT ${key} FROM "${ref.table}" ORDER BY ${key}`,
-          rowMode: 'array',
-          types: { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig,
-        });
-        await endClient(client);
-        const cuts = (rows as string[][]).filter(() => this.#random.chance(4 / (rows.length + 1)));
-        if (cuts.length === 0) return chunks;
-        const bounds = [null, ...cuts, null].map((cut) => (cut === null ? '' : JSON.stringify(cut)));
-        await this.#clickhouse.insertObjects(
-          '_chunks',
-          bounds.slice(1).map((upper, chunk) => ({
-            source: this.#source,
-            asset: ref.asset_id,
-            generation: ref.generation,
-            start: ref.start_position,
-            // The first plan for a start counts: this one was there before all.
-            plan: 'oracle',
-            planned_at: '1970-01-01 00:00:00.000000',
-            chunk,
-            lower: bounds[chunk],
-            upper,
-          })),
-        );
-        return cuts.length + 1;
-      } catch (error) {
-        if (tries > 300) throw error;
-        await sleep(100);
-      }
+    const client = await readClient(this.#url);
+    try {
+      const { rows } = await client.query({
+        text: `SELECT ${key} FROM "${table.name}" ORDER BY ${key}`,
+        rowMode: 'array',
+        types: { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig,
+      });
+      return rows as string[][];
+    } finally {
+      await endClient(client);
     }
   }
 
@@ -373,7 +386,7 @@ class Oracle {
     if (this.#random.chance(0.8)) await this.#begun(await this.#flow.nextLease());
     else await sleep(16_000);
     await this.#drain();
-    const client = await this.#reconnect();
+    const client = await persist(() => readClient(this.#url));
     try {
       let rows = 0;
       for (const { ref } of this.#flow.tables) {
@@ -403,20 +416,9 @@ class Oracle {
       this.#problems.push(`audit: ${fault} ${batch}: ${detail}`);
   }
 
-  async #reconnect(): Promise<pg.Client> {
-    for (let tries = 0; ; tries++) {
-      try {
-        return await readClient(this.#url);
-      } catch (error) {
-        if (tries > 100) throw error;
-        await sleep(100);
-      }
-    }
-  }
-
   /** Until all that is committed is recorded, and all snapshots are complete. */
   async #drain(): Promise<void> {
-    const client = await this.#reconnect();
+    const client = await persist(() => readClient(this.#url));
     try {
       // Small batches take their time: only standing still is wrong.
       let moved = Date.now();
