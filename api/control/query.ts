@@ -2,7 +2,7 @@
 import { SluiceError } from '../../model/errors.ts';
 import type { Control } from './control.ts';
 import type { QueryAnswer, QueryBody } from './shapes.ts';
-import { checkStatement, singleStatement, tablesRead } from './statement.ts';
+import { askedAfter, checkStatement, singleStatement, tablesRead } from './statement.ts';
 import { waitForTables } from './wait.ts';
 
 const maxRows = 10_000;
@@ -18,7 +18,15 @@ const limits = {
   max_memory_usage: String(1 << 30),
 };
 
-const tableFunctions = new WeakMap<Control, Promise<string[]>>();
+/** What a server knows. */
+interface Server {
+  /** The names of all table functions: what is not known as harmless is refused. */
+  tableFunctions: string[];
+  /** That no SELECT is understood where none is written, sent to servers that could. */
+  explicit: { implicit_select?: 0 };
+}
+
+const servers = new WeakMap<Control, Promise<Server>>();
 
 /**
  * Answers one reading statement with at most 10,000 rows. Integers within ±2^53 are numbers, larger ones and decimals
@@ -27,18 +35,26 @@ const tableFunctions = new WeakMap<Control, Promise<string[]>>();
  */
 export async function runQuery(control: Control, body: QueryBody): Promise<QueryAnswer> {
   const statement = singleStatement(body.sql);
-  const tree = await bounded((signal) => checkedTree(control, statement, signal));
+  const server = await bounded((signal) => serverOf(control, signal));
+  const settings = { ...limits, ...server.explicit, database: control.settings.clickhouseDatabase };
+  const tree = await bounded((signal) => checkedTree(control, statement, { server, settings, signal }));
   const reached = body.wait_for === undefined ? undefined : await waitForTables(control, body, tablesRead(tree));
-  const settings = { ...limits, database: control.settings.clickhouseDatabase };
   const answer = await bounded((signal) => control.clickhouse.table(`${statement}\n`, { signal, settings }));
   return { ...shape(answer.columns, answer.rows), ...(reached ? { reached } : {}) };
 }
 
-/** How ClickHouse reads the statement, when it is one of those that are allowed. */
-async function checkedTree(control: Control, statement: string, signal: AbortSignal): Promise<string> {
-  const functions = await knownTableFunctions(control);
-  const tree = await control.clickhouse.text(`EXPLAIN AST ${statement}\n`, { signal, settings: { readonly: 1 } });
-  checkStatement(tree, functions, control.settings.clickhouseDatabase);
+/** What a statement is asked with. */
+interface Asking {
+  server: Server;
+  settings: Record<string, string | number>;
+  signal: AbortSignal;
+}
+
+/** How ClickHouse reads the statement, when it is one of those that are allowed. All of it or an error, never a part. */
+async function checkedTree(control: Control, statement: string, { server, settings, signal }: Asking): Promise<string> {
+  const whole = { ...settings, result_overflow_mode: 'throw' };
+  const tree = await control.clickhouse.text(askedAfter(statement), { signal, settings: whole });
+  checkStatement(tree, server.tableFunctions, control.settings.clickhouseDatabase);
   return tree;
 }
 
@@ -71,17 +87,27 @@ export function readerOf(type: string): (value: unknown) => unknown {
   return (value) => (typeof value === 'string' && Number.isSafeInteger(Number(value)) ? Number(value) : value);
 }
 
-/** The names of all table functions, asked once: what is not known as harmless is refused. */
-async function knownTableFunctions(control: Control): Promise<string[]> {
-  let known = tableFunctions.get(control);
+/** What the server knows, asked once. */
+async function serverOf(control: Control, signal: AbortSignal): Promise<Server> {
+  let known = servers.get(control);
   if (!known) {
-    known = control.clickhouse
-      .rows<{ name: string }>('SELECT name FROM system.table_functions')
-      .then((rows) => rows.map((row) => row.name));
-    known.catch(() => tableFunctions.delete(control));
-    tableFunctions.set(control, known);
+    known = askServer(control, signal);
+    known.catch(() => servers.delete(control));
+    servers.set(control, known);
   }
   return await known;
+}
+
+async function askServer({ clickhouse }: Control, signal: AbortSignal): Promise<Server> {
+  const names = async (table: string, where = '1') => {
+    const rows = await clickhouse.rows<{ name: string }>(`SELECT name FROM system.${table} WHERE ${where}`, { signal });
+    return rows.map(({ name }) => name);
+  };
+  const [tableFunctions, implicit] = await Promise.all([
+    names('table_functions'),
+    names('settings', "name = 'implicit_select'"),
+  ]);
+  return { tableFunctions, explicit: implicit.length > 0 ? { implicit_select: 0 } : {} };
 }
 
 function queryError(error: unknown, signal: AbortSignal): unknown {

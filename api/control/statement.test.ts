@@ -22,6 +22,45 @@ describe('a statement', () => {
   });
 });
 
+describe('the beginning of a statement', () => {
+  it('is a word that reads, once comments are away', () => {
+    expect(singleStatement('-- a\n/* b */ #! c\n\u00a0select 1')).toBe('select 1');
+    expect(singleStatement('( (WITH 1 AS x SELECT x))')).toBe('( (WITH 1 AS x SELECT x))');
+    for (const sql of [
+      'FROM t SELECT x',
+      ', optimize = 1 SELECT 1',
+      '/* SELECT 1',
+      '(SHOW TABLES)',
+      'SELECTED',
+      '*/ SELECT 1',
+    ]) {
+      expect(() => singleStatement(sql), sql).toThrow(/only statements that read/);
+    }
+  });
+
+  it('SHOW is followed by names and texts alone', () => {
+    for (const sql of [
+      "SHOW FULL TABLES FROM a LIKE 'b\\_c'",
+      'SHOW CREATE TABLE a.`b c`',
+      'show columns from "limit"',
+    ]) {
+      expect(singleStatement(sql)).toBe(sql);
+    }
+    for (const sql of [
+      'SHOW TABLES WHERE 1',
+      'SHOW TABLES LIMIT f(1)',
+      'SHOW TABLES/**/WHERE 1',
+      "SHOW TABLES LIKE '\\' x '",
+    ]) {
+      expect(() => singleStatement(sql), sql).toThrow(/SHOW takes/);
+    }
+    const long = `SHOW ${'a '.repeat(100_000)}(`;
+    const began = performance.now();
+    expect(() => singleStatement(long)).toThrow();
+    expect(performance.now() - began).toBeLessThan(1_000);
+  });
+});
+
 describe('a parsed statement', () => {
   it('may read tables of Sluice, and what describes them', () => {
     check(select('TableIdentifier postgres_main_accounts', 'Function count (children 1)'));
@@ -71,6 +110,11 @@ describe('a parsed statement', () => {
     ]) {
       expect(() => check(tree), tree).toThrow();
     }
+  });
+
+  it('may not apply what its tree does not name', () => {
+    check(select('ColumnsExceptTransformer', 'ColumnsReplaceTransformer (children 1)'));
+    expect(() => check(select('ColumnsApplyTransformer'))).toThrow(/APPLY/);
   });
 
   it('cannot hide a line behind a forged one', () => {

@@ -20,17 +20,40 @@ const systemTables = new Set([
   'asynchronous_metrics', 'data_skipping_indices', 'projections', 'table_engines', 'collations', 'build_options',
 ]); // biome-ignore format: a list
 
+/** With which words a statement may begin, in parentheses only the first two. */
+const beginnings = /^(?:\(\s*)*(?:SELECT|WITH)\b|^(?:SHOW|DESCRIBE|DESC|EXISTS|EXPLAIN)\b/i;
+
+/** Blanks and comments, as ClickHouse reads them. */
+const blanks = /^(?:\s|--[^\n]*(?:\n|$)|#[! ][^\n]*(?:\n|$)|\/\*[\s\S]*?\*\/)+/;
+
+/** SHOW with names and patterns only: its tree has neither WHERE nor LIMIT, which would be computed unseen. */
+const plainShow =
+  /^SHOW(?:\s+(?:(?!(?:WHERE|LIMIT)\b)[a-z_]\w*|`[^`\\]*`|"[^"\\]*")(?:\.(?:[a-z_]\w*|`[^`\\]*`|"[^"\\]*"))*|\s+'(?:[^'\\]|\\[_%])*')+$/i;
+
 /**
- * The statement without its final semicolon. Any other semicolon is refused before a server sees the text: what follows
- * one could be executed. Throws `configuration`.
+ * How a statement is asked after without being carried out. The setting (it is the default) leaves no other way to read
+ * the head: servers that complete a missing SELECT take `EXPLAIN AST FROM …` for a SELECT of a column EXPLAIN.
+ */
+export function askedAfter(statement: string): string {
+  return `EXPLAIN AST graph = 0 ${statement}\n`;
+}
+
+/**
+ * The statement from its first word on, without its final semicolon. Any other semicolon is refused before a server sees
+ * the text: what follows one could be executed. Throws `configuration`.
  */
 export function singleStatement(sql: string): string {
-  const statement = sql.trim().replace(/;\s*$/, '').trim();
+  const statement = sql.replace(blanks, '').trimEnd().replace(/;\s*$/, '').trimEnd();
   if (statement === '')
     throw refused('the statement is empty', 'Write e.g. SELECT count() FROM postgres_main_transactions.');
   if (statement.includes('\0')) throw refused('the statement has a NUL character', 'Take it out.');
   if (statement.includes(';')) {
     throw refused('the statement has a semicolon inside', 'Send one statement; inside a text write char(59).');
+  }
+  if (!beginnings.test(statement)) throw notReading();
+  if (/^SHOW/i.test(statement) && !plainShow.test(statement)) {
+    const remedy = 'Take LIKE with a text, or read system.tables and system.columns with SELECT.';
+    throw refused('SHOW takes names and LIKE here, no WHERE, LIMIT or comments', remedy);
   }
   return statement;
 }
@@ -48,11 +71,14 @@ export function checkStatement(tree: string, tableFunctions: Iterable<string>, d
     const [node, name = ''] = line.trimStart().split(' ', 2);
     if (node === 'Set') throw refused('the statement changes settings', 'Leave SETTINGS out.');
     if (node === 'TableIdentifier') checkTable(name, database);
+    // The function that APPLY names is not in the tree, nor is what its lambda does.
+    if (/Transformer$/.test(node ?? '') && !/^Columns(Except|Replace)Transformer$/.test(node ?? ''))
+      throw refused('APPLY is not allowed here', 'Write the function around each column.');
     if (node !== 'Function') continue;
     const lower = name.toLowerCase();
     if (harmful.test(lower) || (known.has(lower) && !harmless.has(lower))) {
       const remedy = 'Read tables of Sluice; numbers(), values() and generateSeries() are allowed.';
-      throw refused(`the function ${name} is not allowed here`, remedy);
+      throw refused(`the function ${shown(name)} is not allowed here`, remedy);
     }
     const member = membership.test(lower) ? memberTable(lines, index) : undefined;
     if (member !== undefined) checkTable(member, database);
@@ -113,10 +139,7 @@ function checkRoot(lines: string[], database: string): void {
       return;
     }
   }
-  throw refused(
-    'only statements that read are allowed here',
-    'Use SELECT, WITH, SHOW TABLES, SHOW CREATE TABLE, DESCRIBE, EXISTS or EXPLAIN.',
-  );
+  throw notReading();
 }
 
 function checkTable(name: string, database: string): void {
@@ -125,9 +148,19 @@ function checkTable(name: string, database: string): void {
   if (owner === 'system' && systemTables.has(table)) return;
   if (owner.toLowerCase() === 'information_schema') return;
   throw refused(
-    `the table ${name} is not open to queries`,
+    `the table ${shown(name)} is not open to queries`,
     `Read tables of the database ${database}; of system only what describes them.`,
   );
+}
+
+/** A name as a refusal may show it: a short one of plain characters. */
+function shown(name: string): string {
+  return /^[\w.]{1,100}$/.test(name) ? name : 'of that name';
+}
+
+function notReading(): SluiceError {
+  const remedy = 'Begin with SELECT, WITH, SHOW TABLES, SHOW CREATE TABLE, DESCRIBE, EXISTS or EXPLAIN.';
+  return refused('only statements that read are allowed here', remedy);
 }
 
 function refused(reason: string, remedy: string): SluiceError {
