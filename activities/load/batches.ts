@@ -6,7 +6,7 @@ import type { Reject } from '../capture/stream.ts';
 import { createQuality } from '../check/scores.ts';
 import { createRules } from '../transform/rule_store.ts';
 import { createActions } from './actions.ts';
-import type { ClickHouse } from './clickhouse.ts';
+import { type ClickHouse, quoteName } from './clickhouse.ts';
 import { createCutViews } from './cuts.ts';
 import { createLineageTables } from './lineage_index.ts';
 import { createSubjects } from './subjects.ts';
@@ -59,8 +59,13 @@ async function countOwnTables(clickhouse: ClickHouse): Promise<number> {
   return Number(row!.tables);
 }
 
+/** Makes the database of the copies when it is not there. */
+export async function makeDatabase(clickhouse: ClickHouse): Promise<void> {
+  await clickhouse.command(`CREATE DATABASE IF NOT EXISTS ${quoteName(clickhouse.database)}`);
+}
+
 async function makeOwnTables(clickhouse: ClickHouse): Promise<void> {
-  await clickhouse.command(`CREATE DATABASE IF NOT EXISTS \`${clickhouse.database.replaceAll('`', '\\`')}\``);
+  await makeDatabase(clickhouse);
   for (const [name, definition] of Object.entries(tables)) {
     await clickhouse.command(`CREATE TABLE IF NOT EXISTS ${clickhouse.name(name)} ${definition} SETTINGS ${durable}`);
   }

@@ -1,4 +1,5 @@
 /** Statements of people against ClickHouse: read-only, bounded, exact. */
+import { makeDatabase } from '../../activities/load/batches.ts';
 import { SluiceError } from '../../model/errors.ts';
 import type { Control } from './control.ts';
 import type { QueryAnswer, QueryBody } from './shapes.ts';
@@ -87,7 +88,7 @@ export function readerOf(type: string): (value: unknown) => unknown {
   return (value) => (typeof value === 'string' && Number.isSafeInteger(Number(value)) ? Number(value) : value);
 }
 
-/** What the server knows, asked once. */
+/** What the server knows, asked once; there is a database then. */
 async function serverOf(control: Control, signal: AbortSignal): Promise<Server> {
   let known = servers.get(control);
   if (!known) {
@@ -99,14 +100,18 @@ async function serverOf(control: Control, signal: AbortSignal): Promise<Server> 
 }
 
 async function askServer({ clickhouse }: Control, signal: AbortSignal): Promise<Server> {
+  const params = { database: clickhouse.database };
   const names = async (table: string, where = '1') => {
-    const rows = await clickhouse.rows<{ name: string }>(`SELECT name FROM system.${table} WHERE ${where}`, { signal });
-    return rows.map(({ name }) => name);
+    const sql = `SELECT name FROM system.${table} WHERE ${where}`;
+    return (await clickhouse.rows<{ name: string }>(sql, { params, signal })).map(({ name }) => name);
   };
-  const [tableFunctions, implicit] = await Promise.all([
+  const [tableFunctions, implicit, databases] = await Promise.all([
     names('table_functions'),
     names('settings', "name = 'implicit_select'"),
+    names('databases', 'name = {database:String}'),
   ]);
+  // Before the first source there is none, and a statement that names it would not be answered.
+  if (databases.length === 0) await makeDatabase(clickhouse);
   return { tableFunctions, explicit: implicit.length > 0 ? { implicit_select: 0 } : {} };
 }
 

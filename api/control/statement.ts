@@ -10,9 +10,9 @@ const harmless = new Set([
   'values', 'sqlstandardvalues', 'format', 'null', 'view',
 ]); // biome-ignore format: a list
 
-/** Functions of expressions that read files, other sources or waste time. */
+/** Functions of expressions that read files, settings or other sources, count something up, or waste time. */
 const harmful =
-  /^(file|catboostevaluate|dict.*|joinget.*|sleep.*|hascolumnintable|nontransactional.*|initialize.*|executable|evaluate.*|getclienthttpheader|ai.*|embed.*|llm.*)$/;
+  /^(file|catboostevaluate|dict.*|joinget.*|sleep.*|hascolumnintable|nontransactional.*|initialize.*|executable|evaluate.*|getclienthttpheader|getserversetting|generateserialid|ai.*|embed.*|llm.*)$/;
 
 const systemTables = new Set([
   'one', 'numbers', 'zeros', 'tables', 'columns', 'databases', 'parts', 'parts_columns', 'detached_parts', 'functions',
