@@ -115,14 +115,29 @@ async function askServer({ clickhouse }: Control, signal: AbortSignal): Promise<
   return { tableFunctions, explicit: implicit.length > 0 ? { implicit_select: 0 } : {} };
 }
 
+/** What passes by itself for who tries again and is a mistake for who asks: limits of the statement, and writing. */
+const mistakes: { told: RegExp; remedy: string }[] = [
+  {
+    told: /answered 164 /,
+    remedy: 'Leave SETTINGS out, and of table functions use numbers(), values(), generateSeries() or view().',
+  },
+  {
+    told: /answered 241 .*(Query memory limit|\(for query\))/,
+    remedy: 'It may take 1 GiB: read fewer columns or rows, shorter texts, or group by fewer keys.',
+  },
+];
+
 function queryError(error: unknown, signal: AbortSignal): unknown {
-  const late = signal.aborted || (error instanceof SluiceError && /answered 159 /.test(error.message));
-  if (late) {
+  if (signal.aborted || (error instanceof SluiceError && /answered 159 /.test(error.message))) {
     const remedy = 'Read fewer rows: add a WHERE, or a LIMIT on an unsorted read.';
     return new SluiceError('timeout', `the statement took longer than ${maxSeconds} s and was ended`, remedy);
   }
-  if (error instanceof SluiceError && error.kind === 'sink_refused') {
+  if (!(error instanceof SluiceError)) return error;
+  const mistake = mistakes.find(({ told }) => told.test(error.message));
+  if (mistake) return new SluiceError('configuration', error.message, mistake.remedy, {}, error);
+  if (error.kind === 'sink_refused')
     return new SluiceError('configuration', error.message, 'Correct the statement.', {}, error);
-  }
+  if (error.kind === 'sink_unreachable' && /answered \d+ /.test(error.message))
+    return new SluiceError('sink_unreachable', error.message, 'Ask again in a moment.', {}, error);
   return error;
 }

@@ -1,4 +1,4 @@
-/** What people may not reach by statements: POST /query on the real engine, with a file that nobody may read. */
+/** Statements of people on the real engine: what they may not reach, with a file that nobody may read, and mistakes. */
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -202,6 +202,16 @@ describe('a statement', () => {
       const { status, text } = await ask(sql);
       expect([sql, status, text]).toEqual([sql, 200, expect.any(String)]);
     }
+  });
+
+  it.each([
+    ['SELECT 1 SETTINGS readonly = 0', /SETTINGS/],
+    ['SELECT 1 SETTINGS max_threads = 1', /SETTINGS/],
+    [`SELECT * FROM format(JSONEachRow, '{"a":1}')`, /numbers\(\)/],
+    ['SELECT length(range(300000000))', /1 GiB/],
+    ['SELECT * FROM (SELECT 1 AS a) WHERE b = 1', /Correct/],
+  ])('that is a mistake is no outage: %s', async (sql, fitting) => {
+    expect(await ask(sql)).toEqual({ status: 422, text: expect.any(String), remedy: expect.stringMatching(fitting) });
   });
 
   it('is refused in few words that are none of a result', async () => {
