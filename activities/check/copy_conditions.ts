@@ -1,14 +1,15 @@
 /** Checks as conditions of ClickHouse over the rows of a copy: true for a row that passes. */
 
 import { tableAssetOf } from '../../model/asset.ts';
-import type { CheckInput } from '../../model/checks.ts';
+import type { Bound, CheckInput } from '../../model/checks.ts';
 import { SluiceError } from '../../model/errors.ts';
 import type { TableSchema } from '../../model/table.ts';
 import { type ClickHouse, quoteName } from '../load/clickhouse.ts';
 import { typeOfSource } from '../transform/decode.ts';
-import { decimalText, parseDecimal } from '../transform/jinja/decimal.ts';
+import { parseDecimalText } from '../transform/jinja/number_text.ts';
 import type { Kind } from '../transform/jinja/static_type.ts';
 import type { CheckedColumn } from './copy_columns.ts';
+import { heldNumber } from './held_number.ts';
 
 /** Values of a statement, put into it by ClickHouse: no text of a check becomes SQL. */
 export class Parameters {
@@ -77,12 +78,9 @@ function fieldCondition(check: CheckInput, column: CheckedColumn, copy: CheckedC
   switch (check.rule_type) {
     case 'range': {
       const asNumber = [min, max].every((bound) => typeof bound !== 'string');
-      const side = (operator: string, bound: number | string) => {
-        const { left, right } = compared(column, String(bound), asNumber, parameters);
-        return `${left} ${operator} ${right}`;
-      };
-      const sides = [min === undefined ? [] : side('>=', min), max === undefined ? [] : side('<=', max)].flat();
-      return `(${sides.join(' AND ')})`;
+      const side = (operator: '>=' | '<=', bound: Bound | undefined) =>
+        bound === undefined ? [] : [comparison(column, operator, String(bound), asNumber, parameters)];
+      return `(${[...side('>=', min), ...side('<=', max)].join(' AND ')})`;
     }
     case 'length': {
       const length = column.clickhouse.startsWith('Array(') ? `length(${name})` : `lengthUTF8(${name})`;
@@ -95,13 +93,8 @@ function fieldCondition(check: CheckInput, column: CheckedColumn, copy: CheckedC
     case 'pattern':
       // Elsewhere a dot is no line feed; here it would be one.
       return `match(toString(${name}), ${parameters.text(`(?-s)${regex}`)})`;
-    case 'accepted_values': {
-      const one = (value: string | number | boolean) => {
-        const { left, right } = compared(column, String(value), false, parameters);
-        return `${left} = ${right}`;
-      };
-      return `(${values.map(one).join(' OR ')})`;
-    }
+    case 'accepted_values':
+      return `(${values.map((value) => comparison(column, '=', String(value), false, parameters)).join(' OR ')})`;
     case 'relationships': {
       const other = copy.clickhouse.name(`${tableAssetOf(asset!)}_current`);
       return `toString(${name}) IN (SELECT toString(${quoteName(field!)}) FROM ${other} WHERE isNotNull(${quoteName(field!)}))`;
@@ -123,37 +116,60 @@ function uniqueCondition(check: CheckInput, copy: CheckedCopy): string {
 /** Digits behind the point of texts that are compared as numbers. */
 const textScale = 30;
 
-/** A column and a text of a check in a form in which ClickHouse compares them exactly. */
-function compared(
+/**
+ * A column compared with a text of a check, exactly. The text is of the column's own type where it is a number: ClickHouse makes one
+ * IN of several comparisons, and that knows no other type.
+ */
+function comparison(
   { name, type, clickhouse }: CheckedColumn,
+  operator: '=' | '>=' | '<=',
   text: string,
   asNumber: boolean,
   parameters: Parameters,
-): { left: string; right: string } {
+): string {
   const column = quoteName(name);
+  const compared = (right: string) => `${column} ${operator} ${right}`;
   const kind: Kind = clickhouse.includes('String') ? 'text' : typeOfSource(type).kind;
   switch (kind) {
     case 'int':
     case 'decimal':
-      return { left: column, right: decimalLiteral(text, parameters) };
+      return numberComparison(column, innerType(clickhouse), operator, text, parameters);
     case 'float':
-      return { left: column, right: `toFloat64(${parameters.text(text)})` };
+      return compared(`CAST(${parameters.text(text)}, '${innerType(clickhouse)}')`);
     case 'bool':
-      return { left: column, right: text === 'true' ? 'true' : 'false' };
+      return compared(text === 'true' ? 'true' : 'false');
     case 'date':
-      return { left: column, right: `toDate32(${parameters.text(text.slice(0, 10))})` };
+      return compared(`toDate32(${parameters.text(text.slice(0, 10))})`);
     case 'datetime':
-      return { left: column, right: `parseDateTime64BestEffort(${parameters.text(text)}, 6, 'UTC')` };
-    default:
-      if (!asNumber) return { left: `toString(${column})`, right: parameters.text(text) };
-      return { left: `toDecimal256OrNull(${column}, ${textScale})`, right: decimalLiteral(text, parameters) };
+      return compared(`parseDateTime64BestEffort(${parameters.text(text)}, 6, 'UTC')`);
+    default: {
+      if (!asNumber) return `toString(${column}) ${operator} ${parameters.text(text)}`;
+      const read = `toDecimal256OrNull(${column}, ${textScale})`;
+      return numberComparison(read, `Decimal(76, ${textScale})`, operator, text, parameters);
+    }
   }
 }
 
-function decimalLiteral(text: string, parameters: Parameters): string {
-  const decimal = parseDecimal(text.trim());
+/** `left` is of this type, and compared with what of it is next to the number: with nothing where it holds nothing on that side. */
+function numberComparison(
+  left: string,
+  type: string,
+  operator: '=' | '>=' | '<=',
+  text: string,
+  parameters: Parameters,
+): string {
+  const decimal = parseDecimalText(text);
   // Nobody gets here: checks are compiled for their columns before.
   if (!decimal)
     throw new SluiceError('configuration', 'a number is compared with a text that is none', 'Mend the check.');
-  return `toDecimal256(${parameters.text(decimalText(decimal))}, ${Math.min(decimal.scale, 76)})`;
+  const { below, above } = heldNumber(type, decimal);
+  const held = operator === '<=' ? below : above;
+  if (held === 'none' || (operator === '=' && below !== above)) return 'false';
+  return `${left} ${operator} CAST(${parameters.text(held)}, '${type}')`;
+}
+
+/** A column's type without NULL, as a check compares it: NULL passes before. */
+function innerType(clickhouse: string): string {
+  const inner = /^(?:Nullable|LowCardinality)\((.*)\)$/s.exec(clickhouse)?.[1];
+  return inner === undefined ? clickhouse : innerType(inner);
 }
