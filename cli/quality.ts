@@ -15,7 +15,7 @@ export function addQuality(program: Command, done: Done): void {
   program
     .command('quality [asset]')
     .description(
-      'run the checks of an asset on its whole copy (exit status 1 when a row fails); without one: all checks',
+      'run the checks of an asset on its whole copy (exit status 1 when a row fails, or a check cannot run); without one: all checks',
     )
     .option('--scores', 'scores over time instead, the newest first')
     .option('--limit <scores>', 'at most so many; default 50', readLimit, 50)
@@ -30,7 +30,7 @@ export function addQuality(program: Command, done: Done): void {
       const answer = await withControl((control) => checkQuality(control, { asset_id: asset }));
       if (wantsJson(command)) printJson(answer);
       else print(qualityText(answer));
-      done(answer.failed === 0 ? 0 : 1);
+      done(answer.failed === 0 && !answer.rules.some(({ error }) => error) ? 0 : 1);
     });
 }
 
@@ -78,13 +78,17 @@ function checksText(checks: Check[]): string {
 function qualityText({ asset_id, score, checked, failed, rules }: QualityAnswer): string {
   const head = `${asset_id}: score ${score.toFixed(4)}, ${failed} of ${checked} rows fail`;
   if (rules.length === 0) return `${asset_id} has no checks`;
-  const rows = rules.map((rule) => [rule.rule_id, rule.checked, rule.failed, rule.score, rule.notice ?? '']);
+  const rows = rules.map((rule) => [rule.rule_id, rule.checked, rule.failed, rule.score, noteOf(rule)]);
   const samples = rules.flatMap(({ rule_id, samples }) => samples.map((row) => `  ${rule_id}: ${JSON.stringify(row)}`));
   return [
     head,
     table(['check', 'checked', 'failed', 'score', ''], rows),
     ...(samples.length > 0 ? ['rows that fail:', ...samples] : []),
   ].join('\n');
+}
+
+function noteOf({ error, notice = '' }: QualityAnswer['rules'][number]): string {
+  return error ? `could not run: ${error.reason}. ${error.remedy}` : notice;
 }
 
 export function addRejects(program: Command, done: Done): void {

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkedColumns, readCopyRows } from '../activities/check/copy_columns.ts';
 import type { CheckedCopy } from '../activities/check/copy_conditions.ts';
 import { checkCopy } from '../activities/check/quality.ts';
+import { checkRows } from '../activities/check/quality_rows.ts';
 import { compileChecks } from '../activities/check/row_checks.ts';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
 import { type CheckInput, readCheck } from '../model/checks.ts';
@@ -87,5 +88,43 @@ describe('a check of a copy', () => {
         const { rules } = await checkCopy(copy, [check]);
         expect({ field, parameters, failed: rules[0]!.failed }).toEqual({ field, parameters, failed });
       }
+  });
+
+  it('that cannot run says why, and takes no other down', async () => {
+    const missing = checkOf('ref', {
+      field: 'text',
+      rule_type: 'relationships',
+      parameters: { asset: 'clickhouse_none', field: 'id' },
+    });
+    const filled = checkOf('filled', { field: 'int', rule_type: 'not_null' });
+    const column = checkOf('column', { ...missing, rule_id: 'column', parameters: { asset: 'u', field: 'x' } });
+    const odd = checkOf('odd', { field: 'text', rule_type: 'freshness', parameters: { max_age: '1h' } });
+    const gone = checkOf('gone', { field: 'gone', rule_type: 'range', parameters: { min: 0 } });
+    const count = checkOf('count', { rule_type: 'row_count', parameters: { min: 100 } });
+    const expression = checkOf('expression', { rule_type: 'expression', parameters: { expression: 'id < 100' } });
+    await clickhouse.command('CREATE OR REPLACE VIEW sluice.u_current AS SELECT 1 AS id');
+    const all = [missing, filled, column, odd, gone, count, expression];
+    const copy = await asked();
+    const { rules, checked, failed } = await checkCopy(copy, all);
+    expect(rules.map(({ rule_id, failed, error }) => [rule_id, error?.kind ?? failed])).toEqual([
+      ['ref', 'configuration'],
+      ['filled', 2],
+      ['column', 'configuration'],
+      ['odd', 'sink_refused'],
+      ['gone', 'configuration'],
+      ['count', 1],
+      ['expression', 2],
+    ]);
+    expect(rules[0]!.error).toMatchObject({ reason: 'check ref: there is no copy none' });
+    expect(rules[2]!.error).toMatchObject({ reason: 'check column: u has no column x' });
+    expect([checked, failed]).toEqual([63, 3]);
+    const sent = await checkRows(clickhouse, [missing, filled, column], [{ int: null, text: 'a' }], copy.columns);
+    expect(sent.rules.map(({ error, failed }) => error?.reason ?? failed)).toEqual([
+      'check ref: there is no copy none',
+      1,
+      'check column: u has no column x',
+    ]);
+    const away = new ClickHouse({ url: 'http://127.0.0.1:9', database: 'sluice', role: 'write' });
+    await expect(checkCopy({ ...copy, clickhouse: away }, all)).rejects.toMatchObject({ kind: 'sink_unreachable' });
   });
 });

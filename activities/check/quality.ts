@@ -1,9 +1,11 @@
 /** Runs all checks of an asset: on its whole copy, where ClickHouse does it, or on rows that somebody sends. */
 import { type CheckInput, isRowCheck } from '../../model/checks.ts';
 import { parseDuration } from '../../model/duration.ts';
+import type { ErrorReport } from '../../model/errors.ts';
 import { quoteName } from '../load/clickhouse.ts';
 import type { Value } from '../transform/jinja/values.ts';
 import { jsonOf } from '../transform/json_rows.ts';
+import { brokenResult, findBroken, isOfOne } from './broken_checks.ts';
 import { type CheckedColumn, readCopyRows } from './copy_columns.ts';
 import { type CheckedCopy, columnOf, conditionOf, Parameters } from './copy_conditions.ts';
 import { type CheckCounts, compileChecks } from './row_checks.ts';
@@ -14,6 +16,8 @@ export interface CheckResult extends CheckCounts {
   /** Rows that fail, at most five. */
   samples: Record<string, unknown>[];
   notice?: string;
+  /** Why it could not run. */
+  error?: ErrorReport;
 }
 
 /** What all checks found together. A check of the copy as a whole counts as one more row. */
@@ -28,8 +32,26 @@ const rowsLimit = 200_000;
 
 const limits = { max_execution_time: 10, max_memory_usage: String(1 << 30) };
 
-/** Runs checks on all rows of a copy. Errors: `configuration` for what does not go with its columns. */
+/** Runs checks on all rows of a copy; one that cannot run says so, and the others run without it. Errors: what stops all of them. */
 export async function checkCopy(copy: CheckedCopy, checks: readonly CheckInput[]): Promise<QualityResult> {
+  try {
+    return await runChecks(copy, checks);
+  } catch (error) {
+    if (!isOfOne(error)) throw error;
+    const broken = await findBroken(checks, (check) => runChecks(copy, [check]));
+    if (broken.size === 0) throw error;
+    const sound = checks.filter((check) => !broken.has(check));
+    const found = await runChecks(copy, sound);
+    const results = found.rules.values();
+    const rules = checks.map((check) => {
+      const why = broken.get(check);
+      return why ? brokenResult(check, why) : results.next().value!;
+    });
+    return { ...found, rules };
+  }
+}
+
+async function runChecks(copy: CheckedCopy, checks: readonly CheckInput[]): Promise<QualityResult> {
   for (const check of checks) if (isRowCheck(check)) compileChecks([check], copy.columns);
   const counted = await countRows(copy, checks);
   const looked = await lookAtRows(copy, checks, counted);

@@ -12,6 +12,7 @@ import { EvaluationError } from '../transform/jinja/limits.ts';
 import type { Value } from '../transform/jinja/values.ts';
 import { cellOf, type JsonRow, rowColumns } from '../transform/json_rows.ts';
 import { forEachRow, Turns } from '../transform/turns.ts';
+import { brokenResult, explained, isOfOne } from './broken_checks.ts';
 import {
   type CheckResult,
   isCount,
@@ -23,7 +24,10 @@ import {
 } from './quality.ts';
 import { compileChecks } from './row_checks.ts';
 
-/** Runs checks on rows. `columns`: those of the copy, as far as there is one; what these do not know is as JSON says. Errors: `configuration` when that takes too long. */
+/**
+ * Runs checks on rows; one that cannot run says so. `columns`: those of the copy, as far as there is one; what these do not know is as
+ * JSON says. Errors: `configuration` when that takes too long.
+ */
 export async function checkRows(
   clickhouse: ClickHouse,
   checks: readonly CheckInput[],
@@ -39,7 +43,12 @@ export async function checkRows(
   const rules: CheckResult[] = [];
   const whole: CheckResult[] = [];
   for (const check of checks) {
-    const failed = await failedRows(clickhouse, check, { rows, values, columns: known, turns });
+    const failed = await failedRows(clickhouse, check, { rows, values, columns: known, turns }).catch((error) => {
+      if (turns.spent || !isOfOne(error)) throw error;
+      rules.push(brokenResult(check, explained(check, error)));
+      return 'broken' as const;
+    });
+    if (failed === 'broken') continue;
     if (failed === undefined) {
       const passed = check.rule_type === 'row_count' ? isCount(check, rows.length) : isFresh(check, rows);
       whole.push({ rule_id: check.rule_id, ...wholeResult(passed) });

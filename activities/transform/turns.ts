@@ -26,6 +26,11 @@ export class Turns {
     return this.#worked;
   }
 
+  /** True when no row may be looked at any more. */
+  get spent(): boolean {
+    return this.#worked > mostMilliseconds;
+  }
+
   /** Lets others do what they have to do, then begins the next turn. */
   async pass(): Promise<void> {
     this.#worked += performance.now() - this.#begun;
@@ -47,7 +52,7 @@ export async function forEachRow<Row>(
     each(rows[number]!, number);
     if (!turns.over) continue;
     await turns.pass();
-    if (turns.worked <= mostMilliseconds) continue;
+    if (!turns.spent) continue;
     throw new SluiceError(
       'configuration',
       `it took longer than ${mostMilliseconds / 1000} s: ${number + 1} of ${rows.length} rows were done`,

@@ -92,7 +92,7 @@ function answerOf(asset_id: string, { checked, failed, rules }: QualityResult): 
     checked,
     passed: checked - failed,
     failed,
-    rules: rules.map((rule) => ({ ...rule, score: scoreOf(rule) })),
+    rules: rules.map((rule) => ({ ...rule, score: rule.error ? 0 : scoreOf(rule) })),
   };
 }
 

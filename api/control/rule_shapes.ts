@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { checkTypes, parametersOf, severities } from '../../model/checks.ts';
 import { ruleIdPattern, ruleLimits } from '../../model/rule_input.ts';
 import { aggregateTypes, errorChoices, ruleTypes } from '../../model/rules.ts';
+import { errorReport } from './shapes.ts';
 
 const ruleId = z
   .string()
@@ -154,6 +155,9 @@ export const qualityAnswer = z.object({
       score: z.number().min(0).max(1),
       samples: z.array(shownRow).max(5).describe('Rows that fail'),
       notice: z.string().optional().describe('Why fewer rows than there are were looked at'),
+      error: errorReport
+        .optional()
+        .describe('Why it could not run: its score is 0, and that of the asset is without it'),
     }),
   ),
 });
