@@ -6,6 +6,7 @@ import { createJsonSchemaTransform, serializerCompiler, validatorCompiler } from
 import { addConsole } from './console.ts';
 import type { Control } from './control/control.ts';
 import { guard, requireTokenOutside } from './guards.ts';
+import { refuseDeep } from './json_depth.ts';
 import { handleError, requestProblem, sendProblem } from './problems.ts';
 import { addAuditRoutes } from './routes/audit.ts';
 import { addDeploymentRoutes } from './routes/deployments.ts';
@@ -70,8 +71,15 @@ function acceptJsonOnly(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('error', 'error');
   app.removeAllContentTypeParsers();
   app.addContentTypeParser(/^application\/(.+\+)?json/, { parseAs: 'string' }, (request, body, done) => {
-    if (body === '') done(null, undefined);
-    else parse(request, body as string, done);
+    if (body === '') return done(null, undefined);
+    parse(request, body as string, (error, value) => {
+      try {
+        if (!error) refuseDeep(value);
+        done(error, value);
+      } catch (deep) {
+        done(deep as Error);
+      }
+    });
   });
 }
 

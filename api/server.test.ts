@@ -1,0 +1,44 @@
+/** What is refused before anything behind the API is asked, and what its description says. */
+import type { FastifyInstance } from 'fastify';
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { Settings } from '../workers/settings.ts';
+import type { Control } from './control/control.ts';
+import type { Problem } from './problems.ts';
+import { buildServer } from './server.ts';
+
+let app: FastifyInstance;
+
+beforeAll(async () => {
+  const settings: Partial<Settings> = { apiHost: '127.0.0.1', temporalUi: 'http://127.0.0.1' };
+  // Nothing of it is asked: requests end before.
+  app = await buildServer({ settings } as Control);
+});
+
+async function send(method: 'GET' | 'POST', url: string, payload?: string) {
+  const headers = payload === undefined ? {} : { 'content-type': 'application/json' };
+  const answer = await app.inject({ method, url, headers, ...(payload === undefined ? {} : { payload }) });
+  expect(answer.headers['content-type']).toBe('application/problem+json; charset=utf-8');
+  return { status: answer.statusCode, body: answer.json<Problem>() };
+}
+
+describe('requests', () => {
+  it('that are nested deeper than anybody can read are refused with their place', async () => {
+    const nested = (depth: number) => `${'['.repeat(depth)}${']'.repeat(depth)}`;
+    const objects = `${'{"a":'.repeat(20_000)}1${'}'.repeat(20_000)}`;
+    const bodies: [string, string][] = [
+      ['/quality/check', `{"asset_id": "a", "rows": [{"v": ${nested(50_000)}}]}`],
+      ['/rejects/release', `{"asset_id": "a", "keys": [{"v": ${nested(50_000)}}]}`],
+      ['/transformations/preview', `{"rule": ${nested(200_000)}}`],
+      ['/schema/s/migrate', `{"rows": [{"v": ${objects}}], "from": 1, "to": 2}`],
+      ['/sources/s/start', nested(101)],
+    ];
+    for (const [path, body] of bodies) {
+      const { status, body: problem } = await send('POST', `/api/v1${path}`, body);
+      expect([path, status, problem.errors?.[0]?.detail]).toEqual([path, 422, 'is more than 100 deep']);
+    }
+    const { body } = await send('POST', '/api/v1/quality/check', bodies[0]![1]);
+    expect(body.errors![0]!.pointer).toMatch(/^\/rows\/0\/v(\/0){97}$/);
+    const allowed = await send('POST', '/api/v1/query', nested(100));
+    expect(allowed.body.errors?.[0]?.detail).not.toMatch(/deep/);
+  });
+});
