@@ -11,6 +11,7 @@ import { handleError, requestProblem, sendProblem } from './problems.ts';
 import { addAuditRoutes } from './routes/audit.ts';
 import { addDeploymentRoutes } from './routes/deployments.ts';
 import { addEventRoutes } from './routes/events.ts';
+import { compareOrders } from './routes/idempotency.ts';
 import { addLineageRoutes } from './routes/lineage.ts';
 import { addOperationRoutes } from './routes/operation.ts';
 import { addPipelineRoutes } from './routes/pipeline.ts';
@@ -49,6 +50,7 @@ export async function buildServer(control: Control, logger?: FastifyBaseLogger):
   app.addHook('onSend', async (_request, reply) => {
     reply.header('x-content-type-options', 'nosniff').header('cache-control', 'no-store');
   });
+  compareOrders(app, control);
   await addDocs(app, Boolean(control.settings.apiToken));
   addOperationRoutes(app, control);
   addPipelineRoutes(app, control);

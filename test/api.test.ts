@@ -187,6 +187,15 @@ describe('a source', () => {
     const ids = (events ?? []).map((event) => event.workflowExecutionUpdateAcceptedEventAttributes?.protocolInstanceId);
     expect(ids.filter((id) => id?.startsWith('resync/'))).toEqual(['resync/again-1', 'resync/again-2']);
     expect((await order('two words')).status).toBe(422);
+    const send = (path: string, body: unknown) => call<Problem>('POST', path, body, { 'idempotency-key': 'again-1' });
+    for (const other of [
+      await send('/api/v1/sources/shop/resync', ['orders']),
+      await send('/api/v1/sources/shop/start', ['accounts']),
+    ])
+      expect([other.status, other.body.errors]).toEqual([
+        422,
+        [{ pointer: '/idempotency-key', detail: 'was sent with another order before' }],
+      ]);
     await until(source, (one) => streaming(one) && one.tables.every(({ status }) => status === 'streaming'), 60);
   }, 90_000);
 

@@ -62,11 +62,13 @@ function sql(text: string): Promise<unknown> {
   return withConnection(options, (client) => client.query(text));
 }
 
-async function call<Body = Problem>(method: string, path: string, body?: unknown) {
-  const answer = await fetch(`${stack.api}/api/v1${path}`, {
-    method,
-    ...(body === undefined ? {} : { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
-  });
+async function call<Body = Problem>(method: string, path: string, body?: unknown, key?: string) {
+  const headers = {
+    ...(body !== undefined && { 'content-type': 'application/json' }),
+    ...(key !== undefined && { 'idempotency-key': key }),
+  };
+  const sent = body === undefined ? {} : { body: JSON.stringify(body) };
+  const answer = await fetch(`${stack.api}/api/v1${path}`, { method, headers, ...sent });
   const text = await answer.text();
   return { status: answer.status, body: (text === '' ? undefined : JSON.parse(text)) as Body };
 }
@@ -97,7 +99,9 @@ describe('rules', () => {
     const other = await call('POST', '/transformations', { ...rule, target_field: 'm' });
     expect([other.status, other.body.kind]).toEqual([409, 'conflict']);
     const { rule_id: _, ...body } = rule;
-    const put = await call<RuleAnswer>('PUT', '/transformations/mask', { ...body, target_field: 'm' });
+    const put = await call<RuleAnswer>('PUT', '/transformations/mask', { ...body, target_field: 'm' }, 'put-1');
+    expect(await call('PUT', '/transformations/mask', { ...body, target_field: 'm' }, 'put-1')).toEqual(put);
+    expect((await call('PUT', '/transformations/mask', { ...body, target_field: 'o' }, 'put-1')).status).toBe(422);
     expect(put).toEqual({ status: 200, body: { ...rule, target_field: 'm', version: 2 } });
     expect((await call('PUT', '/transformations/none', body)).status).toBe(404);
     const twice = await call('PUT', '/transformations/mask', { ...rule, rule_id: 'other' });
@@ -400,14 +404,16 @@ describe('rejects', () => {
     const wrong = await call('POST', '/rejects/discard', { asset_id: 'shop_items', keys: [5] });
     expect([wrong.status, wrong.body.kind]).toEqual([404, 'not_found']);
     expect((await call('POST', '/rejects/discard', {})).status).toBe(422);
-    const done = await call<SettleAnswer>('POST', '/rejects/discard', {
-      asset_id: 'clickhouse_shop_items',
-      keys: [101],
-    });
+    const discard = { asset_id: 'clickhouse_shop_items', keys: [101] };
+    const done = await call<SettleAnswer>('POST', '/rejects/discard', discard, 'discard-1');
     expect(done).toEqual({
       status: 200,
       body: { asset_id: 'shop_items', released: 0, discarded: 1, still_open: 0, superseded: 0 },
     });
+    expect(await call('POST', '/rejects/discard', discard, 'discard-1')).toEqual(done);
+    expect((await call('POST', '/rejects/discard', { ...discard, keys: [102] }, 'discard-1')).status).toBe(422);
+    expect((await call('POST', '/rejects/release', discard, 'discard-1')).status).toBe(422);
+    expect((await call('POST', '/rejects/discard', discard, 'discard-2')).status).toBe(404);
     expect((await call<RejectsAnswer>('GET', '/rejects')).body.items).toEqual([]);
     const discarded = await call<RejectsAnswer>('GET', '/rejects?state=discarded&asset=shop_items');
     expect(discarded.body.items).toMatchObject([{ key: { id: '101' } }]);

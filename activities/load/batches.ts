@@ -9,6 +9,7 @@ import { createActions } from './actions.ts';
 import { type ClickHouse, quoteName } from './clickhouse.ts';
 import { createCutViews } from './cuts.ts';
 import { createLineageTables } from './lineage_index.ts';
+import { createOrders } from './orders.ts';
 import { createSubjects } from './subjects.ts';
 import { durable } from './tables.ts';
 import { isoTime } from './time_text.ts';
@@ -77,6 +78,7 @@ async function makeOwnTables(clickhouse: ClickHouse): Promise<void> {
   await createRules(clickhouse);
   await createLineageTables(clickhouse);
   await createActions(clickhouse);
+  await createOrders(clickhouse);
   await createQuality(clickhouse);
   await createCutViews(clickhouse);
 }

@@ -12,6 +12,7 @@ import {
   pauseDeployment,
   resumeDeployment,
 } from '../control/deployments.ts';
+import { answeredOnce } from '../control/orders.ts';
 import { problemAnswer } from '../control/shapes.ts';
 import { keyed, orderHeaders } from './idempotency.ts';
 
@@ -56,16 +57,17 @@ function addReads(app: FastifyInstance, control: Control): void {
 function addStates(app: FastifyInstance, control: Control): void {
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const response = { 202: deploymentAnswer, ...problems };
+  const headers = orderHeaders;
   const summary = 'Pause: nothing runs by schedule until resume; pipeline/start leaves it alone';
   routes.post(
     '/api/v1/deployments/:name/pause',
-    { schema: { tags, summary, params, body: pauseBody, response } },
+    { schema: { tags, summary, params, headers, body: pauseBody, response } },
     async (request, reply) =>
       reply.code(202).send(await pauseDeployment(control, request.params.name, request.body?.note)),
   );
   routes.post(
     '/api/v1/deployments/:name/resume',
-    { schema: { tags, summary: 'Resume, whoever has paused', params, response } },
+    { schema: { tags, summary: 'Resume, whoever has paused', params, headers, response } },
     async (request, reply) => reply.code(202).send(await resumeDeployment(control, request.params.name)),
   );
   routes.delete(
@@ -111,10 +113,12 @@ function addRuns(app: FastifyInstance, control: Control): void {
         tags,
         summary: 'Let the schedule make a run now, under its own overlap policy',
         params,
+        headers: orderHeaders,
         response: { 202: deploymentAnswer, ...problems },
       },
     },
-    async (request, reply) => reply.code(202).send(await triggerDeployment(control, request.params.name)),
+    async ({ params, headers }, reply) =>
+      reply.code(202).send(await answeredOnce(keyed(control, headers), () => triggerDeployment(control, params.name))),
   );
   routes.post(
     '/api/v1/deployments/:name/backfill',

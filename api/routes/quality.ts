@@ -93,11 +93,12 @@ function addDeclarations(app: FastifyInstance, control: Control): void {
         tags,
         summary: 'Replace a check; its version rises by one',
         params,
+        headers: orderHeaders,
         body: checkPut,
         response: { 200: checkAnswer, ...problems },
       },
     },
-    async (request) => await replaceCheck(control, request.params.rule_id, request.body),
+    async (request) => await replaceCheck(keyed(control, request.headers), request.params.rule_id, request.body),
   );
   routes.delete(
     `${path}/rules/:rule_id`,

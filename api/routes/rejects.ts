@@ -2,9 +2,11 @@
 import type { FastifyInstance } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Control } from '../control/control.ts';
+import { answeredOnce } from '../control/orders.ts';
 import { listRejects, settleRejects } from '../control/rejects.ts';
 import { rejectsAnswer, rejectsQuery, settleAnswer, settleBody } from '../control/rule_shapes.ts';
 import { problemAnswer } from '../control/shapes.ts';
+import { keyed, orderHeaders } from './idempotency.ts';
 
 const tags = ['rejects'];
 const problems = { 404: problemAnswer, 409: problemAnswer, 422: problemAnswer, 503: problemAnswer, 504: problemAnswer };
@@ -31,8 +33,17 @@ export function addRejectRoutes(app: FastifyInstance, control: Control): void {
   for (const action of ['release', 'discard'] as const) {
     routes.post(
       `${path}/${action}`,
-      { schema: { tags, summary: actions[action], body: settleBody, response: { 200: settleAnswer, ...problems } } },
-      async (request) => await settleRejects(control, action, request.body),
+      {
+        schema: {
+          tags,
+          summary: actions[action],
+          headers: orderHeaders,
+          body: settleBody,
+          response: { 200: settleAnswer, ...problems },
+        },
+      },
+      async ({ headers, body }) =>
+        await answeredOnce(keyed(control, headers), () => settleRejects(control, action, body)),
     );
   }
 }

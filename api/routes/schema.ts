@@ -99,11 +99,13 @@ function addSubjects(app: FastifyInstance, control: Control): void {
         tags,
         summary: 'Set the mode of a subject, for versions from now on',
         params,
+        headers: orderHeaders,
         body: compatibilityBody,
         response: { 200: compatibilityAnswer, ...problems },
       },
     },
-    async (request) => await setCompatibility(control, request.params.subject, request.body.compatibility),
+    async ({ params, headers, body }) =>
+      await setCompatibility(keyed(control, headers), params.subject, body.compatibility),
   );
 }
 

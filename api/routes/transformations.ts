@@ -71,11 +71,12 @@ function addOne(app: FastifyInstance, control: Control): void {
         tags,
         summary: 'Replace a rule; its version rises by one',
         params,
+        headers: orderHeaders,
         body: rulePut,
         response: { 200: ruleAnswer, ...problems },
       },
     },
-    async (request) => await replaceRule(control, request.params.rule_id, request.body),
+    async (request) => await replaceRule(keyed(control, request.headers), request.params.rule_id, request.body),
   );
   routes.delete(
     `${path}/:rule_id`,
