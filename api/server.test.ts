@@ -41,4 +41,28 @@ describe('requests', () => {
     const allowed = await send('POST', '/api/v1/query', nested(100));
     expect(allowed.body.errors?.[0]?.detail).not.toMatch(/deep/);
   });
+  it('whose paths cannot be read are problems', async () => {
+    const bad = await send('GET', '/api/v1/transformations/%E0%A4%A');
+    expect(bad).toMatchObject({ status: 400, body: { kind: 'request', instance: '/api/v1/transformations/%E0%A4%A' } });
+    expect((await send('GET', `/api/v1/transformations/${'x'.repeat(401)}`)).status).toBe(414);
+  });
+
+  it('with parameters that nobody knows are refused, and told the known ones', async () => {
+    const asset = await send('GET', '/api/v1/rejects?asset_id=x&limit=1');
+    expect([asset.status, asset.body.errors]).toEqual([
+      422,
+      [{ pointer: '/asset_id', detail: 'unknown parameter; known are asset, rule, state, limit, cursor' }],
+    ]);
+    const none = await send('GET', '/api/v1/sources?x/y=1');
+    expect(none.body.errors).toEqual([{ pointer: '/x~1y', detail: 'this call has no parameters' }]);
+    for (const path of [
+      'POST /api/v1/query',
+      'GET /api/v1/events',
+      'GET /api/v1/lineage/audit',
+      'GET /api/v1/sources/s',
+    ]) {
+      const [method, url] = path.split(' ') as ['GET' | 'POST', string];
+      expect([path, (await send(method, `${url}?nothing=1`)).status]).toEqual([path, 422]);
+    }
+  });
 });

@@ -8,6 +8,7 @@ import type { Control } from './control/control.ts';
 import { guard, requireTokenOutside } from './guards.ts';
 import { refuseDeep } from './json_depth.ts';
 import { handleError, requestProblem, sendProblem } from './problems.ts';
+import { refuseUnknownQuery } from './query_keys.ts';
 import { addAuditRoutes } from './routes/audit.ts';
 import { addDeploymentRoutes } from './routes/deployments.ts';
 import { addEventRoutes } from './routes/events.ts';
@@ -34,6 +35,8 @@ export async function buildServer(control: Control, logger?: FastifyBaseLogger):
     bodyLimit,
     routerOptions: { maxParamLength: 400 },
     forceCloseConnections: true,
+    // What no route is looked for: paths that cannot be decoded, or are too long.
+    frameworkErrors: handleError,
   });
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
@@ -50,6 +53,7 @@ export async function buildServer(control: Control, logger?: FastifyBaseLogger):
   app.addHook('onSend', async (_request, reply) => {
     reply.header('x-content-type-options', 'nosniff').header('cache-control', 'no-store');
   });
+  refuseUnknownQuery(app);
   compareOrders(app, control);
   await addDocs(app, Boolean(control.settings.apiToken));
   addOperationRoutes(app, control);
