@@ -66,3 +66,43 @@ describe('requests', () => {
     }
   });
 });
+
+interface Described {
+  paths: Record<
+    string,
+    Record<string, { responses: Record<string, { content?: Record<string, { schema: object }> }> }>
+  >;
+}
+
+describe('the description of the API', () => {
+  it('declares errors as what they are sent as, and that a token may be missing', async () => {
+    const { paths } = (await app.inject({ url: '/openapi.json' })).json<Described>();
+    let errors = 0;
+    for (const [path, calls] of Object.entries(paths))
+      for (const [method, { responses }] of Object.entries(calls)) {
+        if (path === '/health') continue;
+        expect([method, path, Object.keys(responses)]).toEqual([method, path, expect.arrayContaining(['401'])]);
+        for (const [status, { content }] of Object.entries(responses)) {
+          const types = Object.keys(content ?? {});
+          const isError = Number(status) >= 400;
+          if (isError) errors++;
+          expect([method, path, status, types.includes('application/problem+json')]).toEqual([
+            method,
+            path,
+            status,
+            isError,
+          ]);
+          if (isError) expect(types).toHaveLength(1);
+        }
+      }
+    expect(errors).toBeGreaterThan(200);
+    const { responses } = paths['/health']!.get!;
+    expect(Object.keys(responses['503']!.content!)).toEqual(['application/json']);
+    const { 409: conflict } = paths['/api/v1/schema/register']!.post!.responses;
+    expect(JSON.stringify(conflict)).toContain('reasons');
+    const { 422: wrong } = paths['/api/v1/query']!.post!.responses;
+    expect(
+      Object.keys((wrong!.content!['application/problem+json']!.schema as { properties: object }).properties),
+    ).toEqual(expect.arrayContaining(['type', 'title', 'status', 'detail', 'remedy', 'errors']));
+  });
+});

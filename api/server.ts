@@ -5,6 +5,7 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import { createJsonSchemaTransform, serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
 import { addConsole } from './console.ts';
 import type { Control } from './control/control.ts';
+import { withProblems } from './described_problems.ts';
 import { guard, requireTokenOutside } from './guards.ts';
 import { refuseDeep } from './json_depth.ts';
 import { handleError, requestProblem, sendProblem } from './problems.ts';
@@ -90,6 +91,7 @@ function acceptJsonOnly(app: FastifyInstance): void {
 }
 
 async function addDocs(app: FastifyInstance, withToken: boolean): Promise<void> {
+  const describe = createJsonSchemaTransform({ skipList: [] });
   await app.register(fastifySwagger, {
     openapi: {
       openapi: '3.1.0',
@@ -102,7 +104,7 @@ async function addDocs(app: FastifyInstance, withToken: boolean): Promise<void> 
         ? { components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } }, security: [{ token: [] }] }
         : {}),
     },
-    transform: createJsonSchemaTransform({ skipList: [] }),
+    transform: (document) => describe({ ...document, schema: withProblems(document.schema, document.url) }),
   });
   await app.register(fastifySwaggerUi, {
     routePrefix: '/docs',
