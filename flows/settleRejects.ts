@@ -6,14 +6,15 @@ import { expectKeys, isObject, refusalOf } from './input.ts';
 import { code, count, page } from './markdown.ts';
 import { searchAttributes } from './searchAttributes.ts';
 
+const known = ['asset', 'action', 'versions', 'rows', 'rule'];
 const example =
   'Right is e.g. {"asset": "postgres_main_accounts", "action": "discard", "versions": ["83076749736557242056487941267521536"]}.';
 
-/** Settles the open rejects of an asset that bear these versions. */
+/** Settles open rejects of an asset. */
 export async function settleRejects(input: SettleRequest): Promise<SettleAnswer> {
   const request = readRequest(input);
   upsertSearchAttributes([{ key: searchAttributes.flow, value: 'settleRejects' }]);
-  const what = `${request.action} ${count(request.versions.length, 'row')} of ${request.asset}`;
+  const what = `${request.action} ${count((request.rows ?? request.versions).length, 'row')} of ${request.asset}`;
   const options = { ...askOptions, summary: what.slice(0, 200) };
   const answer = await ruleActivities.settleRejects.executeWithOptions(options, [request]);
   const { released, discarded, still_open, superseded } = answer;
@@ -28,12 +29,15 @@ export async function settleRejects(input: SettleRequest): Promise<SettleAnswer>
 function readRequest(input: unknown): SettleRequest {
   const bad = refusalOf(input, example);
   if (!isObject(input)) throw bad('the input names no rejects');
-  expectKeys(input, ['asset', 'action', 'versions'], bad);
-  const { asset, action, versions } = input;
+  expectKeys(input, known, bad);
+  const { asset, action, versions, rows, rule } = input;
   if (typeof asset !== 'string' || asset === '') throw bad('`asset` must be the id of an asset');
   if (action !== 'release' && action !== 'discard') throw bad('`action` must be release or discard');
   const areVersions =
     Array.isArray(versions) && versions.every((one) => typeof one === 'string' && /^\d{1,39}$/.test(one));
   if (!areVersions || versions.length === 0) throw bad('`versions` must be a list of versions');
-  return { asset, action, versions };
+  if (rows !== undefined && !(Array.isArray(rows) && rows.every((one) => typeof one === 'string')))
+    throw bad('`rows` must be a list of marks of rows');
+  if (rule !== undefined && typeof rule !== 'string') throw bad('`rule` must be the id of a rule or check');
+  return { asset, action, versions, ...(rows && { rows }), ...(rule !== undefined && { rule }) };
 }

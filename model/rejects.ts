@@ -6,12 +6,16 @@ export const settleLimit = 10_000;
 /** One at a time for each asset. */
 export const rejectsWorkflowId = (asset: string): string => `rejects/${asset}`;
 
-/** Input of `settleRejects`. Keys and rows do not travel through Temporal: a version says which row is meant. */
+/** Input of `settleRejects`. Keys and rows do not travel through Temporal: versions and marks say which rows are meant. */
 export interface SettleRequest {
   asset: string;
   action: 'release' | 'discard';
-  /** Decimal texts. */
+  /** Decimal texts. All rows of a snapshot bear one. */
   versions: string[];
+  /** What `rowMark` makes of the rows; absent = all with these versions. */
+  rows?: string[];
+  /** Only what this rule or check holds back is discarded. A row that is released comes whole. */
+  rule?: string;
 }
 
 /** What became of rejects. */

@@ -6,10 +6,11 @@ import { type AuditResult, auditSource } from '../activities/lineage/audit.ts';
 import { batchOf, rowVersions } from '../activities/lineage/row_versions.ts';
 import { loadSchemas, readRecords } from '../activities/load/batches.ts';
 import { readRejects } from '../activities/load/rejects.ts';
+import { rowMark } from '../activities/load/releases.ts';
 import { LateRows } from '../activities/transform/late_rows.ts';
 import { storeRules } from '../activities/transform/rule_store.ts';
 import { settleRejects } from '../activities/transform/settle_rejects.ts';
-import type { SettleAnswer } from '../model/rejects.ts';
+import type { SettleAnswer, SettleRequest } from '../model/rejects.ts';
 import type { RuleInput } from '../model/rules.ts';
 import type { TableSchema } from '../model/table.ts';
 import { capture, client, spoiled, sql } from './capture_fixture.ts';
@@ -216,4 +217,37 @@ it('a row that waited for another one names the release by its lease', async () 
   expect(looked.map(({ status }) => status)).toContain('fulfilled');
   expect((await trace(harness, '4')).batch).toMatchObject({ kind: 'release', workflow_id: 'w' });
   expect(await audit(harness)).toMatchObject({ faults: [], released: 3 });
+}, 90_000);
+
+it('settles only the rows that are named, and writes what stays open at once', async () => {
+  let inserts = 0;
+  const clickhouse = await spoiled(({ query }) => {
+    if (query.includes('_rejects')) inserts += 1;
+    return 'passed';
+  });
+  const harness = capture(['many'], { source: 'rel_many', database: 'rel_many', clickhouse });
+  await harness.context.sink('write').createOwnTables();
+  await declare(harness, 1, [broken]);
+  await sql(
+    'CREATE TABLE many (id int PRIMARY KEY, note text)',
+    `INSERT INTO many SELECT i, 'none' FROM generate_series(1, 300) i`,
+  );
+  await harness.begin();
+  await harness.drain(client);
+  const asset = harness.tables[0]!.asset_id;
+  const read = harness.context.clickhouse('read');
+  const open = await readRejects(read, { asset, state: 'open' }, 1000);
+  expect([open.length, new Set(open.map(({ version }) => version)).size]).toEqual([300, 1]);
+  inserts = 0;
+  expect(await release(harness)).toMatchObject({ released: 0, still_open: 300 });
+  expect(inserts).toBe(1);
+  const [one] = open;
+  const request = { asset, action: 'discard' as const, versions: [one!.version], rows: [rowMark(one!)] };
+  const settle = (more: object) =>
+    settleRejects(harness.context.clickhouse('write'), { ...request, ...more } as SettleRequest, run);
+  expect(await settle({ rule: 'other' })).toMatchObject({ discarded: 0 });
+  expect(await settle({})).toMatchObject({ discarded: 1 });
+  expect((await readRejects(read, { asset, state: 'discarded' }, 10)).map(({ key }) => key)).toEqual([one!.key]);
+  // What was asked before rows were named means all with these versions.
+  expect(await settle({ rows: undefined })).toMatchObject({ discarded: 299 });
 }, 90_000);

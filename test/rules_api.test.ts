@@ -473,4 +473,29 @@ describe('rejects', () => {
     expect(metrics).toMatch(/sluice_transform_total{rule="part",outcome="passed"} [1-9]/);
     expect(metrics).toMatch(/sluice_transform_total{rule="part",outcome="failed"} [1-9]/);
   });
+
+  it('of one snapshot, which all bear one version, are discarded and released one by one', async () => {
+    await sql(`CREATE TABLE public.days (id int, part text, day date, PRIMARY KEY (id, part));
+      INSERT INTO public.days SELECT i, 'p', CASE WHEN i <= 8 THEN date 'infinity' ELSE '2024-01-01' END FROM generate_series(1, 10) i`);
+    expect((await call('POST', '/sources/shop/add-tables', ['days'])).status).toBe(202);
+    const keys = async (state: string) => {
+      const { body } = await call<RejectsAnswer>('GET', `/rejects?asset=shop_days&state=${state}`);
+      return body.items.map(({ key }) => Number(key.id)).sort();
+    };
+    await until(
+      () => keys('open'),
+      (open) => open.length === 8,
+      60,
+    );
+    const settle = async (action: string, ...ids: number[]) => {
+      const body = { asset_id: 'shop_days', keys: ids.map((id) => ({ id, part: 'p' })), rule: 'type' };
+      return (await call<SettleAnswer>('POST', `/rejects/${action}`, body)).body;
+    };
+    expect(await settle('discard', 5)).toMatchObject({ discarded: 1 });
+    expect(await settle('release', 6, 7)).toMatchObject({ released: 0, still_open: 2 });
+    expect([await keys('open'), await keys('discarded')]).toEqual([[1, 2, 3, 4, 6, 7, 8], [5]]);
+    const { body } = await call<RejectsAnswer>('GET', '/rejects?asset=shop_days&limit=2');
+    // Only those that were named have been looked at.
+    expect(body.items.map(({ key }) => Number(key.id)).sort()).toEqual([6, 7]);
+  });
 });

@@ -40,6 +40,23 @@ export interface RejectFilter {
 /** Where a page of rejects ends. */
 export type RejectPlace = [changedAt: string, asset: string, key: string, version: string, check: string];
 
+/**
+ * Rejects page by page, the newest first. Those whose state changes meanwhile move to the front, and are not seen again.
+ */
+export async function* rejectPages(
+  clickhouse: ClickHouse,
+  filter: RejectFilter,
+  rows: number,
+): AsyncGenerator<StoredReject[]> {
+  for (let after = filter.after; ; ) {
+    const page = await readRejects(clickhouse, { ...filter, after }, rows);
+    yield page;
+    const last = page.at(-1);
+    if (!last || page.length < rows) return;
+    after = [last.changed_at, last.asset, last.key, last.version, last.check];
+  }
+}
+
 /** Rejects, the newest first. */
 export async function readRejects(
   clickhouse: ClickHouse,
@@ -95,11 +112,11 @@ export async function rejectsOfVersion(
   return rows.map((row) => ({ asset, version, ...row }));
 }
 
-/** Gives rejects another state, or another reason; the newest one of each counts. */
+/** Writes rejects as they are now, all of them in another state; the newest one of each counts. */
 export async function markRejects(
   clickhouse: ClickHouse,
   rejects: readonly StoredReject[],
-  changes: Partial<Pick<StoredReject, 'state' | 'reason' | 'column' | 'batch'>>,
+  changes: Partial<Pick<StoredReject, 'state' | 'batch'>> = {},
 ): Promise<void> {
   const rows = rejects.map(({ changed_at: _, unsent, ...reject }) => {
     return { ...reject, unsent: unsent ? JSON.stringify(unsent) : '', ...changes };

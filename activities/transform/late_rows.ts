@@ -3,12 +3,13 @@
  * they come into their own copy, at their own versions, so that whatever changed since wins. Each time is a batch record of
  * kind `release`.
  */
+import type { SettleRequest } from '../../model/rejects.ts';
 import type { TableSchema } from '../../model/table.ts';
 import { Block } from '../load/block.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { lookUpIn } from '../load/look_up.ts';
 import { type RejectPlace, readRejects } from '../load/rejects.ts';
-import type { Releaser } from '../load/releases.ts';
+import { type Releaser, rowMark } from '../load/releases.ts';
 import { restage } from './held_row.ts';
 import { copyTime, settleRejects } from './settle_rejects.ts';
 
@@ -68,9 +69,15 @@ export class LateRows {
     const held = waiting.map((reject) => ({ ...reject, committed_at: copyTime(reject.committed_at) }));
     const rows = await restage(table, held, lookUpIn(this.#clickhouse));
     // One that a rule or check would stop the table for waits on: nobody asked for it now.
-    const come = waiting.filter((_, i) => rows[i] instanceof Block).map(({ version }) => version);
+    const come = waiting.filter((_, i) => rows[i] instanceof Block);
     if (come.length === 0) return 0;
-    const answer = await settleRejects(this.#clickhouse, { asset, action: 'release', versions: come }, this.#by);
+    const request: SettleRequest = {
+      asset,
+      action: 'release',
+      versions: come.map(({ version }) => version),
+      rows: come.map(rowMark),
+    };
+    const answer = await settleRejects(this.#clickhouse, request, this.#by);
     return answer.released;
   }
 }

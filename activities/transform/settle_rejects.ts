@@ -15,7 +15,7 @@ import { loadKnownSchemas } from '../load/batches.ts';
 import { Block } from '../load/block.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { lookUpIn } from '../load/look_up.ts';
-import { markRejects, readRejects, type StoredReject } from '../load/rejects.ts';
+import { markRejects, type RejectState, rejectPages, type StoredReject } from '../load/rejects.ts';
 import { type Releaser, recordedReleases, recordRelease, rowMark } from '../load/releases.ts';
 import { lostRows } from '../load/sink.ts';
 import { copyColumns, sweepBelow } from '../load/tables.ts';
@@ -40,7 +40,7 @@ interface RightRow {
 }
 
 /**
- * Releases or discards the open rejects of an asset that bear these versions. May run again after a crash.
+ * Releases or discards open rejects of an asset. May run again after a crash.
  * Errors: `not_found`, `configuration` for copies whose rows come otherwise.
  */
 export async function settleRejects(
@@ -48,23 +48,34 @@ export async function settleRejects(
   request: SettleRequest,
   by: Releaser,
 ): Promise<SettleAnswer> {
-  const { asset, action, versions } = request;
+  const { asset, action, versions, rows, rule } = request;
+  const named = rows && new Set(rows);
   const answer: SettleAnswer = { asset_id: asset, released: 0, discarded: 0, still_open: 0, superseded: 0 };
   const releasing = action === 'release' ? { clickhouse, by, ...(await releasable(clickhouse, asset)) } : undefined;
   for (const some of slices([...new Set(versions)])) {
-    // One version may be held back by several rules, one after another, and all rows of a snapshot bear one version.
-    const open = await readRejects(clickhouse, { asset, state: 'open', versions: some }, settledAtOnce);
-    if (releasing) for (const part of slices(open)) await release(releasing, part, answer);
-    else {
-      await markRejects(clickhouse, open, { state: 'discarded' });
-      answer.discarded += open.length;
+    // A row may be held back by several rules, one after another, and all rows of a snapshot bear one version.
+    for await (const page of rejectPages(clickhouse, { asset, state: 'open', versions: some }, readAtOnce)) {
+      const open = named ? page.filter((reject) => named.has(rowMark(reject))) : page;
+      if (releasing) for (const part of slices(open)) await release(releasing, part, answer);
+      else await discard(clickhouse, open, rule, answer);
     }
   }
   return answer;
 }
 
-/** Rejects of some versions that are read at once. */
-const settledAtOnce = atOnce * 100;
+/** Rejects that are read at once. */
+const readAtOnce = atOnce * 10;
+
+async function discard(
+  clickhouse: ClickHouse,
+  open: StoredReject[],
+  rule: string | undefined,
+  answer: SettleAnswer,
+): Promise<void> {
+  const chosen = rule === undefined ? open : open.filter(({ check }) => check === rule);
+  for (const part of slices(chosen)) await markRejects(clickhouse, part, { state: 'discarded' });
+  answer.discarded += chosen.length;
+}
 
 function slices<Item>(items: readonly Item[]): Item[][] {
   const count = Math.ceil(items.length / atOnce);
@@ -133,6 +144,7 @@ async function stillRight(
   const held = [...groups.values()].map(([reject]) => ({ ...reject!, committed_at: copyTime(reject!.committed_at) }));
   const rows = await restage(table, held, lookUpIn(clickhouse), applied);
   const right: RightRow[] = [];
+  const kept: StoredReject[] = [];
   for (const [i, rejects] of [...groups.values()].entries()) {
     const row = rows[i]!;
     if (row instanceof SluiceError) throw row;
@@ -140,17 +152,17 @@ async function stillRight(
       right.push({ rejects, bytes: Buffer.from(row.content()) });
       continue;
     }
-    for (const reject of rejects) await keepOpen(clickhouse, reject, row);
+    kept.push(...rejects.flatMap((reject) => heldAgain(reject, row)));
     answer.still_open += rejects.length;
   }
+  await markRejects(clickhouse, kept);
   return right;
 }
 
-/** The reject with its new reason; under the check that holds it back now. */
-async function keepOpen(clickhouse: ClickHouse, reject: StoredReject, row: Reject): Promise<void> {
-  const { reason, column, check = 'type' } = row;
-  await markRejects(clickhouse, [{ ...reject, check }], { state: 'open', reason, column });
-  if (check !== reject.check) await markRejects(clickhouse, [reject], { state: 'discarded' });
+/** The reject with its new reason; under another check when that holds it back now. */
+function heldAgain(reject: StoredReject, { reason, column, check = 'type' }: Reject): StoredReject[] {
+  const open: StoredReject = { ...reject, check, reason, column, state: 'open' };
+  return check === reject.check ? [open] : [open, { ...reject, state: 'discarded' }];
 }
 
 /** Writes rows, records that, and marks their rejects, in this order. */
@@ -203,8 +215,9 @@ async function whatBecame(
   rows: RightRow[],
 ): Promise<{ overtaken: RightRow[]; others: RightRow[] }> {
   const versions = [...new Set(rejectsOf(rows).map(({ version }) => version))];
-  const now = await readRejects(clickhouse, { asset: table.asset_id, versions }, settledAtOnce);
-  const states = new Map(now.map((reject) => [placeOf(reject), reject.state]));
+  const states = new Map<string, RejectState>();
+  for await (const page of rejectPages(clickhouse, { asset: table.asset_id, versions }, readAtOnce))
+    for (const reject of page) states.set(placeOf(reject), reject.state);
   const isNow = ({ rejects }: RightRow, state: string) => rejects.some((one) => states.get(placeOf(one)) === state);
   const overtaken = rows.filter((row) => isNow(row, 'discarded'));
   const others = rows.filter((row) => !overtaken.includes(row) && isNow(row, 'released'));

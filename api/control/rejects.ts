@@ -1,5 +1,6 @@
 /** Rows that are held back: listed, released into their copy, or discarded. */
-import { type RejectPlace, readRejects, type StoredReject } from '../../activities/load/rejects.ts';
+import { type RejectPlace, readRejects, rejectPages, type StoredReject } from '../../activities/load/rejects.ts';
+import { rowMark } from '../../activities/load/releases.ts';
 import { tableAssetOf } from '../../model/asset.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { flowNames } from '../../model/messages.ts';
@@ -10,6 +11,9 @@ import { pageCursor, readCursor } from './cursor.ts';
 import { noTableYet } from './figures.ts';
 import type { RejectsAnswer, RejectsQuery, SettleBody } from './rule_shapes.ts';
 import { runFlow } from './temporal.ts';
+
+/** Open rejects that are looked through at once. */
+const readAtOnce = 5_000;
 
 const placeShape = ['time', 'text', 'text', 'whole', 'text'] as const;
 
@@ -53,15 +57,20 @@ export async function settleRejects(
   { asset_id, keys, rule }: SettleBody,
 ): Promise<SettleAnswer> {
   const asset = tableAssetOf(asset_id);
-  const open = await readIfThere(control, { asset, check: rule, state: 'open' }, settleLimit);
-  const chosen = keys === undefined ? open : open.filter((reject) => keys.some((key) => isKey(reject.key, key)));
+  const chosen = await openRejects(control, { asset, rule, keys });
   if (chosen.length === 0) {
     const which = keys === undefined ? '' : ' with these keys';
     const remedy = 'See what there is: `npx sluice rejects list`.';
     throw new SluiceError('not_found', `there are no open rejects of ${asset}${which}`, remedy);
   }
-  // Keys are data: what travels through Temporal is the versions.
-  const request: SettleRequest = { asset, action, versions: chosen.map(({ version }) => version) };
+  // Keys are data: what travels through Temporal is versions and marks.
+  const request: SettleRequest = {
+    asset,
+    action,
+    versions: [...new Set(chosen.map(({ version }) => version))],
+    rows: [...new Set(chosen.map(rowMark))],
+    ...(rule !== undefined && { rule }),
+  };
   const input = { rows: chosen.length, ...(rule === undefined ? {} : { rule }) };
   return await acted(control, { action: `${action} rejects`, target: asset, input }, () =>
     runFlow<SettleAnswer>(control, {
@@ -71,6 +80,23 @@ export async function settleRejects(
       summary: `${action} ${chosen.length} rejected rows of ${asset}`.slice(0, 200),
     }),
   );
+}
+
+/** Open rejects with these keys; as many as are settled at once. */
+async function openRejects(
+  control: Control,
+  { asset, rule: check, keys }: { asset: string } & Pick<SettleBody, 'rule' | 'keys'>,
+): Promise<StoredReject[]> {
+  const chosen: StoredReject[] = [];
+  try {
+    for await (const page of rejectPages(control.clickhouse, { asset, check, state: 'open' }, readAtOnce)) {
+      chosen.push(...page.filter((reject) => keys === undefined || keys.some((key) => isKey(reject.key, key))));
+      if (chosen.length >= settleLimit) break;
+    }
+  } catch (error) {
+    if (!noTableYet(error)) throw error;
+  }
+  return chosen.slice(0, settleLimit);
 }
 
 /** A plain key means the one column of it. */
