@@ -115,7 +115,12 @@ export function addRejects(program: Command, done: Done): void {
     'write rows into their copy, as far as they are right by now; later changes of them win',
     done,
   );
-  addSettle(rejects, 'discard', 'take rows off the list for good; the copy stays as it is', done);
+  addSettle(
+    rejects,
+    'discard',
+    'take rows off the list, until they change or the table is copied anew; the copy stays as it is',
+    done,
+  );
 }
 
 interface ListFlags {

@@ -279,7 +279,7 @@ export class CaptureLoop {
         await sink.endInserts([repairInserts(source, table.asset_id)]);
         const committed = timeOf(batch.committedFirst)!.replace('T', ' ').replace('Z', '');
         await sink.sweepBelow(table, version, committed, `${id}/${table.asset_id}`, batch.xid);
-        await sink.discardRejects(table.asset_id, version);
+        await sink.supersedeRejects(table.asset_id, version);
       }
       if (rejects.length > 0) await sink.reject(table.asset_id, rejects, id);
       if (block.rows > 0) {

@@ -295,7 +295,7 @@ export async function finishSnapshot(
     const now = timeText(Date.now() * 1000);
     // What an earlier copy had and the source does not any more. One that was made beside it never had it.
     if (!isBeside(schema)) await sink.sweepBelow(schema, start, now, `${id}/sweep`);
-    await sink.discardRejects(table.asset_id, start);
+    await sink.supersedeRejects(table.asset_id, start);
     // Chunks may have been written after a TRUNCATE that the stream brought meanwhile; a multiset counts from that on anyway.
     const truncate = await lastTruncate(clickhouse, request.id, table.asset_id);
     if (truncate > BigInt(start) && !isMultiset(schema))

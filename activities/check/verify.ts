@@ -17,12 +17,12 @@ import { CountComparison } from './verify_counts.ts';
 import type { Key } from './verify_keys.ts';
 import { NotCaughtUp, Pace } from './verify_pace.ts';
 import { PartComparison } from './verify_parts.ts';
-import { openRejects } from './verify_rejects.ts';
+import { heldVersions } from './verify_rejects.ts';
 import { Rest } from './verify_rest.ts';
 import { type Difference, RowComparison } from './verify_rows.ts';
 import { copySide, keyId, sourceFacts, sourceSide } from './verify_sides.ts';
 
-/** `moving`: changed faster than it could be compared · `rejected`: missing or different because a change is held back. */
+/** `moving`: changed faster than it could be compared · `rejected`: missing or different because a change is held back, or was discarded. */
 export type Problem = 'missing' | 'extra' | 'different' | 'moving' | 'rejected';
 
 export interface DifferingKey {
@@ -56,7 +56,7 @@ export interface TableVerification {
   different: number;
   /** Rows that changed faster than they could be compared. */
   moving: number;
-  /** Rows that are missing or different because a change of theirs is held back. */
+  /** Rows that are missing or different because a change of theirs is held back, or somebody has discarded it. */
   rejected: number;
   /** Of those that were missing, extra or different: how many are right now. */
   repaired?: number;
@@ -160,7 +160,7 @@ async function compare(
   const source = sourceSide(client, table, lookUpIn(clickhouse));
   const copy = copySide(clickhouse, table, signal);
   const pace = new Pace(client, options);
-  const rejects = await openRejects(clickhouse, table);
+  const rejects = await heldVersions(clickhouse, table);
   const differences: Difference[] = [];
   const sides = { source, copy, pace, table, signal, rejects };
   const rows = new RowComparison({ ...sides, found, onDifference: (one) => differences.push(one) });

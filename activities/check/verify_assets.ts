@@ -25,7 +25,7 @@ import { describeSchedule } from '../extract/schedule_times.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { type Problem, type TableVerification, verifySum } from './verify.ts';
 import { keyTextOfOutput } from './verify_keys.ts';
-import { openRejects } from './verify_rejects.ts';
+import { heldVersions } from './verify_rejects.ts';
 import { keyId } from './verify_sides.ts';
 import { createVerificationTable, storeVerification, type Verification } from './verify_store.ts';
 
@@ -114,7 +114,7 @@ class AssetComparison {
   }
 
   async run(): Promise<TableVerification> {
-    this.#rejects = await openRejects(this.#clickhouse, assetTable(this.#asset));
+    this.#rejects = await heldVersions(this.#clickhouse, assetTable(this.#asset));
     const walk = new AssetWalk(this.#api, { since: 0n, until: this.#until, pageSize });
     let held: Found[] = [];
     let from = 0n;

@@ -21,6 +21,7 @@ describe('texts of keys', () => {
     expect(keyTextOfOutput(price, '1200.00')).toBe('1200');
     expect(keyTextOfOutput(column('numeric(5,-2)', 'Decimal(7, 0)', 'numeric'), '1200')).toBe('1200');
     expect(keyTextOfOutput(time, '2026-01-01 00:00:00.5+00')).toBe('2026-01-01 00:00:00.5');
+    expect(['t', 'f'].map((output) => keyTextOfOutput(column('boolean', 'Bool'), output))).toEqual(['true', 'false']);
   });
 
   it('of floats are the same from both sides', () => {

@@ -76,6 +76,7 @@ export function keyTextOfOutput(column: Column, output: string): string {
     case 'timestamp':
       return output.replace(/\+00$/, '');
     default:
+      if (bareType(column.clickhouse) === 'Bool') return output === 't' ? 'true' : 'false';
       return readKeyText(column, output);
   }
 }

@@ -1,29 +1,28 @@
 /** Rows that are held back: they are no difference that anybody needs to be told of as one. */
-import { keyColumns, type TableSchema } from '../../model/table.ts';
+import type { TableSchema } from '../../model/table.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
-import { keyTextOfOutput } from './verify_keys.ts';
-import { keyId } from './verify_sides.ts';
+import { overtaken, rejectKeyId } from '../load/overtaken.ts';
 
-/** More open rejects than that are not told apart from differences. */
+/** More rejects than that are not told apart from differences. */
 const limit = 100_000;
 
-/** Versions of open rejects by the `keyId` of their row. */
-export async function openRejects(clickhouse: ClickHouse, table: TableSchema): Promise<Map<string, bigint>> {
+/**
+ * Versions of changes that are not in the copy, by the `keyId` of their row: they are held back, or somebody has discarded
+ * them. That holds until the row changes again.
+ */
+export async function heldVersions(clickhouse: ClickHouse, table: TableSchema): Promise<Map<string, bigint>> {
   const [there] = await clickhouse.rows(
     'SELECT 1 FROM system.tables WHERE database = {database:String} AND name = {name:String}',
     { params: { database: clickhouse.database, name: '_rejects' } },
   );
   if (!there) return new Map();
-  const rows = await clickhouse.rows<{ key: string; newest: string }>(
-    `SELECT key, toString(max(version)) AS newest FROM ${clickhouse.name('_rejects')} FINAL
-     WHERE asset = {asset:String} AND state = 'open' GROUP BY key LIMIT ${limit}`,
+  const held = await clickhouse.rows<{ key: string; version: string }>(
+    `SELECT key, toString(max(r.version)) AS version FROM ${clickhouse.name('_rejects')} AS r FINAL
+     WHERE asset = {asset:String} AND state IN ('open', 'discarded') GROUP BY key LIMIT ${limit}`,
     { params: { asset: table.asset_id } },
   );
-  return new Map(rows.map((row) => [rejectKeyId(table, row.key), BigInt(row.newest)]));
-}
-
-/** The `keyId` of a reject's row; its key is a JSON object of the texts that the source printed. */
-export function rejectKeyId(table: TableSchema, json: string): string {
-  const texts = JSON.parse(json) as Record<string, string | null>;
-  return keyId(keyColumns(table).map((column) => keyTextOfOutput(column, texts[column.name] ?? '')));
+  const past = await overtaken(clickhouse, table, held);
+  return new Map(
+    held.filter((one) => !past.has(one)).map(({ key, version }) => [rejectKeyId(table, key), BigInt(version)]),
+  );
 }

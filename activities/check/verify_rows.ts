@@ -19,7 +19,7 @@ interface Needs {
   copy: Side;
   pace: Pace;
   table: TableSchema;
-  /** Versions of changes that are held back, by `keyId`. */
+  /** Versions of changes that are held back or discarded, by `keyId`. */
   rejects: Map<string, bigint>;
   signal: AbortSignal | undefined;
   /** Differences go here. */

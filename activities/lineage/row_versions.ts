@@ -9,11 +9,12 @@ import { parseInstant } from '../../model/instant.ts';
 import { type Column, copyName, isMultiset, keyColumns, type TableSchema } from '../../model/table.ts';
 import type { Source, VersionPlace } from '../capture/source.ts';
 import { copyKeyText, readKeyText } from '../check/verify_keys.ts';
-import { rejectKeyId } from '../check/verify_rejects.ts';
+
 import { keyId } from '../check/verify_sides.ts';
 import { explainAssetVersion } from '../extract/asset_copy.ts';
 import { readRecords } from '../load/batches.ts';
 import { type ClickHouse, quoteName } from '../load/clickhouse.ts';
+import { rejectKeyId } from '../load/overtaken.ts';
 import { rejectsOfVersion } from '../load/rejects.ts';
 import { readRelease, recordedReleases, rowMark } from '../load/releases.ts';
 import { isoTime } from '../load/time_text.ts';
@@ -135,7 +136,7 @@ async function releaseOf(
   const all = await rejectsOfVersion(clickhouse, asset, version);
   const rejects = all.filter((reject) => reject.state !== 'discarded' && rejectKeyId(table, reject.key) === key);
   const recorded = await recordedReleases(clickhouse, source, rejects);
-  const heldBy = new Set(rejects.flatMap(({ state, batch }) => (state === 'open' ? [batch] : [])));
+  const heldBy = new Set(rejects.flatMap(({ state, batch }) => (state === 'released' ? [] : [batch])));
   for (const reject of rejects) {
     const id = reject.state === 'released' ? reject.batch : recorded.get(rowMark(reject));
     const record = id === undefined ? undefined : await readRelease(clickhouse, source, id);

@@ -261,12 +261,12 @@ export async function writeRejects(
   );
 }
 
-/** Marks open rejects below a version as discarded. */
-export async function discardRejects(clickhouse: ClickHouse, asset: string, version: string): Promise<void> {
+/** Marks open rejects below a version as superseded: the table was truncated, or copied anew. */
+export async function supersedeRejects(clickhouse: ClickHouse, asset: string, version: string): Promise<void> {
   const name = clickhouse.name('_rejects');
   await clickhouse.command(
     `INSERT INTO ${name} (asset, key, version, check, column, reason, row, unsent, state, batch, committed_at)
-     SELECT asset, key, version, check, column, reason, row, unsent, 'discarded', batch, committed_at FROM ${name} FINAL
+     SELECT asset, key, version, check, column, reason, row, unsent, 'superseded', batch, committed_at FROM ${name} FINAL
      WHERE asset = {asset:String} AND state = 'open' AND version < toUInt128('${BigInt(version)}')`,
     { params: { asset } },
   );

@@ -66,7 +66,7 @@ export function lengthOf(sql: string): { max_query_size: string } {
   return { max_query_size: String(Buffer.byteLength(sql) + 1024 * 1024) };
 }
 
-/** What a SELECT is sent with. */
+/** What a statement is sent with. */
 interface SelectOptions {
   params?: Record<string, unknown>;
   signal?: AbortSignal;
@@ -97,12 +97,13 @@ export class ClickHouse {
   }
 
   /** Runs a statement that answers nothing. Errors: `sink_unreachable`, `sink_refused`. */
-  async command(sql: string, options: { params?: Record<string, unknown>; queryId?: string } = {}): Promise<void> {
+  async command(sql: string, options: Omit<SelectOptions, 'signal'> & { queryId?: string } = {}): Promise<void> {
     try {
       await this.#client.command({
         query: sql,
         query_params: options.params,
         query_id: options.queryId && queryIdOf(options.queryId),
+        clickhouse_settings: options.settings,
       });
     } catch (error) {
       throw sinkError(error);

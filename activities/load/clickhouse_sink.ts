@@ -3,7 +3,7 @@ import type { BatchRecord } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { copyName, isBeside, type TableSchema } from '../../model/table.ts';
 import type { Reject } from '../capture/stream.ts';
-import { createOwnTables, discardRejects, lastRecord, newestLease, writeRecord, writeRejects } from './batches.ts';
+import { createOwnTables, lastRecord, newestLease, supersedeRejects, writeRecord, writeRejects } from './batches.ts';
 import type { Block } from './block.ts';
 import { type ClickHouse, queryIdOf } from './clickhouse.ts';
 import { completeReading, type Reading } from './multiset.ts';
@@ -118,8 +118,8 @@ export class ClickHouseSink implements Sink {
     return writeRejects(this.clickhouse, assetId, batch, rejects);
   }
 
-  discardRejects(assetId: string, version: string): Promise<void> {
-    return discardRejects(this.clickhouse, assetId, version);
+  supersedeRejects(assetId: string, version: string): Promise<void> {
+    return supersedeRejects(this.clickhouse, assetId, version);
   }
 
   record(record: BatchRecord): Promise<void> {

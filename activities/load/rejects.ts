@@ -2,7 +2,8 @@
 import type { ClickHouse } from './clickhouse.ts';
 import { isoTime } from './time_text.ts';
 
-export type RejectState = 'open' | 'released' | 'discarded';
+/** `discarded`: somebody has said so · `superseded`: of the past, by a later change of the row or a new copy of the table. */
+export type RejectState = 'open' | 'released' | 'discarded' | 'superseded';
 
 /** A row that is held back. */
 export interface StoredReject {
@@ -30,7 +31,8 @@ export interface StoredReject {
 export interface RejectFilter {
   asset?: string;
   check?: string;
-  state?: RejectState;
+  /** Any of these. */
+  states?: RejectState[];
   /** Of rows with these versions. */
   versions?: string[];
   /** Behind this place in the list. */
@@ -63,20 +65,20 @@ export async function readRejects(
   filter: RejectFilter,
   limit: number,
 ): Promise<StoredReject[]> {
-  const { asset, check, state, versions, after } = filter;
+  const { asset, check, states, versions, after } = filter;
   const [at, afterAsset, afterKey, afterVersion, afterCheck] = after ?? [];
   const conditions = [
     'true',
     asset === undefined ? '' : 'asset = {asset:String}',
     check === undefined ? '' : '`check` = {check:String}',
-    state === undefined ? '' : 'state = {state:String}',
+    states === undefined ? '' : 'state IN {states:Array(String)}',
     versions === undefined ? '' : `r.version IN (${versions.map((one) => `toUInt128('${BigInt(one)}')`).join(', ')})`,
     after === undefined
       ? ''
       : `(r.changed_at, asset, key, r.version, \`check\`) <
          (parseDateTime64BestEffort({at:String}, 6, 'UTC'), {afterAsset:String}, {afterKey:String}, toUInt128({afterVersion:String}), {afterCheck:String})`,
   ];
-  const params = { asset, check, state, at, afterAsset, afterKey, afterVersion, afterCheck };
+  const params = { asset, check, states, at, afterAsset, afterKey, afterVersion, afterCheck };
   const rows = await clickhouse.rows<Omit<StoredReject, 'unsent'> & { unsent: string }>(
     `SELECT asset, key, toString(r.version) AS version, \`check\`, column, reason, row, unsent, state, batch,
        toString(r.committed_at) AS committed_at, toString(r.changed_at) AS changed_at

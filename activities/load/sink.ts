@@ -69,7 +69,7 @@ export interface Sink {
   /** Keeps rows that were held back, with their reasons. */
   reject(assetId: string, rejects: Reject[], batch: string): Promise<void>;
   /** Held back rows below `version` will never be wanted: what they belonged to was truncated. */
-  discardRejects(assetId: string, version: string): Promise<void>;
+  supersedeRejects(assetId: string, version: string): Promise<void>;
 
   /** Writes a batch record: when this returns, the batch has happened. */
   record(record: BatchRecord): Promise<void>;

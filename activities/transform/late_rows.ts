@@ -61,7 +61,7 @@ export class LateRows {
     const after = this.#places.get(place);
     const waiting = await readRejects(
       this.#clickhouse,
-      { asset, check, state: 'open', ...(after && { after }) },
+      { asset, check, states: ['open'], ...(after && { after }) },
       atOnce,
     );
     const last = waiting.length === atOnce ? waiting.at(-1) : undefined;

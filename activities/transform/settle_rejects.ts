@@ -15,10 +15,11 @@ import { loadKnownSchemas } from '../load/batches.ts';
 import { Block } from '../load/block.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import { lookUpIn } from '../load/look_up.ts';
+import { overtaken, takeBack } from '../load/overtaken.ts';
 import { markRejects, type RejectState, rejectPages, type StoredReject } from '../load/rejects.ts';
 import { type Releaser, recordedReleases, recordRelease, rowMark } from '../load/releases.ts';
 import { lostRows } from '../load/sink.ts';
-import { copyColumns, sweepBelow } from '../load/tables.ts';
+import { copyColumns } from '../load/tables.ts';
 import { restage } from './held_row.ts';
 
 /** Rows that are looked at and written at once. */
@@ -54,7 +55,7 @@ export async function settleRejects(
   const releasing = action === 'release' ? { clickhouse, by, ...(await releasable(clickhouse, asset)) } : undefined;
   for (const some of slices([...new Set(versions)])) {
     // A row may be held back by several rules, one after another, and all rows of a snapshot bear one version.
-    for await (const page of rejectPages(clickhouse, { asset, state: 'open', versions: some }, readAtOnce)) {
+    for await (const page of rejectPages(clickhouse, { asset, states: ['open'], versions: some }, readAtOnce)) {
       const open = named ? page.filter((reject) => named.has(rowMark(reject))) : page;
       if (releasing) for (const part of slices(open)) await release(releasing, part, answer);
       else await discard(clickhouse, open, rule, answer);
@@ -107,16 +108,14 @@ async function sourceOf(clickhouse: ClickHouse, asset: string): Promise<string |
 
 async function release(releasing: Releasing, open: StoredReject[], answer: SettleAnswer): Promise<void> {
   const { clickhouse, table } = releasing;
-  const oldest = BigInt(table.copy?.from ?? 0);
-  const past = open.filter(({ version }) => BigInt(version) < oldest);
-  // The copy was made anew since, from what the source has now.
-  await markRejects(clickhouse, past, { state: 'discarded' });
-  answer.superseded += past.length;
-  const present = open.filter((one) => !past.includes(one));
-  const recorded = await markRecorded(releasing, present);
+  const recorded = await markRecorded(releasing, open);
   answer.released += recorded.size;
+  const present = open.filter((one) => !recorded.has(one));
+  const past = await overtaken(clickhouse, table, present);
+  await markRejects(clickhouse, [...past], { state: 'superseded' });
+  answer.superseded += past.size;
   const applied: Record<string, RuleCounts> = {};
-  const waiting = present.filter((one) => !recorded.has(one));
+  const waiting = present.filter((one) => !past.has(one));
   await writeRight(releasing, await stillRight(releasing, waiting, applied, answer), applied, answer);
 }
 
@@ -162,7 +161,7 @@ async function stillRight(
 /** The reject with its new reason; under another check when that holds it back now. */
 function heldAgain(reject: StoredReject, { reason, column, check = 'type' }: Reject): StoredReject[] {
   const open: StoredReject = { ...reject, check, reason, column, state: 'open' };
-  return check === reject.check ? [open] : [open, { ...reject, state: 'discarded' }];
+  return check === reject.check ? [open] : [open, { ...reject, state: 'superseded' }];
 }
 
 /** Writes rows, records that, and marks their rejects, in this order. */
@@ -176,16 +175,16 @@ async function writeRight(
   const { clickhouse, table, source, by } = releasing;
   const started = performance.now();
   await write(clickhouse, table, right);
-  const { overtaken, others } = await whatBecame(clickhouse, table, right);
-  await sweepOvertaken(clickhouse, table, overtaken);
-  const mine = right.filter((row) => !overtaken.includes(row) && !others.includes(row));
-  answer.superseded += rejectsOf(overtaken).length;
+  const { late, others } = await whatBecame(clickhouse, table, right);
+  await takeBack(clickhouse, table, rejectsOf(late));
+  const mine = right.filter((row) => !late.includes(row) && !others.includes(row));
+  answer.superseded += rejectsOf(late).length;
   answer.released += rejectsOf(others).length + rejectsOf(mine).length;
   if (mine.length === 0) return;
   const released = rejectsOf(mine);
   const bytes = mine.reduce((sum, row) => sum + row.bytes.length, 0);
   const milliseconds = performance.now() - started;
-  const done = { table, released, superseded: overtaken.length, bytes, applied, milliseconds };
+  const done = { table, released, superseded: late.length, bytes, applied, milliseconds };
   const batch = await recordRelease(clickhouse, source, by, done);
   await markRejects(clickhouse, released, { state: 'released', batch });
 }
@@ -206,43 +205,25 @@ async function write(clickhouse: ClickHouse, table: TableSchema, rows: RightRow[
 }
 
 /**
- * What happened to rejects while their rows were written: a truncate has discarded some, or somebody else has released them,
- * such as a lease while people do; then that one's record tells.
+ * What happened to rejects while their rows were written. Late: a truncate has superseded them, and has swept the copy before
+ * they were in it, so that they must go again. Others': somebody else has released them, such as a lease while people do; then
+ * that one's record tells.
  */
 async function whatBecame(
   clickhouse: ClickHouse,
   table: TableSchema,
   rows: RightRow[],
-): Promise<{ overtaken: RightRow[]; others: RightRow[] }> {
+): Promise<{ late: RightRow[]; others: RightRow[] }> {
   const versions = [...new Set(rejectsOf(rows).map(({ version }) => version))];
   const states = new Map<string, RejectState>();
   for await (const page of rejectPages(clickhouse, { asset: table.asset_id, versions }, readAtOnce))
     for (const reject of page) states.set(placeOf(reject), reject.state);
   const isNow = ({ rejects }: RightRow, state: string) => rejects.some((one) => states.get(placeOf(one)) === state);
-  const overtaken = rows.filter((row) => isNow(row, 'discarded'));
-  const others = rows.filter((row) => !overtaken.includes(row) && isNow(row, 'released'));
-  return { overtaken, others };
+  const late = rows.filter((row) => isNow(row, 'superseded'));
+  const others = rows.filter((row) => !late.includes(row) && isNow(row, 'released'));
+  return { late, others };
 }
 
 function placeOf({ key, version, check }: StoredReject): string {
   return JSON.stringify([key, version, check]);
-}
-
-/**
- * A truncate that came meanwhile has discarded rejects, and swept what was in the copy before they were: so it is swept again up
- * to them. All that is older than a discarded row is of before the truncate.
- */
-async function sweepOvertaken(clickhouse: ClickHouse, table: TableSchema, overtaken: RightRow[]): Promise<void> {
-  const rejects = rejectsOf(overtaken);
-  if (rejects.length === 0) return;
-  const newest = newestOf(rejects);
-  const committed = copyTime(rejects[0]!.committed_at);
-  await sweepBelow(clickhouse, table, String(newest + 1n), committed, `release/${table.asset_id}/${newest}/sweep`);
-}
-
-function newestOf(rejects: readonly StoredReject[]): bigint {
-  return rejects
-    .map(({ version }) => BigInt(version))
-    .sort((a, b) => (a < b ? -1 : 1))
-    .at(-1)!;
 }

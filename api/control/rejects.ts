@@ -1,5 +1,12 @@
 /** Rows that are held back: listed, released into their copy, or discarded. */
-import { type RejectPlace, readRejects, rejectPages, type StoredReject } from '../../activities/load/rejects.ts';
+import { overtakenOfAll } from '../../activities/load/overtaken.ts';
+import {
+  type RejectFilter,
+  type RejectPlace,
+  type RejectState,
+  rejectPages,
+  type StoredReject,
+} from '../../activities/load/rejects.ts';
 import { rowMark } from '../../activities/load/releases.ts';
 import { tableAssetOf } from '../../model/asset.ts';
 import { SluiceError } from '../../model/errors.ts';
@@ -12,8 +19,8 @@ import { noTableYet } from './figures.ts';
 import type { RejectsAnswer, RejectsQuery, SettleBody } from './rule_shapes.ts';
 import { runFlow } from './temporal.ts';
 
-/** Open rejects that are looked through at once. */
-const readAtOnce = 5_000;
+/** Rejects that are looked through at once. */
+const readAtOnce = 1_000;
 
 const placeShape = ['time', 'text', 'text', 'whole', 'text'] as const;
 
@@ -22,7 +29,7 @@ export async function listRejects(control: Control, wanted: RejectsQuery): Promi
   const { rule, state = 'open', limit = 100 } = wanted;
   const asset = wanted.asset === undefined ? undefined : tableAssetOf(wanted.asset);
   const after = wanted.cursor === undefined ? undefined : (readCursor(wanted.cursor, placeShape) as RejectPlace);
-  const found = await readIfThere(control, { asset, check: rule, state, after }, limit + 1);
+  const found = await findRejects(control, { asset, check: rule, after }, state, limit + 1);
   const page = found.slice(0, limit);
   const last = found.length > limit ? page.at(-1) : undefined;
   const items = page.map(({ asset, key, row, batch, unsent: _, ...rest }) => {
@@ -34,21 +41,33 @@ export async function listRejects(control: Control, wanted: RejectsQuery): Promi
   };
 }
 
-async function readIfThere(
+/** Rejects in a state by now: of what is stored as open, the copy tells what is of the past. */
+async function findRejects(
   control: Control,
-  filter: Parameters<typeof readRejects>[1],
+  filter: RejectFilter,
+  state: RejectState,
   limit: number,
+  isWanted: (reject: StoredReject) => boolean = () => true,
 ): Promise<StoredReject[]> {
+  const { clickhouse } = control;
+  const states: RejectState[] = state === 'superseded' ? ['open', state] : [state];
+  const found: StoredReject[] = [];
   try {
-    return await readRejects(control.clickhouse, filter, limit);
+    for await (const page of rejectPages(clickhouse, { ...filter, states }, Math.max(limit, readAtOnce))) {
+      const wanted = page.filter(isWanted);
+      const open = wanted.filter((reject) => reject.state === 'open');
+      for (const reject of await overtakenOfAll(clickhouse, open)) reject.state = 'superseded';
+      found.push(...wanted.filter((reject) => reject.state === state));
+      if (found.length >= limit) break;
+    }
   } catch (error) {
-    if (noTableYet(error)) return [];
-    throw error;
+    if (!noTableYet(error)) throw error;
   }
+  return found.slice(0, limit);
 }
 
 /**
- * Writes open rejects into their copy at their own versions, as far as they are right by now; or takes them off the list for good.
+ * Writes open rejects into their copy at their own versions, as far as they are right by now; or takes them off the list.
  * Errors: `not_found` when there is no such row, `conflict` while somebody else does so for that asset.
  */
 export async function settleRejects(
@@ -57,7 +76,8 @@ export async function settleRejects(
   { asset_id, keys, rule }: SettleBody,
 ): Promise<SettleAnswer> {
   const asset = tableAssetOf(asset_id);
-  const chosen = await openRejects(control, { asset, rule, keys });
+  const isNamed = ({ key }: StoredReject) => keys === undefined || keys.some((one) => isKey(key, one));
+  const chosen = await findRejects(control, { asset, check: rule }, 'open', settleLimit, isNamed);
   if (chosen.length === 0) {
     const which = keys === undefined ? '' : ' with these keys';
     const remedy = 'See what there is: `npx sluice rejects list`.';
@@ -80,23 +100,6 @@ export async function settleRejects(
       summary: `${action} ${chosen.length} rejected rows of ${asset}`.slice(0, 200),
     }),
   );
-}
-
-/** Open rejects with these keys; as many as are settled at once. */
-async function openRejects(
-  control: Control,
-  { asset, rule: check, keys }: { asset: string } & Pick<SettleBody, 'rule' | 'keys'>,
-): Promise<StoredReject[]> {
-  const chosen: StoredReject[] = [];
-  try {
-    for await (const page of rejectPages(control.clickhouse, { asset, check, state: 'open' }, readAtOnce)) {
-      chosen.push(...page.filter((reject) => keys === undefined || keys.some((key) => isKey(reject.key, key))));
-      if (chosen.length >= settleLimit) break;
-    }
-  } catch (error) {
-    if (!noTableYet(error)) throw error;
-  }
-  return chosen.slice(0, settleLimit);
 }
 
 /** A plain key means the one column of it. */

@@ -194,11 +194,14 @@ export const scoresAnswer = z.object({
 });
 export type ScoresAnswer = z.infer<typeof scoresAnswer>;
 
-export const rejectStates = ['open', 'released', 'discarded'] as const;
+export const rejectStates = ['open', 'released', 'discarded', 'superseded'] as const;
 export const rejectsQuery = z.object({
   asset: name.optional().describe('Of this asset, or its copy'),
   rule: z.string().max(200).optional().describe('Held back by this rule or check'),
-  state: z.enum(rejectStates).default('open'),
+  state: z
+    .enum(rejectStates)
+    .default('open')
+    .describe('superseded: a later change of the row is in the copy, or the table was truncated or copied anew'),
   ...page,
 });
 export type RejectsQuery = Partial<z.input<typeof rejectsQuery>> & { limit?: number };

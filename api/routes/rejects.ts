@@ -28,7 +28,7 @@ export function addRejectRoutes(app: FastifyInstance, control: Control): void {
   );
   const actions = {
     release: 'Write rows into their copy, as far as they are right by now; later changes of them win',
-    discard: 'Take rows off the list for good; the copy stays as it is',
+    discard: 'Take rows off the list, until they change or the table is copied anew; the copy stays as it is',
   } as const;
   for (const action of ['release', 'discard'] as const) {
     routes.post(

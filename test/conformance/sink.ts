@@ -411,7 +411,7 @@ export function sinkConformance(name: string, open: () => Promise<SinkUnderTest>
       await sink.reject(table.asset_id, [reject], 'conform/1/4');
       await sink.reject(table.asset_id, [reject], 'conform/1/4');
       expect((await sink.newestRows(table, ['1'])).size).toBe(0);
-      await sink.discardRejects(table.asset_id, '41');
+      await sink.supersedeRejects(table.asset_id, '41');
       expect((await sink.newestRows(table, ['1'])).size).toBe(1);
     });
 
