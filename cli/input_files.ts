@@ -1,7 +1,8 @@
 /** Files that commands take: JSON, rows of JSON, or YAML; `-` is the standard input. Errors: `configuration` with the file. */
 import { readFileSync } from 'node:fs';
-import { LineCounter, parseDocument } from 'yaml';
+import { LineCounter } from 'yaml';
 import { SluiceError } from '../model/errors.ts';
+import { parseYaml } from '../workers/references.ts';
 
 export function readJson(file: string): unknown {
   return parseJson(readText(file), file);
@@ -17,7 +18,7 @@ export function readRows(file: string): unknown[] {
 /** YAML, and so JSON too. */
 export function readYaml(file: string): unknown {
   const lineCounter = new LineCounter();
-  const document = parseDocument(readText(file), { lineCounter, uniqueKeys: true });
+  const document = parseYaml(readText(file), { lineCounter });
   const [problem] = document.errors;
   if (problem === undefined) return document.toJS({ maxAliasCount: 100 });
   const place = { file, line: problem.linePos?.[0].line ?? 1 };

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { isMap, isScalar, LineCounter, type Node, parseDocument } from 'yaml';
+import { isMap, isScalar, LineCounter, type Node } from 'yaml';
 import { z } from 'zod';
 import { redact } from '../activities/secrets.ts';
 import { captureConfig, connectionString, sourceId, sourceType } from '../api/control/shapes.ts';
@@ -13,6 +13,7 @@ import { type Place, SluiceError } from '../model/errors.ts';
 import { nearest } from '../model/nearest_word.ts';
 import { type RuleInput, readRule } from '../model/rules.ts';
 import { ShapeError } from '../model/shape_error.ts';
+import { parseYaml, replaceReferences } from './references.ts';
 import { readSettings, type Settings } from './settings.ts';
 
 const { tables, poll_interval, mode, exclude_columns, options } = captureConfig.shape;
@@ -196,7 +197,7 @@ export function parseWithLines<Shape extends z.ZodType>(
   keeps = (at: PropertyKey[]): boolean => at.at(-1) === 'connection_string',
 ): { value: z.infer<Shape>; lineOf: LineOf } {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true });
+  const document = parseYaml(text, { lineCounter: lines });
   const [problem] = document.errors;
   if (problem) {
     const remedy = 'Correct the YAML; texts with : or # or { need quotes.';
@@ -266,24 +267,6 @@ function offsetAt(root: Node | null, keys: PropertyKey[], ofKey: boolean): numbe
     }
   }
   return offset;
-}
-
-/** Puts values for `${NAME}`, but for what `keeps` names. */
-function replaceReferences(
-  value: unknown,
-  at: PropertyKey[],
-  keeps: (at: PropertyKey[]) => boolean,
-  read: (name: string, at: PropertyKey[]) => string,
-): unknown {
-  if (keeps(at)) return value;
-  if (typeof value === 'string') {
-    return value.replace(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_text, name: string) => read(name, at));
-  }
-  if (Array.isArray(value)) return value.map((item, index) => replaceReferences(item, [...at, index], keeps, read));
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value).map(([key, item]) => [key, replaceReferences(item, [...at, key], keeps, read)]),
-  );
 }
 
 /** The keys that a shape allows at a place. */
