@@ -78,6 +78,18 @@ describe('configuration files', () => {
     expect(mistakeIn({ 'cdc.yaml': `${source}    options:\n      slots: a\n` })).toMatch(
       /^cdc\.yaml:6 unknown key slots at sources\.0\.options \| Did you mean slot\? /,
     );
+    expect(mistakeIn({ 'cdc.yaml': source.replace('type:', 'typ:') })).toMatch(
+      /^cdc\.yaml:3 unknown key typ at sources\.0 \| Did you mean type\? Allowed are /,
+    );
+    // What is missing is told where no other key can be meant, and where the other key is another source's.
+    expect(mistakeIn({ 'cdc.yaml': source.replace('    type: postgresql\n', '') })).toMatch(
+      /^cdc\.yaml:2 .*sources\.0\.type/,
+    );
+    const twice = `${source.replace('    type: postgresql\n', '')}  - { id: b, typ: postgresql, connection_string: "\${X}" }\n`;
+    expect(mistakeIn({ 'cdc.yaml': twice })).toMatch(/^cdc\.yaml:2 .*sources\.0\.type/);
+    expect(mistakeIn({ 'transformations.yaml': 'rules:\n  - rule_id: a\n    rule_typ: map\n' })).toMatch(
+      /^transformations\.yaml:3 rules\.0\.rule_typ: unknown key/,
+    );
     expect(mistakeIn({ 'cdc.yaml': 'quelle: []\n' })).toBe('cdc.yaml:1 unknown key quelle | Allowed are sources.');
   });
 

@@ -212,8 +212,16 @@ export function parseWithLines<Shape extends z.ZodType>(
   });
   const result = shape.safeParse(content);
   if (result.success) return { value: result.data, lineOf };
-  const [issue] = result.error.issues;
+  const issue = worst(result.error.issues);
   throw issue ? shapeMistake(file, insideUnion(issue), shape, lineOf) : result.error;
+}
+
+/** The one to tell: a key that is missing is probably there, under a name that nobody knows. */
+function worst(issues: z.core.$ZodIssue[]): z.core.$ZodIssue | undefined {
+  const [first] = issues;
+  const around = (issue: z.core.$ZodIssue) => issue.path.length < (first?.path.length ?? 0);
+  const isBeside = (issue: z.core.$ZodIssue) => around(issue) && issue.path.every((key, i) => key === first?.path[i]);
+  return issues.find((issue) => issue.code === 'unrecognized_keys' && isBeside(issue)) ?? first;
 }
 
 /** Of a value that may be one thing or another: what is wrong with the one that was meant, if its kind tells. */

@@ -6,11 +6,11 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { readConfig } from './config.ts';
 import { readDeployments } from './deployment_files.ts';
 
-const examples = String.raw`# cdc.yaml
+const examples = `# cdc.yaml
 sources:
   - id: postgres_main
     type: postgresql            # postgresql | mysql | mariadb | mongodb | debezium
-    connection_string: ${'$'}{DATABASE_URL}
+    connection_string: \${DATABASE_URL}
     poll_interval: 1            # seconds a batch may wait before it is written, fractions allowed
     tables: [accounts, transactions]      # names, schema.name, or globs
     mode: copy                  # copy | log | both
@@ -39,7 +39,7 @@ windows:
       group_by: [currency], aggregates: { total: sum(amount), n: count() }, watermark_delay: 10s, allowed_lateness: 2m,
       emit: [clickhouse, "kafka:tx_by_currency", slack], alert: "{{ total > 1000000 }}" }
 # connectors.yaml
-sinks: [ { id: clickhouse, type: clickhouse, url: ${'$'}{CLICKHOUSE_URL}, database: sluice } ]
+sinks: [ { id: clickhouse, type: clickhouse, url: \${CLICKHOUSE_URL}, database: sluice } ]
 `;
 
 const deployment = `name: assets
