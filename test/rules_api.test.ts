@@ -497,5 +497,37 @@ describe('rejects', () => {
     const { body } = await call<RejectsAnswer>('GET', '/rejects?asset=shop_days&limit=2');
     // Only those that were named have been looked at.
     expect(body.items.map(({ key }) => Number(key.id)).sort()).toEqual([6, 7]);
+    // What a source shows is what is held back now, not ever.
+    const held = async () => {
+      const { body } = await call<SourceAnswer>('GET', '/sources/shop');
+      return body.tables.find(({ asset_id }) => asset_id === 'shop_days')!.rejected;
+    };
+    expect(await until(held, (rows) => rows === 7, 15)).toBe(7);
+    await sql(`UPDATE public.days SET day = '2024-02-02' WHERE id = 1; DELETE FROM public.days WHERE id = 2`);
+    expect(await until(held, (rows) => rows === 5, 15)).toBe(5);
+    expect([await keys('open'), await keys('superseded')]).toEqual([
+      [3, 4, 6, 7, 8],
+      [1, 2],
+    ]);
+    expect(
+      (await call('POST', '/rejects/release', { asset_id: 'shop_days', keys: [{ id: 1, part: 'p' }] })).status,
+    ).toBe(404);
+    // A copy that is made anew reads all again: what it holds back is new, and nobody has discarded the earlier ones.
+    await call('POST', '/sources/shop/resync', ['days']);
+    const anew = await until(
+      () => keys('open'),
+      (open) => open.length === 6,
+      60,
+    );
+    expect(anew).toEqual([3, 4, 5, 6, 7, 8]);
+    expect(
+      await until(
+        () => keys('superseded'),
+        (past) => past.length === 7,
+        30,
+      ),
+    ).toEqual([1, 2, 3, 4, 6, 7, 8]);
+    expect([await keys('open'), await keys('discarded')]).toEqual([[3, 4, 5, 6, 7, 8], [5]]);
+    expect(await until(held, (rows) => rows === 6, 15)).toBe(6);
   });
 });

@@ -15,7 +15,7 @@ import { rejectsWorkflowId, type SettleAnswer, type SettleRequest, settleLimit }
 import { acted } from './actions.ts';
 import type { Control } from './control.ts';
 import { pageCursor, readCursor } from './cursor.ts';
-import { noTableYet } from './figures.ts';
+import { noTableYet, rowsIfThere, shared } from './figures.ts';
 import type { RejectsAnswer, RejectsQuery, SettleBody } from './rule_shapes.ts';
 import { runFlow } from './temporal.ts';
 
@@ -64,6 +64,26 @@ async function findRejects(
     if (!noTableYet(error)) throw error;
   }
   return found.slice(0, limit);
+}
+
+/** How many rejects are open, by asset. Beyond the newest hundred thousand, those that are of the past count, too. */
+export async function openRejects(control: Control): Promise<Map<string, number>> {
+  return await shared(control, 'open rejects', async () => {
+    const open = `${control.clickhouse.name('_rejects')} AS r FINAL WHERE state = 'open'`;
+    const counts = await rowsIfThere<{ asset: string; rejects: string }>(
+      control,
+      `SELECT asset, toString(count()) AS rejects FROM ${open} GROUP BY asset`,
+    );
+    const found = new Map(counts.map(({ asset, rejects }) => [asset, Number(rejects)]));
+    if (found.size === 0) return found;
+    const newest = await rowsIfThere<Pick<StoredReject, 'asset' | 'key' | 'version'>>(
+      control,
+      `SELECT asset, key, toString(r.version) AS version FROM ${open} ORDER BY changed_at DESC LIMIT 100000`,
+    );
+    for (const { asset } of await overtakenOfAll(control.clickhouse, newest))
+      found.set(asset, Math.max(0, (found.get(asset) ?? 0) - 1));
+    return found;
+  });
 }
 
 /**

@@ -137,7 +137,7 @@ const sourceTable = z.object({
   table: z.string(),
   status: z.enum(['pending', 'snapshotting', 'streaming', 'failed']),
   rows: z.number().nullable().describe('Rows of the copy, at most some seconds old; null when not counted yet'),
-  rejected: z.number(),
+  rejected: z.number().describe('Rejects that are open: rows that are held back now'),
   progress: z.number().min(0).max(1),
   notice: z.string().nullable().describe('Why it is copied anew without anybody having asked for it'),
   error: errorReport.nullable(),

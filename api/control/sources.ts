@@ -22,10 +22,11 @@ import {
 } from './alarms.ts';
 import { type Control, workflowUrl } from './control.ts';
 import { countRows } from './counts.ts';
-import { type AssetFigures, assetFigures, leaseGlance, type SourceFigures, sourceFigures } from './figures.ts';
+import { leaseGlance, type SourceFigures, sourceFigures } from './figures.ts';
 import { FindingsError } from './findings.ts';
 import { impactOf } from './lineage.ts';
 import { restingLog } from './log.ts';
+import { openRejects } from './rejects.ts';
 import type { ConnectBody, SourceAnswer } from './shapes.ts';
 import { refuseDeployment } from './shared_ids.ts';
 import { type Flow, query, requireWorker, update, updateOrStart } from './temporal.ts';
@@ -115,25 +116,26 @@ export async function registeredSource(control: Control, id: string): Promise<Co
 interface Records {
   /** Undefined when it could not be asked: the states still show. */
   figures: Map<string, SourceFigures> | undefined;
-  assets: AssetFigures[];
+  /** Rejects that are open, by asset. */
+  open: Map<string, number>;
   verified: VerifyFigures[];
   failing: CheckFigures[];
 }
 
 async function recorded(control: Control): Promise<Records> {
-  const [figures, assets, verified, failing] = await Promise.all([
+  const [figures, open, verified, failing] = await Promise.all([
     sourceFigures(control).catch(() => undefined),
-    assetFigures(control).catch(() => []),
+    openRejects(control).catch(() => new Map<string, number>()),
     verifyFigures(control).catch(() => []),
     failingChecks(control).catch(() => []),
   ]);
-  return { figures, assets, verified, failing };
+  return { figures, open, verified, failing };
 }
 
 async function describeSource(
   control: Control,
   request: ConnectRequest,
-  { figures, assets, verified, failing }: Records,
+  { figures, open, verified, failing }: Records,
 ): Promise<SourceAnswer> {
   const workflowId = captureWorkflowId(request.id);
   const [asked, lease] = await Promise.all([
@@ -146,12 +148,11 @@ async function describeSource(
   // Without a lease nobody tells how much log is kept, and then it grows.
   const rests = status.status !== 'connected' && !lease?.progress;
   const log = lease?.progress?.log ?? (rests ? await restingLog(control, request.id) : null);
-  const rejected = new Map(assets.filter((one) => one.source === request.id).map((one) => [one.asset, one.rejected]));
   return {
     id: request.id,
     type: request.type,
     status: status.status,
-    tables: await Promise.all(status.tables.map((table) => describeTable(control, table, rejected))),
+    tables: await Promise.all(status.tables.map((table) => describeTable(control, table, open))),
     config: { ...status.config },
     position: lease?.progress?.position || figure?.position || status.position,
     lag_bytes: lease?.progress?.lag_bytes ?? null,
@@ -197,13 +198,13 @@ function notRunning({ id }: ConnectRequest): Pick<CaptureStatus, 'status' | 'las
   return { status: 'failed', last_error: { kind: 'not_found', reason, remedy } };
 }
 
-async function describeTable(control: Control, table: CapturedTable, rejected: Map<string, number>) {
+async function describeTable(control: Control, table: CapturedTable, open: Map<string, number>) {
   return {
     asset_id: table.asset_id,
     table: tableName(table),
     status: table.status,
     rows: table.start_position === '' ? 0 : await countRows(control, table.asset_id),
-    rejected: rejected.get(table.asset_id) ?? 0,
+    rejected: open.get(table.asset_id) ?? 0,
     progress: progressOf(table),
     notice: table.notice ?? null,
     error: table.error,
