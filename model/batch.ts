@@ -31,6 +31,7 @@ export interface RuleCounts {
   in: number;
   /** Rows that went on: of a filter those that it let through, of a check those that passed. */
   out: number;
+  /** Rows on which a rule itself failed; of a check those that failed it, whatever its severity. */
   errors: number;
 }
 

@@ -101,7 +101,7 @@ export class TableStage {
     const { rows } = this.#checks;
     const checks = this.#checks.takeCounts();
     for (const [check, { checked, failed }] of checks)
-      counts.set(check, { in: checked, out: checked - failed, errors: 0 });
+      counts.set(check, { in: checked, out: checked - failed, errors: failed });
     return { counts, rows, checks };
   }
 

@@ -68,9 +68,9 @@ export async function assetFigures(control: Control): Promise<AssetFigures[]> {
 export interface RuleFigures {
   rule: string;
   passed: number;
-  /** Let through by no filter, or failed by a check. */
+  /** Let through by no filter. */
   stopped: number;
-  /** On which the rule itself failed, whatever followed. */
+  /** On which the rule itself failed, or which failed the check, whatever followed. */
   failed: number;
 }
 
