@@ -38,7 +38,6 @@ describe('an aggregate', () => {
   it('is exact, of the fields that are not NULL', () => {
     const row = ['7', '0.10', '1.5', null, null];
     expect(resultOf(aggregate('sum', ['a', 'b']), row)).toEqual(['7.10', 'Nullable(Decimal(13, 2))']);
-    expect(resultOf(aggregate('sum', ['a', 'd']), row)).toEqual(['7', 'Nullable(String)']);
     expect(resultOf(aggregate('avg', ['a', 'b']), row)[0]).toBe('3.55');
     expect(resultOf(aggregate('min', ['a', 'b', 'c']), row)[0]).toBe('0.10');
     expect(resultOf(aggregate('max', ['a', 'b']), row)).toEqual(['7', 'Nullable(Decimal(12, 2))']);
@@ -64,7 +63,18 @@ describe('an aggregate', () => {
 
   it('fails for what has no sum or order', () => {
     const row = ['1', '1', '1', '2024-01-02 03:04:05+00', null];
-    expect(resultOf(aggregate('sum', ['a', 'd']), row)[0]).toMatch(/int|datetime/);
+    for (const type of ['sum', 'avg'] as const)
+      expect(() => resultOf(aggregate(type, ['a', 'd']), row)).toThrow(
+        `rule r: source_fields names d, a datetime, which has no ${type}`,
+      );
+    const free = [{ name: 't', type: { kind: 'any' as const } }];
+    const rules = compileRules([{ rule_id: 'r', target_field: 'x', ...aggregate('sum', ['t']) }], free);
+    expect([rules.apply(['a']), rules.rejection.reason]).toEqual(['rejected', 'only numbers and durations have a sum']);
+    expect(rules.apply([7])).toBe('kept');
+    const text = [{ name: 't', type: 'text' }];
+    expect(() => compileRules([{ rule_id: 'r', target_field: 'x', ...aggregate('sum', ['t']) }], text)).toThrow(
+      'source_fields names t, a text, which has no sum',
+    );
     expect(resultOf(aggregate('max', ['a', 'd']), row)[0]).toMatch(/int|datetime/);
   });
 });
