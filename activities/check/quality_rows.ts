@@ -10,7 +10,7 @@ import { parseIso } from '../transform/jinja/date_format.ts';
 import { epochMicroseconds } from '../transform/jinja/dates.ts';
 import { EvaluationError } from '../transform/jinja/limits.ts';
 import type { Value } from '../transform/jinja/values.ts';
-import { cellOf, type JsonRow, rowColumns } from '../transform/json_rows.ts';
+import { cellOf, type JsonRow, refuseRounded, rowColumns } from '../transform/json_rows.ts';
 import { forEachRow, Turns } from '../transform/turns.ts';
 import { brokenResult, explained, isOfOne } from './broken_checks.ts';
 import {
@@ -26,7 +26,7 @@ import { compileChecks } from './row_checks.ts';
 
 /**
  * Runs checks on rows; one that cannot run says so. `columns`: those of the copy, as far as there is one; what these do not know is as
- * JSON says. Errors: `configuration` when that takes too long.
+ * JSON says. Errors: `configuration` when that takes too long, or for numbers that JSON may have rounded.
  */
 export async function checkRows(
   clickhouse: ClickHouse,
@@ -34,6 +34,7 @@ export async function checkRows(
   rows: readonly JsonRow[],
   columns: readonly { name: string; type: string }[],
 ): Promise<QualityResult> {
+  refuseRounded(rows, columns);
   const named = [...new Set(checks.flatMap((check) => check.field ?? []))].map((name) => ({ [name]: null }));
   const known = rowColumns([...rows, ...named], columns);
   const turns = new Turns();

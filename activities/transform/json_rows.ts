@@ -1,5 +1,6 @@
 /** Rows of JSON as values that rules and checks compute with, and such values as JSON. */
 import { SluiceError } from '../../model/errors.ts';
+import { Issues, pointerPart, ShapeError } from '../../model/shape_error.ts';
 import { decoderFor, typeOfSource } from './decode.ts';
 import { storedText } from './encode.ts';
 import type { ExpressionColumn } from './expression.ts';
@@ -39,6 +40,34 @@ export function rowColumns(
     throw new SluiceError('configuration', reason, 'Send those that the rule or check uses.');
   }
   return [...columns, ...[...found].map(([name, kinds]) => ({ name, type: commonKind(kinds) }))];
+}
+
+/** What a program may have rounded before anybody could see it: JSON's readers have numbers of 53 bits. */
+const exactDigits = 15;
+
+/**
+ * Throws ShapeError for numbers that may be others than were sent, each with its place below `/rows`: of exact columns those with
+ * more digits than are safe, elsewhere large whole ones. A float is what JSON says.
+ */
+export function refuseRounded(rows: readonly JsonRow[], columns: readonly { name: string; type: string }[]): void {
+  const kinds = new Map(columns.map(({ name, type }) => [name, typeOfSource(type).kind]));
+  const issues = new Issues('/rows');
+  const look = (value: unknown, at: string, kind: Kind | undefined): void => {
+    if (typeof value === 'number' && isRounded(value, kind))
+      issues.add(at, 'a number with so many digits is not exact in JSON: write it as a text');
+    else if (typeof value === 'object' && value !== null)
+      for (const [key, inner] of Object.entries(value)) look(inner, `${at}/${pointerPart(key)}`, undefined);
+  };
+  for (const [number, row] of rows.entries())
+    for (const [name, value] of Object.entries(row)) look(value, `/${number}/${pointerPart(name)}`, kinds.get(name));
+  if (issues.found.length > 0)
+    throw new ShapeError('numbers of the rows are not exact', issues.found, 'Write them as texts.');
+}
+
+function isRounded(value: number, kind: Kind | undefined): boolean {
+  if (kind === 'float') return false;
+  if (Number.isInteger(value)) return !Number.isSafeInteger(value);
+  return kind === 'decimal' && String(value).replace(/^-?0?\.?0*|e.*$|\./g, '').length > exactDigits;
 }
 
 /** What is known of a column of JSON: its kind, where all rows agree. */

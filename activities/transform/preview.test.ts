@@ -111,6 +111,37 @@ describe('a preview', () => {
     await expect(checkRows({} as ClickHouse, [check], tooMany, [])).rejects.toThrow('of 10000 rows were done');
   });
 
+  it('refuses numbers that JSON may have rounded, with their places', async () => {
+    const rule = { rule_id: 'n', rule_type: 'map', target_field: 'm', expression: '{{ big + 1 }}' } as const;
+    const rows = JSON.parse(
+      '[{"big": 9007199254740993}, {"big": 7, "deep": {"a/b": [1e300]}}, {"big": 9007199254740991}]',
+    );
+    await expect(previewRule(rule, rows)).rejects.toMatchObject({
+      issues: [
+        { pointer: '/rows/0/big', detail: expect.stringContaining('not exact in JSON') },
+        { pointer: '/rows/1/deep/a~1b/0' },
+      ],
+    });
+    const typed = (type: string, text: string) => {
+      const sent = JSON.parse(`[{"big": ${text}}]`);
+      return previewRule(rule, sent, [{ name: 'big', type }]).then(({ rows }) => rows[0]!.m);
+    };
+    expect(await typed('bigint', '"9007199254740993"')).toBe('9007199254740994');
+    expect(await typed('numeric', '"0.1234567890123456789"')).toBe('1.1234567890123456789');
+    await expect(typed('numeric', '0.1234567890123456789')).rejects.toMatchObject({ kind: 'configuration' });
+    expect(await typed('numeric', '-0.00123456789012345')).toBe('0.99876543210987655');
+    expect(await typed('double precision', '1e300')).toBe(1e300);
+    const check = {
+      rule_id: 'c',
+      asset: 'a',
+      rule_type: 'not_null',
+      field: 'big',
+      severity: 'warn',
+      parameters: {},
+    } as const;
+    await expect(checkRows({} as ClickHouse, [check], rows, [])).rejects.toMatchObject({ kind: 'configuration' });
+  });
+
   it('refuses rows of which each has other columns', async () => {
     const rule = { rule_id: 'n', rule_type: 'map', target_field: 'm', expression: '{{ 1 }}' } as const;
     const rows = Array.from({ length: 5000 }, (_, n) => ({ [`a${n}`]: 1 }));

@@ -7,7 +7,7 @@ import { EvaluationError, failure } from './jinja/limits.ts';
 import type { Kind } from './jinja/static_type.ts';
 import type { Value } from './jinja/values.ts';
 import type { LookUp } from './join.ts';
-import { cellOf, type JsonRow, jsonOf, rowColumns } from './json_rows.ts';
+import { cellOf, type JsonRow, jsonOf, refuseRounded, rowColumns } from './json_rows.ts';
 import { compileRules, type RuleSet } from './rules.ts';
 import { forEachRow, Turns } from './turns.ts';
 
@@ -25,7 +25,8 @@ const measureMilliseconds = 20;
 
 /**
  * Runs a rule on rows. `columns`: their types in the source; a column without one has whatever JSON says: whole numbers are
- * ints, other numbers floats. Throws SluiceError `configuration` for a rule that cannot be compiled, or takes too long.
+ * ints, other numbers floats. Throws SluiceError `configuration` for a rule that cannot be compiled, or takes too long, ShapeError for numbers that
+ * JSON may have rounded.
  */
 export async function previewRule(
   rule: RuleInput,
@@ -33,6 +34,7 @@ export async function previewRule(
   columns: readonly { name: string; type: string }[] = [],
   { types, lookUp }: PreviewJoins = noJoins,
 ): Promise<Preview> {
+  refuseRounded(rows, columns);
   const fields = rule.source_fields ?? [];
   const known = rowColumns([...rows, Object.fromEntries(fields.map((field) => [field, null]))], columns);
   const rules = compileRules([{ ...rule, on_error: rule.on_error === 'null' ? 'null' : 'reject' }], known, types);
