@@ -3,8 +3,6 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { type ApplyAnswer, applyFiles, type Planned } from '../api/control/apply.ts';
 import { readConfig } from '../workers/config.ts';
-import { createLog } from '../workers/log.ts';
-import { loadOwnFunctions } from '../workers/own_functions.ts';
 import { projectFolder } from '../workers/settings.ts';
 import { print, printJson, wantsJson, withControl } from './print.ts';
 
@@ -19,14 +17,13 @@ export function addApply(program: Command, done: (status: number) => void): void
     .command('apply')
     .description('make sources, rules and checks as the files of config/ say; what is so already stays as it is')
     .option('--dry-run', 'only say what would change')
-    .option('--prune', 'take rules and checks away that are not in the files')
+    .option('--prune', 'take rules, checks and tables of sources away that are not in the files')
     .option('--dir <folder>', 'folder of the files; default SLUICE_CONFIG_DIR, or config/')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  $ npx sluice apply --dry-run\n  $ npx sluice apply --dir /etc/sluice --prune')
     .action(async ({ dryRun, prune, dir }: ApplyFlags, command: Command) => {
       const folder = dir ?? process.env.SLUICE_CONFIG_DIR ?? path.join(projectFolder, 'config');
       const answer = await withControl(async (control) => {
-        await loadOwnFunctions({ ...control.settings, configFolder: folder }, createLog('apply', 'silent'));
         // As where the stack runs.
         const { clickhouseUrl: CLICKHOUSE_URL } = control.settings;
         const files = readConfig(path.relative(process.cwd(), path.resolve(folder)) || '.', {

@@ -198,7 +198,13 @@ async function includeTables(capture: Capture, names: string[]): Promise<void> {
   const { state } = capture;
   const known = names.flatMap((name) => findTable(state, name) ?? []);
   const unknown = names.filter((name) => !findTable(state, name));
-  const found = unknown.length > 0 ? await lookFor(capture, unknown) : [];
+  takeIn(capture, unknown.length > 0 ? await findMissing(state, unknown) : []);
+  for (const table of known) table.started = true;
+}
+
+/** Has tables that were found in the source copied. */
+export function takeIn(capture: Capture, found: FlowTable[]): void {
+  const { state } = capture;
   expectPresent(capture);
   const fresh = found.filter((table) => !state.tables.some((other) => other.asset_id === table.asset_id));
   if (JSON.stringify(state).length + JSON.stringify(fresh).length > stateLimit) {
@@ -209,9 +215,7 @@ async function includeTables(capture: Capture, names: string[]): Promise<void> {
   const assets = new Set(found.map((table) => table.asset_id));
   state.taken_out = state.taken_out?.filter((table) => !assets.has(table.asset_id));
   state.left_out = state.left_out?.filter((table) => !found.some((one) => tableName(one) === table.table));
-  for (const table of [...known, ...state.tables.filter((table) => found.some((f) => f.asset_id === table.asset_id))]) {
-    table.started = true;
-  }
+  for (const table of state.tables) if (assets.has(table.asset_id)) table.started = true;
 }
 
 /** Preflight has compared the tables that are asked for with one another only. */
@@ -224,17 +228,21 @@ function expectOwnAssets(state: FlowState, found: FlowTable[]): void {
   }
 }
 
-async function lookFor(capture: Capture, names: string[]): Promise<FlowTable[]> {
-  const { request } = capture.state;
-  const beside = capture.state.tables.map(({ schema, table }) => `${schema}.${table}`);
-  const answer = await askPreflight({ ...request, config: { ...request.config, tables: names } }, { beside });
+/** The tables that names and globs mean in the source, none = all of `public`. Throws `preflight` with findings. */
+export async function findMissing(
+  { request, tables }: FlowState,
+  names: string[],
+  config = request.config,
+): Promise<FlowTable[]> {
+  const beside = tables.map(({ schema, table }) => `${schema}.${table}`);
+  const answer = await askPreflight({ ...request, config: { ...config, tables: names } }, { beside });
   const blockers = answer.findings.filter((finding) => finding.blocking);
   if (blockers.length > 0) throw blocked(blockers);
   return answer.tables.map((table) => newTable(table, true));
 }
 
 /** Failures of activities become the update's own: the caller reads kind and remedy, not the wrapping. */
-async function failing<T>(work: () => Promise<T>): Promise<T> {
+export async function failing<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
@@ -249,7 +257,7 @@ function expectPresent(capture: Capture): void {
   throw refuse('conflict', 'the source is being removed', 'Connect it again when it is gone.');
 }
 
-function expectReady(capture: Capture, connection: Connection): void {
+export function expectReady(capture: Capture, connection: Connection): void {
   expectPresent(capture);
   if (connection.established) return;
   throw refuse('conflict', 'the source is still being connected', 'Try again in a moment.');

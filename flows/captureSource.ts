@@ -20,6 +20,7 @@ import { captureWorkflowId } from '../model/messages.ts';
 import type { ConnectRequest } from '../model/source.ts';
 import { Capture } from './capture.ts';
 import { listen } from './captureMessages.ts';
+import { listenToSettings } from './captureSettings.ts';
 import { type FlowState, type Limits, newState, usualLimits } from './captureState.ts';
 import { Connection } from './connect.ts';
 import { readConnectRequest } from './input.ts';
@@ -46,6 +47,7 @@ export async function captureSource(input: ConnectRequest, carried?: Carried): P
   upsertSearchAttributes(sourceAttributes(request.id, 'captureSource'));
   const connection = new Connection(capture.state, goesOn);
   listen(capture, connection);
+  listenToSettings(capture, connection);
   if (!goesOn && !(await connection.establish())) return;
   capture.announce();
   await run(capture);

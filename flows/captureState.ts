@@ -56,7 +56,7 @@ export interface Limits {
 export const usualLimits: Limits = { lease_seconds: 600, leases_per_run: 0, snapshots: 2, chunks: 2 };
 
 export interface FlowState {
-  /** As it was connected: later additions of tables are in `tables` alone. */
+  /** As it was connected or configured last: what `addTables` adds is in `tables` alone. */
   request: ConnectRequest;
   wish: Wish;
   tables: FlowTable[];

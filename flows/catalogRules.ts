@@ -41,6 +41,7 @@ export const removeRule = defineUpdate<RulesAnswer, [Removal]>(catalogMessages.r
 export const putCheck = defineUpdate<RulesAnswer, [PutRequest]>(catalogMessages.putCheck);
 export const removeCheck = defineUpdate<RulesAnswer, [Removal]>(catalogMessages.removeCheck);
 export const applyRules = defineUpdate<RulesAnswer, [Apply]>(catalogMessages.applyRules);
+export const checkRules = defineUpdate<RulesAnswer, [Apply]>(catalogMessages.checkRules);
 export const rules = defineQuery<Omit<DeclaredRules, 'checks'>>(catalogMessages.rules);
 export const checks = defineQuery<Omit<DeclaredRules, 'rules'>>(catalogMessages.checks);
 /** Sent to the flow of each source when the set has another version. */
@@ -97,6 +98,10 @@ export class CatalogRules {
       description: 'Makes rules and checks as these lists say; with prune it takes away all others.',
       validator: readApply,
     });
+    setHandler(checkRules, ({ by: _, prune, ...lists }) => this.#check({ ...readRules(lists), prune }), {
+      description: 'What `applyRules` would change, or why it would refuse to; nothing is changed.',
+      validator: readApply,
+    });
     setHandler(rules, () => ({ version: this.#known.version, rules: this.#known.rules }), {
       description:
         'Rules in their order. After a loss of the catalog empty until the next change; all are in _rules in ClickHouse.',
@@ -122,6 +127,20 @@ export class CatalogRules {
 
   #apply(request: ApplyRequest, by: string | undefined): Promise<RulesAnswer> {
     return this.#change(by, (set) => applyTo(set, request));
+  }
+
+  /** Workers compile rules, so they are asked: functions of people's own are where they run. */
+  async #check(request: ApplyRequest): Promise<RulesAnswer> {
+    const before = await this.#read();
+    const { set, changes } = refusing(() => applyTo(before, request));
+    if (set.version === before.version) return { version: set.version, changes };
+    const options = { ...askOptions, summary: 'look whether rules are right' };
+    const issues = await ruleActivities.checkRules.executeWithOptions(options, [{ set }]).catch((error: unknown) => {
+      const { kind, reason, remedy } = readFailure(error).report;
+      throw refuse(kind, reason, remedy);
+    });
+    if (issues.length > 0) throw refused(set, issues, undefined);
+    return { version: set.version, changes };
   }
 
   /** Runs a change when those before it have ended. `id`: mistakes of that rule or check are told as those of the input. */

@@ -2,10 +2,11 @@
 import { allHandlersFinished, condition } from '@temporalio/workflow';
 import type { PreflightAnswer } from '../activities/capture/contract.ts';
 import type { ConnectAnswer } from '../model/messages.ts';
+import { sameJson } from '../model/same_json.ts';
 import type { ConnectRequest, Finding } from '../model/source.ts';
 import { activities, askOptions } from './activities.ts';
 import { type FlowState, newTable, statusOf } from './captureState.ts';
-import { sameJson, stateLimit } from './input.ts';
+import { stateLimit } from './input.ts';
 import { readFailure, refuse } from './refuse.ts';
 
 export class Connection {

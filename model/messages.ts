@@ -1,6 +1,9 @@
 /** Names of flows, their ids and messages: what the API, the CLI and people at Temporal UI call. */
 import type { LogSample, LogState } from './log.ts';
 import type { CapturedTable, CaptureStatus, Finding } from './source.ts';
+import type { SourceChanges } from './source_changes.ts';
+
+type TableName = Pick<CapturedTable, 'asset_id' | 'schema' | 'table'>;
 
 export const catalogWorkflowId = 'catalog';
 export const captureWorkflowId = (source: string): string => `capture/${source}`;
@@ -28,6 +31,7 @@ export const flowNames = {
 /**
  * Messages of `captureSource`. Updates: `connect` (ConnectRequest → ConnectAnswer), `start` ({tables?} → CaptureStatus),
  * `pause`, `resume`, `stop` (→ CaptureStatus), `addTables`, `removeTables`, `resync` ({tables} → CaptureStatus),
+ * `configure` ({config} → CaptureStatus: other settings, in place), `plan` ({config} → SourcePlan: what that would do),
  * `approveSchema` ({tables?} → CaptureStatus: tables that wait because of a schema change are copied as they are now),
  * `remove` ({drop_copies, force} → the flow drops slot and publication and completes). Query: `status` → CaptureStatus. Signal:
  * `rulesChanged` ({version}), sent by `catalog`.
@@ -42,6 +46,8 @@ export const captureMessages = {
   removeTables: 'removeTables',
   resync: 'resync',
   approveSchema: 'approveSchema',
+  configure: 'configure',
+  plan: 'plan',
   remove: 'remove',
   status: 'status',
   rulesChanged: 'rulesChanged',
@@ -52,7 +58,7 @@ export const captureMessages = {
  * → ConnectRequest[] (sealed), `source` (id) → ConnectRequest | null. Of schemas: updates `registerSchema` (RegisterRequest →
  * RegisterAnswer), `setCompatibility` (CompatibilityRequest → SubjectState); signal `tablesDefined` ({source}: what its copies
  * are made from has changed); query `subjects` → by subject, SubjectState. Of rules: updates `putRule`, `putCheck` (PutRequest),
- * `removeRule`, `removeCheck` ({rule_id}), `applyRules` (ApplyRequest), all → RulesAnswer; queries `rules` → DeclaredRules without checks, `checks`
+ * `removeRule`, `removeCheck` ({rule_id}), `applyRules` (ApplyRequest), `checkRules` (ApplyRequest: nothing is changed), all → RulesAnswer; queries `rules` → DeclaredRules without checks, `checks`
  * → those without rules.
  */
 export const catalogMessages = {
@@ -69,6 +75,7 @@ export const catalogMessages = {
   putCheck: 'putCheck',
   removeCheck: 'removeCheck',
   applyRules: 'applyRules',
+  checkRules: 'checkRules',
   rules: 'rules',
   checks: 'checks',
 } as const;
@@ -95,6 +102,12 @@ export interface ConnectAnswer {
   outcome: 'created' | 'same' | 'conflict' | 'refused';
   findings: Finding[];
   status: CaptureStatus | null;
+}
+
+/** Answer of the update `plan`. */
+export interface SourcePlan extends Pick<SourceChanges<TableName>, 'changed' | 'fixed' | 'extra'> {
+  /** Tables that would be copied besides. */
+  added: TableName[];
 }
 
 /** Input of `verifyCopy`. */

@@ -4,7 +4,14 @@ import { type Client, WithStartWorkflowOperation } from '@temporalio/client';
 import { type ApplicationFailure, RawValue } from '@temporalio/common';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ErrorKind, SluiceError } from '../model/errors.ts';
-import { type ConnectAnswer, captureWorkflowId, flowNames, type LogLook, logWorkflowId } from '../model/messages.ts';
+import {
+  type ConnectAnswer,
+  captureWorkflowId,
+  flowNames,
+  type LogLook,
+  logWorkflowId,
+  type SourcePlan,
+} from '../model/messages.ts';
 import type { CaptureConfig, CaptureStatus, ConnectRequest } from '../model/source.ts';
 import { createLog } from '../workers/log.ts';
 import { readSettings } from '../workers/settings.ts';
@@ -411,6 +418,8 @@ describe.concurrent('a source that runs', () => {
       'removeTables',
       'resync',
       'approveSchema',
+      'configure',
+      'plan',
       'remove',
       'status',
       'snapshotProgress',
@@ -584,6 +593,41 @@ describe.concurrent('a source that runs', () => {
     expect(capture.callsOf(id, 'planSnapshot').length).toBe(3);
     expect((await connect(requestOf(id))).outcome).toBe('same');
     recorded.set('more_tables', flow);
+  });
+
+  it('takes other settings and more tables with the next lease, without a new beginning', async () => {
+    const { id, flow, script } = await streamingSource();
+    script.tables.push('invoices');
+    const { config } = requestOf(id, { poll_interval: 3, tables: ['accounts', 'invoices'] });
+    const planned = await updateFlow<SourcePlan>(client, flow, 'plan', { config });
+    expect(planned).toEqual({
+      changed: ['poll_interval', 'tables'],
+      fixed: [],
+      added: [{ asset_id: `${id}_invoices`, schema: 'public', table: 'invoices' }],
+      extra: [{ asset_id: `${id}_orders`, schema: 'public', table: 'orders' }],
+    });
+    expect(capture.callsOf(id, 'captureLease').length).toBe(1);
+    expect((await statusOf(flow)).config.poll_interval).toBe(1);
+    await update(flow, 'configure', { config });
+    await untilLease(id, 2);
+    const { tables } = await untilStatus(flow, 'streaming');
+    expect(tables.map((t) => [t.table, t.generation])).toEqual([
+      ['accounts', 1],
+      ['orders', 1],
+      ['invoices', 1],
+    ]);
+    expect(capture.callsOf(id, 'planSnapshot').length).toBe(3);
+    expect(capture.callsOf(id, 'captureLease').at(-1)?.config).toEqual(config);
+    expect((await connect({ ...requestOf(id), config })).outcome).toBe('same');
+    const other = { ...config, options: { slot: 'other' } };
+    const fixed = await refusal(update(flow, 'configure', { config: other }));
+    expect(fixed).toMatchObject({ kind: 'conflict', text: expect.stringMatching(/^options\.slot cannot change/) });
+    const nowhere = { ...config, tables: ['nowhere'] };
+    expect(await refusal(update(flow, 'configure', { config: nowhere }))).toMatchObject({ kind: 'preflight' });
+    for (const wrong of [undefined, {}, { config: { poll_interval: 'often' } }, { config, tables: [] }])
+      expect(await refusal(update(flow, 'configure', wrong))).toMatchObject({ kind: 'configuration' });
+    expect((await statusOf(flow)).config).toEqual(config);
+    recorded.set('settings', flow);
   });
 
   it('lets go of tables, but not of the last one', async () => {

@@ -1,6 +1,6 @@
 /** Rules and checks from files and by the command line: each command of docs/rules.md, on the example files of config/. */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -136,6 +136,130 @@ describe('sluice apply', () => {
       /transformations\.yaml:\d+: rule mask_email, expression: for postgres_main_accounts: line 1, column \d+: there is no column "emial"/,
     );
     expect((await sluice('apply', '--dry-run')).out).toContain('nothing to change');
+  });
+});
+
+describe('sluice apply, for a source that is there,', () => {
+  const files = mkdtempSync(path.join(tmpdir(), 'sluice-sources-'));
+  afterAll(() => rmSync(files, { recursive: true }));
+  const declare = (tables: string, more = '') =>
+    writeFileSync(
+      path.join(files, 'cdc.yaml'),
+      `sources:\n  - { id: shop, type: postgresql, connection_string: \${DATABASE_URL}, tables: ${tables}${more} }\n`,
+    );
+  const apply = (...flags: string[]) => sluice('apply', '--dir', files, ...flags);
+  const shop = (...tables: string[]) =>
+    until(
+      () => get<SourceAnswer>('/sources/shop'),
+      (source) => source.status === 'streaming' && source.tables.map(({ table }) => table).join() === tables.join(),
+      90,
+    );
+  /** How often each table was copied from its beginning. */
+  const copied = async () => {
+    const { items } = await get<{ items: { id: string; kind: string }[] }>('/lineage/audit?source=shop&limit=1000');
+    const times = (asset: string) =>
+      items.filter(({ id, kind }) => kind === 'snapshot' && id.includes(`/${asset}/`)).length;
+    return ['shop_shop_a', 'shop_shop_b'].map(times);
+  };
+
+  it('changes settings and adds tables in place, as it says before', async () => {
+    await sql((client) =>
+      client.query(`CREATE TABLE public.shop_a (id int PRIMARY KEY); INSERT INTO public.shop_a VALUES (1);
+        CREATE TABLE public.shop_b (id int PRIMARY KEY, secret text); INSERT INTO public.shop_b VALUES (1, 's'), (2, 's')`),
+    );
+    declare('[shop_a]');
+    expect((await apply()).out).toMatch(/^created +source shop\n/);
+    await shop('shop_a');
+    const more = ', poll_interval: 2, exclude_columns: { shop_b: [secret] }, options: { verify: off, failover: true }';
+    declare('["shop_*"]', more);
+    const said = [
+      'poll_interval: 1 → 2',
+      'tables: \\["shop_a"\\] → \\["shop_\\*"\\]',
+      'options.failover: \\(none\\) → true',
+    ];
+    const planned = await apply('--dry-run');
+    expect(planned).toMatchObject({ code: 0, err: '' });
+    for (const line of said) expect(planned.out).toMatch(new RegExp(`^    ${line}$`, 'm'));
+    expect(planned.out).toMatch(/^would update {2}source shop\n/);
+    expect(planned.out).toMatch(/^would create {2}table shop_shop_b$/m);
+    expect((await get<SourceAnswer>('/sources/shop')).config.poll_interval).toBe(1);
+    const made = await apply();
+    expect(made).toMatchObject({ code: 0, err: '' });
+    const past = (text: string) =>
+      text
+        .replace(/would (crea|upda)te /g, '$1ted ')
+        .replace(/ {2,}/g, ' ')
+        .split('\n')
+        .slice(0, -2);
+    expect(past(made.out)).toEqual(past(planned.out));
+    const { config, tables } = await shop('shop_a', 'shop_b');
+    expect(config).toMatchObject({ poll_interval: 2, tables: ['shop_*'], options: { verify: 'off' } });
+    expect(tables.map(({ rows }) => rows)).toEqual([1, 2]);
+    expect(await copied()).toEqual([1, 1]);
+    const slot = (await sql((client) =>
+      client.query(`SELECT failover FROM pg_replication_slots WHERE slot_name = 'sluice_shop'`),
+    )) as { rows: object[] };
+    expect(slot.rows).toEqual([{ failover: true }]);
+    const again = await apply();
+    expect([again.code, again.out]).toEqual([0, expect.stringContaining('unchanged  source shop\n')]);
+    expect(again.out).toMatch(/\nnothing to change\n$/);
+  });
+
+  it('keeps tables that are not in the files, until --prune', async () => {
+    const more = ', poll_interval: 2, exclude_columns: { shop_b: [secret] }, options: { verify: off, failover: true }';
+    declare('[shop_b]', more);
+    expect((await apply()).out).toMatch(/^not in the files {2}table shop_shop_a {2}kept; --prune takes it away$/m);
+    await shop('shop_a', 'shop_b');
+    expect((await apply('--prune', '--dry-run')).out).toMatch(/^would delete {2}table shop_shop_a$/m);
+    await shop('shop_a', 'shop_b');
+    expect((await apply('--prune')).out).toMatch(/^deleted {4}table shop_shop_a$/m);
+    await shop('shop_b');
+    declare('[shop_b, shop_a]', more);
+    expect((await apply()).code).toBe(0);
+    await shop('shop_b', 'shop_a');
+    expect(await copied()).toEqual([2, 1]);
+  });
+
+  it('says what only another source can have, and what cannot be copied', async () => {
+    declare('[shop_a, shop_b]', ', options: { slot: other }');
+    for (const flags of [['--dry-run'], []]) {
+      const refused = await apply(...flags);
+      expect(refused.code).toBe(1);
+      expect(refused.out).toMatch(/^conflict +source shop\n/);
+      expect(refused.out).toContain('options.slot: (none) → other\n');
+      expect(refused.out).toContain(
+        '! exclude_columns, options.slot cannot change in place: npx sluice sources delete shop',
+      );
+    }
+    declare('[shop_a, shop_b, shop_c]', ', exclude_columns: { shop_b: [secret] }');
+    for (const flags of [['--dry-run'], []]) {
+      const refused = await apply(...flags);
+      expect([refused.code, refused.out]).toEqual([1, expect.stringMatching(/^FAILED +source shop\n.*shop_c/s)]);
+    }
+    expect((await get<SourceAnswer>('/sources/shop')).config.poll_interval).toBe(2);
+    const headers = { 'content-type': 'application/json' };
+    await fetch(`${stack.api}/api/v1/sources/shop`, { method: 'DELETE', headers });
+  });
+});
+
+describe('sluice apply, of a function that workers do not have,', () => {
+  it('says the same with --dry-run, and where', async () => {
+    const files = mkdtempSync(path.join(tmpdir(), 'sluice-functions-'));
+    mkdirSync(path.join(files, 'functions'));
+    writeFileSync(
+      path.join(files, 'functions', 'risk.ts'),
+      "export const risk = { type: 'String', run: () => 'low' };\n",
+    );
+    const rule = `  - { rule_id: risk, rule_type: custom, assets: [nowhere], source_fields: [id], target_field: risk,
+      parameters: { function: risk } }\n`;
+    writeFileSync(path.join(files, 'transformations.yaml'), `# mine\nrules:\n${rule}`);
+    const [plan, real] = [await sluice('apply', '--dir', files, '--dry-run'), await sluice('apply', '--dir', files)];
+    expect(plan).toMatchObject({ code: 2, out: '' });
+    expect(plan.err).toMatch(
+      /transformations\.yaml:3: rule risk: there is no function risk\. .*loaded when a worker or the API starts/,
+    );
+    expect(real).toEqual(plan);
+    rmSync(files, { recursive: true });
   });
 });
 

@@ -9,7 +9,7 @@ import type { CaptureActivities, KnownTables, TableRef } from '../activities/cap
 import type { BatchGlance } from '../model/batch.ts';
 import type { ErrorReport } from '../model/errors.ts';
 import { SluiceError } from '../model/errors.ts';
-import type { ConnectRequest, Finding, LeaseSummary, LeftOutTable } from '../model/source.ts';
+import type { CaptureConfig, ConnectRequest, Finding, LeaseSummary, LeftOutTable } from '../model/source.ts';
 
 export interface Call {
   name: keyof CaptureActivities;
@@ -26,6 +26,7 @@ export interface Call {
   known?: KnownTables;
   chunk?: number;
   connection?: string;
+  config?: CaptureConfig;
 }
 
 /** What one source does; tests change it while flows run. */
@@ -149,7 +150,14 @@ export class ScriptedCapture implements CaptureActivities {
     return this.#call(
       'captureLease',
       request.id,
-      { lease, tables: names(tables), absent: names(absent), known, connection: request.connection_string },
+      {
+        lease,
+        tables: names(tables),
+        absent: names(absent),
+        known,
+        connection: request.connection_string,
+        config: request.config,
+      },
       async (script, call) => {
         const other = this.running(request.id, 'captureLease').find((running) => running !== call);
         if (other) this.broken.push(`lease ${lease} beside lease ${other.lease}`);

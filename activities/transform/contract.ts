@@ -16,6 +16,9 @@ export interface RuleActivities {
    */
   declareRules(input: { set: DeclaredRules; by: string; change: string }): Promise<ShapeIssue[]>;
 
+  /** What `declareRules` would find wrong with a set; nothing is stored. */
+  checkRules(input: { set: DeclaredRules }): Promise<ShapeIssue[]>;
+
   /** Releases or discards open rejects of an asset. What is released is a batch record of kind `release`. */
   settleRejects(input: SettleRequest): Promise<SettleAnswer>;
 }

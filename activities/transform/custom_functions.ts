@@ -71,6 +71,11 @@ function isFunction(made: unknown): made is CustomFunction {
   return typeof made === 'object' && made !== null && 'run' in made && typeof made.run === 'function' && 'type' in made;
 }
 
+/** False for a rule whose function this process does not have. */
+export function isRunnable({ rule_type: type, parameters }: RuleInput): boolean {
+  return type !== 'custom' || functions.has(parameters?.function ?? '');
+}
+
 /** Computes a rule's value with the function that it names. Errors: `configuration`, when there is none of that name. */
 export function compileCustom(rule: RuleInput, columns: readonly ExpressionColumn[]): Computation {
   const name = rule.parameters!.function!;
@@ -81,7 +86,9 @@ export function compileCustom(rule: RuleInput, columns: readonly ExpressionColum
     throw new SluiceError(
       'configuration',
       `there is no function ${name}`,
-      meant === undefined ? `Functions in config/functions are: ${known}.` : `Did you mean ${meant}?`,
+      meant === undefined
+        ? `Known are: ${known}. They are loaded when a worker or the API starts, from functions/ in its SLUICE_CONFIG_DIR (else config/).`
+        : `Did you mean ${meant}?`,
     );
   }
   const fields = rule.source_fields ?? [];

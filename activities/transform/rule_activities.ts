@@ -1,6 +1,8 @@
 /** Builds the activities of rules and checks for a worker. */
 import { Context } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
+import type { DeclaredRules } from '../../model/rules.ts';
+import type { ShapeIssue } from '../../model/shape_error.ts';
 import { CaptureContext, type CaptureSettings } from '../capture/context.ts';
 import { createOwnTables, loadKnownSchemas } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
@@ -20,10 +22,9 @@ export function createRuleActivities(options: { settings: CaptureSettings; clien
       await createOwnTables(open());
       return await loadRules(open());
     },
+    checkRules: ({ set }) => checkRules(open(), set),
     declareRules: async ({ set, by, change }) => {
-      const joined = await columnTypes(open(), joinedAssets(set));
-      const before = await loadRules(open());
-      const issues = newIssues(before, set, await knownTables(open()), joined);
+      const issues = await checkRules(open(), set);
       if (issues.length === 0) await storeRules(open(), set, { by, change });
       return issues;
     },
@@ -33,6 +34,12 @@ export function createRuleActivities(options: { settings: CaptureSettings; clien
       return settleRejects(open(), request, by);
     },
   };
+}
+
+async function checkRules(clickhouse: ClickHouse, set: DeclaredRules): Promise<ShapeIssue[]> {
+  const joined = await columnTypes(clickhouse, joinedAssets(set));
+  const before = await loadRules(clickhouse);
+  return newIssues(before, set, await knownTables(clickhouse), joined);
 }
 
 /** The tables of all copies, as rules see them. */

@@ -1,19 +1,14 @@
 /** Makes sources, rules and checks as the files of config/ say: everything is looked at first, then changed. */
 import { isDeepStrictEqual } from 'node:util';
-import { columnTypes } from '../../activities/load/tables.ts';
-import { knownTables } from '../../activities/transform/rule_activities.ts';
-import { newIssues } from '../../activities/transform/rule_check.ts';
-import { joinedAssets } from '../../activities/transform/table_rules.ts';
-import { asSluiceError, describeError, SluiceError } from '../../model/errors.ts';
-import { applyRules } from '../../model/rule_changes.ts';
+import { SluiceError } from '../../model/errors.ts';
+import { type ApplyRequest, applyRules } from '../../model/rule_changes.ts';
 import type { DeclaredRules } from '../../model/rules.ts';
-import type { ConnectRequest } from '../../model/source.ts';
-import type { Config, SourceFile } from '../../workers/config.ts';
+import { ShapeError } from '../../model/shape_error.ts';
+import type { Config } from '../../workers/config.ts';
+import { applySource, planSource } from './apply_sources.ts';
 import type { Control } from './control.ts';
-import { connectBodyOf } from './declared.ts';
-import { applyDeclared, declaredRules } from './declared_rules.ts';
-import { noTableYet } from './figures.ts';
-import { connectSource, orderSource, registered } from './sources.ts';
+import { applyDeclared, checkDeclared, declaredRules } from './declared_rules.ts';
+import { registered } from './sources.ts';
 
 /** One field that is another. */
 export interface FieldChange {
@@ -25,7 +20,8 @@ export interface FieldChange {
 
 /** What becomes of one thing that the files declare, or that is declared and not in them. */
 export interface Planned {
-  what: 'source' | 'rule' | 'check';
+  what: 'source' | 'table' | 'rule' | 'check';
+  /** Of a table its asset. */
   id: string;
   /** `extra`: not in the files, and kept · `conflict`: it cannot be made as the file says. */
   action: 'create' | 'update' | 'delete' | 'unchanged' | 'extra' | 'conflict';
@@ -54,10 +50,10 @@ export async function applyFiles(
   const { transformations: rules, quality: checks } = files;
   const [known, set] = await Promise.all([registered(control), declaredRules(control)]);
   const next = applyRules(set, { rules, checks, prune }).set;
-  await refuseMistakes(control, set, next, files);
-  const sources = files.sources.map((source) => plannedSource(source, known));
+  if (next.version !== set.version) await refuseMistakes(control, next, { rules, checks, prune }, files);
+  const sources = await Promise.all(files.sources.map((source) => planSource(control, source, known, prune)));
   const changes = [
-    ...sources,
+    ...sources.flatMap(({ source, tables }) => [source, ...tables]),
     ...planned('rule', set.rules, next.rules, rules),
     ...planned('check', set.checks, next.checks, checks),
   ];
@@ -66,29 +62,6 @@ export async function applyFiles(
   const version =
     next.version === set.version ? set.version : (await applyDeclared(control, { rules, checks, prune })).version;
   return { dry_run: false, rules_version: version, changes };
-}
-
-function plannedSource(source: SourceFile, known: ConnectRequest[]): Planned {
-  const plan: Planned = { what: 'source', id: source.id, action: 'create', differences: [], error: null };
-  const there = known.find(({ id }) => id === source.id);
-  if (!there) return plan;
-  // Connection strings are sealed, and cannot be compared.
-  const { type, config } = connectBodyOf(source);
-  plan.differences = differencesOf({ type: there.type, ...there.config }, { type, ...config });
-  plan.action = plan.differences.length === 0 ? 'unchanged' : 'conflict';
-  if (plan.action === 'conflict')
-    plan.error = `it is connected with other settings: npx sluice sources delete ${source.id}, then apply again`;
-  return plan;
-}
-
-async function applySource(control: Control, source: SourceFile, plan: Planned): Promise<void> {
-  if (plan.action !== 'create') return;
-  try {
-    await connectSource(control, connectBodyOf(source));
-    if (source.start) await orderSource(control, source.id, 'start');
-  } catch (error) {
-    plan.error = describeError(asSluiceError(error));
-  }
 }
 
 type Declared = { rule_id: string; version: number };
@@ -128,29 +101,27 @@ function differencesOf(from: Record<string, unknown>, to: Record<string, unknown
     .map((field) => ({ field, from: from[field] ?? null, to: to[field] ?? null }));
 }
 
-/** What cannot be compiled for a copy is told with its place in the files, before anything changes. */
+/**
+ * What workers cannot compile is told with its place in the files, before anything changes. They are asked, so that a dry run says
+ * what the real one would: functions of people's own are where they run.
+ */
 async function refuseMistakes(
   control: Control,
-  before: DeclaredRules,
   set: DeclaredRules,
+  request: ApplyRequest,
   { places }: Files,
 ): Promise<void> {
-  const joined = await columnTypes(control.clickhouse, joinedAssets(set));
-  const tables = await knownTables(control.clickhouse).catch((error: unknown) => {
-    if (noTableYet(error)) return [];
-    throw error;
-  });
-  const [issue] = newIssues(before, set, tables, joined);
-  if (issue === undefined) return;
-  const [, list, index, ...part] = issue.pointer.split('/');
-  const item = (list === 'rules' ? set.rules : set.checks)[Number(index)];
-  const what = `${list === 'rules' ? 'rule' : 'check'} ${item?.rule_id}`;
-  const detail = issue.detail.replace(`${what}: `, '');
-  const reason = `${what}${part.length > 0 ? `, ${part.join('.')}` : ''}: ${detail}`;
-  throw new SluiceError(
-    'configuration',
-    reason,
-    'Mend it; docs/rules.md says what is right.',
-    places.get(item?.rule_id ?? ''),
-  );
+  try {
+    await checkDeclared(control, request);
+  } catch (error) {
+    const [issue] = error instanceof ShapeError ? error.issues : [];
+    if (issue === undefined) throw error;
+    const [, list, index, ...part] = issue.pointer.split('/');
+    const item = (list === 'rules' ? set.rules : set.checks)[Number(index)];
+    const what = `${list === 'rules' ? 'rule' : 'check'} ${item?.rule_id}`;
+    const detail = issue.detail.replace(`${what}: `, '');
+    const reason = `${what}${part.length > 0 ? `, ${part.join('.')}` : ''}: ${detail}`;
+    const remedy = 'Mend it; docs/rules.md says what is right.';
+    throw new SluiceError('configuration', reason, remedy, places.get(item?.rule_id ?? ''));
+  }
 }

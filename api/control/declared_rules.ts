@@ -54,6 +54,11 @@ export function applyDeclared(control: Control, request: ApplyRequest): Promise<
   return order(control, what, { ...request, by: changedBy(control) });
 }
 
+/** What `applyDeclared` would answer; nothing is changed. Errors: as it. */
+export function checkDeclared(control: Control, request: ApplyRequest): Promise<RulesAnswer> {
+  return updateOrStart<RulesAnswer>(control, catalog, catalogMessages.checkRules, request);
+}
+
 function order(control: Control, what: { action: string; target: string }, input: object): Promise<RulesAnswer> {
   return acted(control, { ...what, input: input as Record<string, unknown> }, () =>
     updateOrStart<RulesAnswer>(control, catalog, what.action, input),

@@ -25,6 +25,8 @@ const internal = new Set([
   'registerSource',
   'removeSource',
   'look',
+  'plan',
+  'checkRules',
   'rulesChanged',
 ]);
 

@@ -10,6 +10,7 @@ import {
   flowNames,
 } from '../../model/messages.ts';
 import type { CapturedTable, CaptureStatus, ConnectRequest, Finding } from '../../model/source.ts';
+import { sourceChanges } from '../../model/source_changes.ts';
 import { tableName } from '../../model/table.ts';
 import { acted } from './actions.ts';
 import {
@@ -55,8 +56,10 @@ async function connect(control: Control, body: ConnectBody): Promise<Connected> 
   const answer = await updateOrStart<ConnectAnswer>(control, captureFlow(request), captureMessages.connect, request);
   if (answer.outcome === 'refused') throw new FindingsError(answer.findings, body.id);
   if (answer.outcome === 'conflict') {
-    const remedy = `Look at it with \`sluice sources list\`; delete it first (\`sluice sources delete ${body.id}\`) or use another id.`;
-    throw new SluiceError('conflict', `the source ${body.id} exists with another configuration`, remedy, {
+    const { changed } = sourceChanges(answer.status!.config, body.config, []);
+    const other = changed.join(', ') || 'connection_string';
+    const remedy = `Write it into cdc.yaml and say \`sluice apply\`, which changes what can change in place; or delete it first (\`sluice sources delete ${body.id}\`), or use another id.`;
+    throw new SluiceError('conflict', `the source ${body.id} exists with another configuration: ${other}`, remedy, {
       source: body.id,
     });
   }

@@ -1,7 +1,7 @@
 /** What the source's catalog says about its tables: read by preflight, chunks, the stream and verify. */
 import type pg from 'pg';
 import { tableAssetId } from '../../../model/asset.ts';
-import { isGlob, matchesGlob } from '../../../model/glob.ts';
+import { isGlob, isMatched, isNamed } from '../../../model/glob.ts';
 import { type Column, isMultiset, type LeftOut, type TableSchema, tableName } from '../../../model/table.ts';
 import { faultOf, initialOf, type Leaf, leavesSql, partitionOf } from './partitions.ts';
 import { mapColumn, type TypeFacts } from './type_mapping.ts';
@@ -166,19 +166,6 @@ export function wholesAmong(
 /** A table whose changes are in the log, partitioned or not. */
 export function isOrdinary(relation: Pick<Relation, 'kind' | 'persistence'>): boolean {
   return (relation.kind === 'r' || relation.kind === 'p') && relation.persistence === 'p';
-}
-
-function isNamed(name: string, { schema, table }: Relation): boolean {
-  return name === `${schema}.${table}` || (schema === 'public' && name === table);
-}
-
-/** `*` alone stays inside `public`; with a dot the first part is the schema's. Names may hold dots themselves. */
-function isMatched(pattern: string, { schema, table }: Relation): boolean {
-  if (schema === 'public' && matchesGlob(pattern, table)) return true;
-  for (let dot = pattern.indexOf('.'); dot >= 0; dot = pattern.indexOf('.', dot + 1)) {
-    if (matchesGlob(pattern.slice(0, dot), schema) && matchesGlob(pattern.slice(dot + 1), table)) return true;
-  }
-  return false;
 }
 
 /** True when changes of the table say which of its rows they mean, at any moment: by a key, or by all their values. */

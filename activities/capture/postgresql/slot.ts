@@ -69,12 +69,17 @@ async function createSlot(client: pg.Client, slot: string, failover: boolean): P
   return rows[0]!.lsn;
 }
 
-/** Has standbys keep the slot too, when it was made without. Nobody may read it meanwhile. */
-export async function keepThroughFailover(session: ConnectOptions, client: pg.Client, slot: string): Promise<void> {
-  if ((await readSlot(client, slot))?.failover !== false) return;
+/** Has standbys keep the slot too, or not any more, where it was made otherwise. Nobody may read it meanwhile. */
+export async function keepThroughFailover(
+  session: ConnectOptions,
+  client: pg.Client,
+  slot: string,
+  kept: boolean,
+): Promise<void> {
+  if ((await readSlot(client, slot))?.failover !== !kept) return;
   await freeSlot(client, slot);
   await withConnection({ ...session, replication: true }, async (sender) => {
-    await sender.query(`ALTER_REPLICATION_SLOT ${quoteName(slot)} (FAILOVER true)`);
+    await sender.query(`ALTER_REPLICATION_SLOT ${quoteName(slot)} (FAILOVER ${kept})`);
   });
 }
 

@@ -106,7 +106,9 @@ export class PostgresSource implements Source {
       if (resume === undefined)
         return makeSlot(client, slot, known || slot === `sluice_${connected.request.id}`, failover);
       checkSlot(await readSlot(client, slot), slot, connected.request.id, resume);
-      if (failover) await keepThroughFailover(session(connected), client, slot);
+      // Where nothing is said, the slot stays as people may have made it.
+      if (connected.request.config.options.failover !== undefined)
+        await keepThroughFailover(session(connected), client, slot, failover);
       return resume;
     });
   }
