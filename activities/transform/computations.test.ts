@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { RuleInput } from '../../model/rules.ts';
-import { loadFunctions } from './custom_functions.ts';
+import { loadFunctions, runnableBeside } from './custom_functions.ts';
 import { decoderFor } from './decode.ts';
 import type { Value } from './jinja/values.ts';
 import { compileRules } from './rules.ts';
@@ -125,5 +125,15 @@ describe('a custom function', () => {
     expect(resultOf(custom('bad'), row)[0]).toBe('the function threw RangeError');
     expect(() => resultOf(custom('labl'), row)).toThrow('there is no function labl');
     expect(await loadFunctions(path.join(folder, 'none'))).toEqual({ names: [], errors: [] });
+  });
+
+  it('that is not there does not keep other rules from being tried', async () => {
+    await loadFunctions(folder);
+    const known: RuleInput = { rule_id: 'known', ...custom('label'), target_field: 'l' };
+    const elsewhere: RuleInput = { rule_id: 'elsewhere', ...custom('risk'), target_field: 'r' };
+    const tried: RuleInput = { rule_id: 'tried', rule_type: 'map', source_fields: ['a'], target_field: 't' };
+    expect(runnableBeside(tried, [known, elsewhere, tried])).toEqual([known, tried]);
+    expect(runnableBeside({ ...tried, source_fields: ['r'] }, [elsewhere])).toEqual([elsewhere]);
+    expect(runnableBeside(elsewhere, [elsewhere])).toEqual([elsewhere]);
   });
 });

@@ -71,9 +71,12 @@ function isFunction(made: unknown): made is CustomFunction {
   return typeof made === 'object' && made !== null && 'run' in made && typeof made.run === 'function' && 'type' in made;
 }
 
-/** False for a rule whose function this process does not have. */
-export function isRunnable({ rule_type: type, parameters }: RuleInput): boolean {
-  return type !== 'custom' || functions.has(parameters?.function ?? '');
+/** What of the rules in force can be run here, to try `rule`: without those whose functions are elsewhere, unless it reads from them. */
+export function runnableBeside<Rule extends RuleInput>(rule: RuleInput, inForce: readonly Rule[]): Rule[] {
+  return inForce.filter(({ rule_id, rule_type, parameters, target_field: target }) => {
+    const isThere = rule_type !== 'custom' || functions.has(parameters?.function ?? '');
+    return isThere || rule_id === rule.rule_id || (target !== undefined && rule.source_fields?.includes(target));
+  });
 }
 
 /** Computes a rule's value with the function that it names. Errors: `configuration`, when there is none of that name. */

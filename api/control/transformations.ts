@@ -1,6 +1,9 @@
 /** Rules: declared, and tried before they are. */
+
+import type { CheckedCopy } from '../../activities/check/copy_conditions.ts';
 import { lookUpIn } from '../../activities/load/look_up.ts';
 import { columnTypes } from '../../activities/load/tables.ts';
+import { runnableBeside } from '../../activities/transform/custom_functions.ts';
 import { type PreviewJoins, previewRule } from '../../activities/transform/preview.ts';
 import { issuesOf } from '../../activities/transform/rule_check.ts';
 import { shadowRun } from '../../activities/transform/shadow.ts';
@@ -59,11 +62,19 @@ export async function preview(control: Control, body: PreviewBody): Promise<Prev
       const joins = await joinsOf(control, [rule]);
       return await previewRule(rule, body.rows, await columnsOf(control, body.asset_id), joins);
     }
-    const copy = await copyOf(control, tableAssetOf(body.asset_id!));
+    const copy = runnableWith(rule, await copyOf(control, tableAssetOf(body.asset_id!)));
     const joins = await joinsOf(control, [...(copy.table?.rules?.rules ?? []), rule]);
     const readSource = (wanted: WantedRows) => readPreviewRows(control, wanted);
     return await shadowRun({ copy, rule, last: body.last ?? 1000, joins, readSource });
   });
+}
+
+/** A shell has not the functions that workers have: that must not keep a rule from being tried that has nothing to do with them. */
+function runnableWith(rule: RuleInput, copy: CheckedCopy): CheckedCopy {
+  const { table } = copy;
+  if (!table?.rules) return copy;
+  const rules = runnableBeside(rule, table.rules.rules);
+  return { ...copy, table: { ...table, rules: { ...table.rules, rules } } };
 }
 
 /** The copies that rules join with. */
