@@ -148,8 +148,9 @@ async function describeSource(
   // A flow that has ended still answers what it was when it did.
   const status: CaptureStatus = lease?.runs === false ? { ...asked, ...notRunning(request) } : asked;
   const figure = figures?.get(request.id);
-  // Without a lease nobody tells how much log is kept, and then it grows.
-  const rests = status.status !== 'connected' && !lease?.progress;
+  // Without a lease nobody tells how much log is kept, and then it grows. Before the slot was ever made, none is.
+  const began = status.position !== '' || (status.status === 'failed' && Boolean(figure?.position));
+  const rests = began && status.status !== 'connected' && !lease?.progress;
   const log = lease?.progress?.log ?? (rests ? await restingLog(control, request.id) : null);
   return {
     id: request.id,
