@@ -155,10 +155,16 @@ function impactText({ asset_id: asset, total_affected: total, affected, critical
 
 function rowText({ asset_id: asset, key, versions }: RowLineage): string {
   if (versions.length === 0) return `${asset} has no row ${key}`;
-  const rows = versions.map(({ op, position, committed_at, batch_id }) => {
-    return [committed_at.replace('T', ' ').slice(0, 23), op, position, batch_id ?? 'not recorded'];
+  const rows = versions.map((version) => {
+    const { position, committed_at: at, batch_id: batch, rules_version: rules } = version;
+    return [at.replace('T', ' ').slice(0, 23), changeText(version), position, batch ?? 'not recorded', rules];
   });
   const links = versions.flatMap(({ workflow }) => workflow?.url ?? []);
   const more = links.length > 0 ? `\n${[...new Set(links)].join('\n')}` : '';
-  return `${table(['committed (UTC)', 'change', 'position', 'batch'], rows)}${more}`;
+  return `${table(['committed (UTC)', 'change', 'position', 'batch', 'rules'], rows)}${more}`;
+}
+
+/** What happened to the copy; of a row that a rule took out, what happened to the source. */
+function changeText({ op, source_op: source, filtered_by: rules }: RowLineage['versions'][number]): string {
+  return op === 'delete' && rules && rules.length > 0 ? `${source ?? 'change'}, kept out by ${rules.join(', ')}` : op;
 }

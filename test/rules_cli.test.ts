@@ -6,6 +6,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { withConnection } from '../activities/capture/postgresql/connection.ts';
 import type { ApplyAnswer } from '../api/control/apply.ts';
+import type { RowLineage } from '../api/control/lineage_shapes.ts';
 import type { QualityAnswer } from '../api/control/rule_shapes.ts';
 import type { SourceAnswer } from '../api/control/shapes.ts';
 import type { Rule } from '../model/rules.ts';
@@ -259,6 +260,56 @@ describe('sluice apply, of a function that workers do not have,', () => {
       /transformations\.yaml:3: rule risk: there is no function risk\. .*loaded when a worker or the API starts/,
     );
     expect(real).toEqual(plan);
+    rmSync(files, { recursive: true });
+  });
+});
+
+describe('a row that a filter took out', () => {
+  it('is told with what the source did, and the rules', async () => {
+    const files = mkdtempSync(path.join(tmpdir(), 'sluice-filtered-'));
+    const cdc = 'sources: [{ id: left, type: postgresql, connection_string: ${DATABASE_URL}, tables: [left_rows] }]\n';
+    const rule = '{ rule_id: small, rule_type: filter, assets: [left_left_rows], expression: "{{ n < 10 }}" }';
+    writeFileSync(path.join(files, 'cdc.yaml'), cdc);
+    writeFileSync(path.join(files, 'transformations.yaml'), `rules: [${rule}]\n`);
+    await sql((client) =>
+      client.query(
+        `CREATE TABLE public.left_rows (id int PRIMARY KEY, n int); INSERT INTO public.left_rows VALUES (1, 1), (2, 2)`,
+      ),
+    );
+    expect((await sluice('apply', '--dir', files)).err).toBe('');
+    const rowOf = (key: number) => get<RowLineage>(`/lineage/row/left_left_rows?key=${key}`);
+    await until(
+      () => get<SourceAnswer>('/sources/left'),
+      ({ status }) => status === 'streaming',
+      90,
+    );
+    await until(
+      () => rowOf(2),
+      ({ versions }) => (versions[0]?.rules_version ?? 0) > 0,
+      60,
+    );
+    const lost = async (key: number, statement: string) => {
+      await sql((client) => client.query(statement));
+      return (
+        await until(
+          () => rowOf(key),
+          ({ versions }) => versions[0]?.op === 'delete' && versions[0].batch_id !== null,
+        )
+      ).versions[0];
+    };
+    expect(await lost(2, 'UPDATE public.left_rows SET n = 20 WHERE id = 2')).toMatchObject({
+      source_op: 'update',
+      filtered_by: ['small'],
+    });
+    expect(await lost(1, 'DELETE FROM public.left_rows WHERE id = 1')).toMatchObject({
+      source_op: 'delete',
+      filtered_by: [],
+    });
+    const { out } = await sluice('lineage', 'left_left_rows', '--row', '2');
+    expect(out).toMatch(/^committed \(UTC\) +change +position +batch +rules$/m);
+    expect(out).toMatch(/ update, kept out by small +\S+ +\S+ +[1-9]\d*$/m);
+    expect((await sluice('rules', 'remove', 'small')).code).toBe(0);
+    expect((await sluice('sources', 'delete', 'left')).code).toBe(0);
     rmSync(files, { recursive: true });
   });
 });

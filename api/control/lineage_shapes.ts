@@ -7,7 +7,15 @@ export const rowLineageQuery = z.strictObject({
 
 const rowVersion = z.object({
   version: z.string().describe('Decimal text of 128 bits: the higher wins'),
-  op: z.enum(['snapshot', 'upsert', 'delete']),
+  op: z.enum(['snapshot', 'upsert', 'delete']).describe('What it did to the copy'),
+  source_op: z
+    .enum(['insert', 'update', 'delete'])
+    .nullable()
+    .describe('What the source did; null where the batch did several things, or read rows of a snapshot'),
+  filtered_by: z
+    .array(z.string())
+    .nullable()
+    .describe('Rules that took the row out of the copy though the source has it; null where that cannot be told'),
   position: z.string().describe('Where its commit, or its snapshot, stands in the source'),
   committed_at: z.string(),
   batch_id: z.string().nullable().describe('The batch that wrote it; null when no record tells'),

@@ -2,6 +2,7 @@
 import type { WorkflowHandle } from '@temporalio/client';
 import { openSource } from '../../activities/capture/source.ts';
 import { assetTable, explainAssetVersion } from '../../activities/extract/asset_copy.ts';
+import { changeOf } from '../../activities/lineage/row_change.ts';
 import {
   assetBatchOf,
   batchOf,
@@ -56,6 +57,7 @@ export async function getRowLineage(control: Control, asset: string, key: string
           : explained.fromSnapshot(row)
             ? ('snapshot' as const)
             : ('upsert' as const),
+        ...changeOf(batch, id, row.deleted),
         position: explained.position(row),
         committed_at: row.committed_at,
         batch_id: batch?.id ?? null,
