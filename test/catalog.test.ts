@@ -8,6 +8,7 @@ import {
   readTables,
 } from '../activities/capture/postgresql/catalog.ts';
 import { keyColumns, type TableSchema } from '../model/table.ts';
+import { quickest } from './quickest.ts';
 import { type SourceServer, startSource } from './source_server.ts';
 
 let server: SourceServer;
@@ -123,9 +124,9 @@ describe('readTables', () => {
     await client.query(`DO $$ BEGIN FOR i IN 1..600 LOOP
       EXECUTE format('CREATE TABLE sales.many_%s (id bigint PRIMARY KEY, a text, b numeric(10,2), c jsonb)', i);
     END LOOP; END $$`);
-    const started = performance.now();
-    expect(await readTables(client, 'main', { tables: ['sales.many_*'] })).toHaveLength(600);
-    expect(performance.now() - started).toBeLessThan(1000);
+    const read = () => readTables(client, 'main', { tables: ['sales.many_*'] });
+    expect(await read()).toHaveLength(600);
+    expect(await quickest(3, 1_000, read)).toBeLessThan(1_000);
   });
 });
 

@@ -125,11 +125,11 @@ describe.concurrent('a worker', () => {
     const second = await scriptedWorker('killed', 'killed', script);
     await until('a lease', () => second.running('captureLease').length > 0);
     expect(second.running('captureLease')).toMatchObject([{ lease: 1, attempt: 2 }]);
-    expect(Date.now() - killed).toBeLessThan(20_000);
+    expect(Date.now() - killed).toBeLessThan(30_000);
     const asked = Date.now();
-    // The first task of a flow still goes to the queue of the dead worker, for a second.
+    // The first task of a flow still goes to the queue of the dead worker, for a second; a heartbeat's timeout is 10.
     await updateFlow(client, flow, 'pause');
-    expect(Date.now() - asked).toBeLessThan(3500);
+    expect(Date.now() - asked).toBeLessThan(8_000);
     expect(second.running('captureLease')).toEqual([]);
   });
 
@@ -175,7 +175,7 @@ describe.concurrent('a worker', () => {
     await until('a chunk', () => first.running('copyChunk').length > 0);
     const asked = Date.now();
     expect(await first.end('SIGTERM')).toBe(0);
-    expect(Date.now() - asked).toBeLessThan(5000);
+    expect(Date.now() - asked).toBeLessThan(10_000);
     expect(first.running('captureLease')).toEqual([]);
     const second = await scriptedWorker('ended', 'ended', script);
     await until('a lease', () => second.running('captureLease').length > 0);
@@ -218,10 +218,10 @@ describe('the worker process', () => {
     const worker = new WorkerProcess(['workers/worker.ts'], { TEMPORAL_TASK_QUEUE: 'orphan' }, 'ipc');
     const asked = Date.now();
     await until('ready', () => worker.ready);
-    expect(Date.now() - asked).toBeLessThan(15_000);
+    expect(Date.now() - asked).toBeLessThan(40_000);
     const left = Date.now();
     expect(await worker.disconnect()).toBe(1);
-    expect(Date.now() - left).toBeLessThan(1000);
+    expect(Date.now() - left).toBeLessThan(5_000);
   });
 
   it('ends with 0 at SIGTERM, even when Temporal never answered', async () => {

@@ -210,7 +210,7 @@ describe('capture on real parts', () => {
     const records = await recordsOf('pausing');
     await until('the next attempt', async () => (await recordsOf('pausing')) > records);
     // Heartbeat timeout 10 s, then the first retry after 1 s.
-    expect(Date.now() - killed).toBeLessThan(15_000);
+    expect(Date.now() - killed).toBeLessThan(30_000);
     await changes.stop();
     await untilEqual('pausing', 'accounts');
     expect(await statusOf(flow)).toMatchObject({ status: 'streaming', lease, last_error: null });
