@@ -1,7 +1,8 @@
 /** `sluice apply`: the files of config/, made so. */
 import path from 'node:path';
 import type { Command } from 'commander';
-import { type ApplyAnswer, applyFiles, type Planned } from '../api/control/apply.ts';
+import { type ApplyAnswer, applyFiles } from '../api/control/apply.ts';
+import type { Planned } from '../api/control/apply_plan.ts';
 import { readConfig } from '../workers/config.ts';
 import { projectFolder } from '../workers/settings.ts';
 import { print, printJson, wantsJson, withControl } from './print.ts';

@@ -5,29 +5,11 @@ import { type ApplyRequest, applyRules } from '../../model/rule_changes.ts';
 import type { DeclaredRules } from '../../model/rules.ts';
 import { ShapeError } from '../../model/shape_error.ts';
 import type { Config } from '../../workers/config.ts';
+import { type FieldChange, fieldChanges, type Planned } from './apply_plan.ts';
 import { applySource, planSource } from './apply_sources.ts';
 import type { Control } from './control.ts';
 import { applyDeclared, checkDeclared, declaredRules } from './declared_rules.ts';
 import { registered } from './sources.ts';
-
-/** One field that is another. */
-export interface FieldChange {
-  field: string;
-  /** Null: there is none. */
-  from: unknown;
-  to: unknown;
-}
-
-/** What becomes of one thing that the files declare, or that is declared and not in them. */
-export interface Planned {
-  what: 'source' | 'table' | 'rule' | 'check';
-  /** Of a table its asset. */
-  id: string;
-  /** `extra`: not in the files, and kept · `conflict`: it cannot be made as the file says. */
-  action: 'create' | 'update' | 'delete' | 'unchanged' | 'extra' | 'conflict';
-  differences: FieldChange[];
-  error: string | null;
-}
 
 export interface ApplyAnswer {
   dry_run: boolean;
@@ -96,9 +78,8 @@ function content({ version: _, ...rest }: Declared): Record<string, unknown> {
 
 function differencesOf(from: Record<string, unknown>, to: Record<string, unknown>): FieldChange[] {
   const fields = [...new Set([...Object.keys(from), ...Object.keys(to)])];
-  return fields
-    .filter((field) => !isDeepStrictEqual(from[field], to[field]))
-    .map((field) => ({ field, from: from[field] ?? null, to: to[field] ?? null }));
+  const changed = fields.filter((field) => !isDeepStrictEqual(from[field], to[field]));
+  return fieldChanges(from, to, changed);
 }
 
 /**

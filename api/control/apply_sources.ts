@@ -12,7 +12,7 @@ import { settingsOf, sourceChanges } from '../../model/source_changes.ts';
 import { tableName } from '../../model/table.ts';
 import type { SourceFile } from '../../workers/config.ts';
 import { acted } from './actions.ts';
-import type { FieldChange, Planned } from './apply.ts';
+import { fieldChanges, type Planned } from './apply_plan.ts';
 import type { Control } from './control.ts';
 import { connectBodyOf } from './declared.ts';
 import { connectSource, orderSource } from './sources.ts';
@@ -48,7 +48,7 @@ export async function planSource(
     const isSame = asked.changed.length === 0 && asked.missing === undefined;
     const plan = isSame ? { ...asked, added: [] } : await askPlan(control, id, config);
     const { added, extra } = plan;
-    source.differences = differences(settingsOf(status.config), settingsOf(config), plan.changed);
+    source.differences = fieldChanges(settingsOf(status.config), settingsOf(config), plan.changed);
     if (plan.changed.length > 0) source.action = 'update';
     if (plan.fixed.length > 0) {
       source.action = 'conflict';
@@ -70,10 +70,6 @@ export async function planSource(
 
 function askPlan(control: Control, id: string, config: ConnectRequest['config']): Promise<SourcePlan> {
   return update<SourcePlan>(control, captureWorkflowId(id), captureMessages.plan, { config });
-}
-
-function differences(from: Record<string, unknown>, to: Record<string, unknown>, fields: string[]): FieldChange[] {
-  return fields.map((field) => ({ field, from: from[field] ?? null, to: to[field] ?? null }));
 }
 
 /** Does what was planned; what fails is told in the plan. */
