@@ -2,6 +2,7 @@
 import { tableAssetOf } from '../../model/asset.ts';
 import type { CheckInput } from '../../model/checks.ts';
 import { asSluiceError, type ErrorReport, SluiceError } from '../../model/errors.ts';
+import { refusalCode, tookTooLong } from '../load/clickhouse.ts';
 import type { CheckResult } from './quality.ts';
 
 /** How long checks are tried one by one, in milliseconds: somebody waits for the answer. */
@@ -31,8 +32,7 @@ export async function findBroken(
 
 /** False for an error that any statement could end with. */
 export function isOfOne(error: unknown): boolean {
-  const { transient, message } = asSluiceError(error);
-  return !transient || message.startsWith('ClickHouse answered ');
+  return !asSluiceError(error).transient || refusalCode(error) !== undefined;
 }
 
 /** A check that could not run: nothing passed it. */
@@ -42,8 +42,7 @@ export function brokenResult({ rule_id }: CheckInput, error: ErrorReport): Check
 
 /** What is in the way, said by the check where ClickHouse speaks of its statement: names that are not there, or too much work. */
 export function explained(check: CheckInput, error: unknown): ErrorReport {
-  const known = asSluiceError(error);
-  const code = /^ClickHouse answered (\d+) /.exec(known.message)?.[1];
+  const code = refusalCode(error);
   const { asset = '', field } = check.parameters;
   const said = (reason: string, remedy: string) =>
     new SluiceError('configuration', `check ${check.rule_id}: ${reason}`, remedy).report();
@@ -51,11 +50,11 @@ export function explained(check: CheckInput, error: unknown): ErrorReport {
     return said(`there is no copy ${tableAssetOf(asset)}`, 'Have it copied, or name another in parameters.asset.');
   if (check.rule_type === 'relationships' && code === '47')
     return said(`${tableAssetOf(asset)} has no column ${field}`, 'Name one of its columns in parameters.field.');
-  if (code === '159')
+  if (code === tookTooLong)
     return {
       kind: 'timeout',
       reason: `check ${check.rule_id} took longer than 10 s on the whole copy`,
       remedy: 'Take it away, or send rows.',
     };
-  return known.report();
+  return asSluiceError(error).report();
 }

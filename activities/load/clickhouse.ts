@@ -299,6 +299,14 @@ function sinkError(error: unknown, statement?: string): SluiceError {
   );
 }
 
+/** The "it took too long" of `refusalCode`. */
+export const tookTooLong = '159';
+
+/** The number by which ClickHouse refused a statement; undefined when it gave no answer, or something else failed. */
+export function refusalCode(error: unknown): string | undefined {
+  return error instanceof SluiceError && error.cause instanceof ClickHouseError ? error.cause.code : undefined;
+}
+
 /** Parse errors quote the row's values, behind `before:` and in later lines: they stay out. */
 function firstLine(message: string): string {
   const quoted = message.indexOf(" before: '");

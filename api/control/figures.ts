@@ -1,7 +1,8 @@
 /** Live figures: from batch records in ClickHouse, and from the heartbeats of running leases. */
 import { defaultPayloadConverter } from '@temporalio/common';
 import type { CaptureActivities } from '../../activities/capture/contract.ts';
-import { type ErrorReport, SluiceError } from '../../model/errors.ts';
+import { refusalCode } from '../../activities/load/clickhouse.ts';
+import type { ErrorReport } from '../../model/errors.ts';
 import { captureWorkflowId } from '../../model/messages.ts';
 import type { LeaseProgress } from '../../model/source.ts';
 import type { Control } from './control.ts';
@@ -127,7 +128,7 @@ export async function rowsIfThere<Row>(
 
 /** True when ClickHouse said that the table (60) or the database (81) does not exist. */
 export function noTableYet(error: unknown): boolean {
-  return error instanceof SluiceError && /answered (60|81) /.test(error.message);
+  return ['60', '81'].includes(refusalCode(error) ?? '');
 }
 
 /** A time of ClickHouse (UTC) as ISO 8601. */

@@ -11,6 +11,7 @@ import {
   scoresNow,
   storeScores,
 } from '../../activities/check/scores.ts';
+import { refusalCode, tookTooLong } from '../../activities/load/clickhouse.ts';
 import { tableAssetOf } from '../../model/asset.ts';
 import { type Check, type CheckInput, readCheck } from '../../model/checks.ts';
 import { SluiceError } from '../../model/errors.ts';
@@ -96,12 +97,12 @@ function answerOf(asset_id: string, { checked, failed, rules }: QualityResult): 
   };
 }
 
-/** ClickHouse's "it took too long" (159). */
+/** Says what took too long, and what to do. */
 async function bounded<Answer>(run: () => Promise<Answer>): Promise<Answer> {
   try {
     return await run();
   } catch (error) {
-    if (!(error instanceof SluiceError) || !/answered 159 /.test(error.message)) throw error;
+    if (refusalCode(error) !== tookTooLong) throw error;
     const remedy = 'Take checks away that look at much, as unique does, or send rows.';
     throw new SluiceError('timeout', 'the checks took longer than 10 s on the whole copy', remedy, {}, error);
   }

@@ -1,5 +1,6 @@
 /** Statements of people against ClickHouse: read-only, bounded, exact. */
 import { makeDatabase } from '../../activities/load/batches.ts';
+import { refusalCode, tookTooLong } from '../../activities/load/clickhouse.ts';
 import { SluiceError } from '../../model/errors.ts';
 import type { Control } from './control.ts';
 import type { QueryAnswer, QueryBody } from './shapes.ts';
@@ -116,28 +117,30 @@ async function askServer({ clickhouse }: Control, signal: AbortSignal): Promise<
 }
 
 /** What passes by itself for who tries again and is a mistake for who asks: limits of the statement, and writing. */
-const mistakes: { told: RegExp; remedy: string }[] = [
+const mistakes: { code: string; told?: RegExp; remedy: string }[] = [
   {
-    told: /answered 164 /,
+    code: '164',
     remedy: 'Leave SETTINGS out, and of table functions use numbers(), values(), generateSeries() or view().',
   },
   {
-    told: /answered 241 .*(Query memory limit|\(for query\))/,
+    code: '241',
+    told: /Query memory limit|\(for query\)/,
     remedy: 'It may take 1 GiB: read fewer columns or rows, shorter texts, or group by fewer keys.',
   },
 ];
 
 function queryError(error: unknown, signal: AbortSignal): unknown {
-  if (signal.aborted || (error instanceof SluiceError && /answered 159 /.test(error.message))) {
+  const code = refusalCode(error);
+  if (signal.aborted || code === tookTooLong) {
     const remedy = 'Read fewer rows: add a WHERE, or a LIMIT on an unsorted read.';
     return new SluiceError('timeout', `the statement took longer than ${maxSeconds} s and was ended`, remedy);
   }
   if (!(error instanceof SluiceError)) return error;
-  const mistake = mistakes.find(({ told }) => told.test(error.message));
+  const mistake = mistakes.find((one) => one.code === code && (one.told?.test(error.message) ?? true));
   if (mistake) return new SluiceError('configuration', error.message, mistake.remedy, {}, error);
   if (error.kind === 'sink_refused')
     return new SluiceError('configuration', error.message, 'Correct the statement.', {}, error);
-  if (error.kind === 'sink_unreachable' && /answered \d+ /.test(error.message))
+  if (error.kind === 'sink_unreachable' && code !== undefined)
     return new SluiceError('sink_unreachable', error.message, 'Ask again in a moment.', {}, error);
   return error;
 }
