@@ -5,6 +5,7 @@ import type { Bound, CheckInput } from '../../model/checks.ts';
 import { SluiceError } from '../../model/errors.ts';
 import type { TableSchema } from '../../model/table.ts';
 import { type ClickHouse, quoteName } from '../load/clickhouse.ts';
+import { bareType } from '../transform/clickhouse_types.ts';
 import { typeOfSource } from '../transform/decode.ts';
 import { parseDecimalText } from '../transform/jinja/number_text.ts';
 import type { Kind } from '../transform/jinja/static_type.ts';
@@ -133,9 +134,9 @@ function comparison(
   switch (kind) {
     case 'int':
     case 'decimal':
-      return numberComparison(column, innerType(clickhouse), operator, text, parameters);
+      return numberComparison(column, bareType(clickhouse), operator, text, parameters);
     case 'float':
-      return compared(`CAST(${parameters.text(text)}, '${innerType(clickhouse)}')`);
+      return compared(`CAST(${parameters.text(text)}, '${bareType(clickhouse)}')`);
     case 'bool':
       return compared(text === 'true' ? 'true' : 'false');
     case 'date':
@@ -166,10 +167,4 @@ function numberComparison(
   const held = operator === '<=' ? below : above;
   if (held === 'none' || (operator === '=' && below !== above)) return 'false';
   return `${left} ${operator} CAST(${parameters.text(held)}, '${type}')`;
-}
-
-/** A column's type without NULL, as a check compares it: NULL passes before. */
-function innerType(clickhouse: string): string {
-  const inner = /^(?:Nullable|LowCardinality)\((.*)\)$/s.exec(clickhouse)?.[1];
-  return inner === undefined ? clickhouse : innerType(inner);
 }

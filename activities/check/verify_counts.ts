@@ -1,12 +1,12 @@
 /** Comparing rows that have no key, while both sides move: of each kind, how many there are. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Column, TableSchema } from '../../model/table.ts';
-import { RowEncoder, rowBound } from '../capture/postgresql/encode.ts';
+import { RowEncoder } from '../capture/postgresql/encode.ts';
 import { Block } from '../load/block.ts';
+import { bareType } from '../transform/clickhouse_types.ts';
 import type { DifferingKey, TableVerification } from './verify.ts';
 import type { Pace } from './verify_pace.ts';
 import type { Part, SeenCount, Side } from './verify_sides.ts';
-import { bareType } from './verify_values.ts';
 
 /** Kinds of rows that are looked at together. */
 const kindsPerLook = 500;
@@ -119,11 +119,7 @@ export class CountComparison {
     const block = new Block(4096);
     return values.some((text, index) => {
       block.length = 0;
-      const bytes = Buffer.from(text ?? '');
-      block.reserve(rowBound(bytes.length, 1));
-      return text === null
-        ? !this.#encoder.missing(block, index)
-        : !this.#encoder.value(block, index, bytes, 0, bytes.length);
+      return text === null ? !this.#encoder.missing(block, index) : !this.#encoder.text(block, index, text);
     });
   }
 }

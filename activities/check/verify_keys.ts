@@ -6,7 +6,8 @@ import { SluiceError } from '../../model/errors.ts';
 import type { Column } from '../../model/table.ts';
 import { quoteText as quoteSourceText } from '../capture/postgresql/connection.ts';
 import { quoteText as quoteCopyText } from '../load/clickhouse.ts';
-import { bareType, sourceExpression } from './verify_values.ts';
+import { bareType } from '../transform/clickhouse_types.ts';
+import { sourceExpression } from './verify_values.ts';
 
 /** Texts of the key's columns, in their order. */
 export type Key = string[];

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Column } from '../../model/table.ts';
-import { bareType, copyExpression, sourceExpression, sourceRecord } from './verify_values.ts';
+import { bareType } from '../transform/clickhouse_types.ts';
+import { copyExpression, sourceExpression, sourceRecord } from './verify_values.ts';
 
 function column(type: string, clickhouse: string, encoding: Column['encoding'] = 'text'): Column {
   return { attnum: 1, name: 'c', type, typeOid: 0, typmod: -1, notNull: false, key: false, encoding, clickhouse };

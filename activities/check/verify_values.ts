@@ -10,6 +10,7 @@
  */
 import { SluiceError } from '../../model/errors.ts';
 import type { Column } from '../../model/table.ts';
+import { bareType } from '../transform/clickhouse_types.ts';
 
 /** How values of one ClickHouse type are said; `x` is always an SQL expression. */
 interface Kind {
@@ -105,12 +106,6 @@ const timestamp: Kind = {
 };
 
 const timestamptz: Kind = { ...timestamp, oid: 1184, arrayOid: 1185 };
-
-/** The ClickHouse type without Nullable and LowCardinality. */
-export function bareType(clickhouse: string): string {
-  const inner = /^(?:LowCardinality|Nullable)\((.*)\)$/.exec(clickhouse.trim())?.[1];
-  return inner === undefined ? clickhouse.trim() : bareType(inner);
-}
 
 function elementType(type: string): string {
   return type.replace(/(\[\])+$/, '');

@@ -9,7 +9,6 @@ import { parseInstant } from '../../model/instant.ts';
 import { type Column, copyName, isMultiset, keyColumns, type TableSchema } from '../../model/table.ts';
 import type { Source, VersionPlace } from '../capture/source.ts';
 import { copyKeyText, readKeyText } from '../check/verify_keys.ts';
-
 import { keyId } from '../check/verify_sides.ts';
 import { explainAssetVersion } from '../extract/asset_copy.ts';
 import { readRecords } from '../load/batches.ts';

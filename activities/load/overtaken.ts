@@ -4,7 +4,7 @@
  */
 import { SluiceError } from '../../model/errors.ts';
 import { type Column, copyName, isMultiset, keyColumns, type TableSchema } from '../../model/table.ts';
-import { RowEncoder, rowBound } from '../capture/postgresql/encode.ts';
+import { RowEncoder } from '../capture/postgresql/encode.ts';
 import { copyKeyText, keyKind, keyTextOfOutput, readKeyText } from '../check/verify_keys.ts';
 import { keyId } from '../check/verify_sides.ts';
 import { loadKnownSchemas } from './batches.ts';
@@ -94,22 +94,21 @@ export async function takeBack(clickhouse: ClickHouse, table: TableSchema, rejec
 /** Keys as the copy would hold them, as fields of TSV. One that it cannot hold is in no copy. */
 function* keysOf(table: TableSchema, rejects: readonly Held[]): Generator<string[]> {
   const encoder = new RowEncoder(table);
+  const block = new Block(4096);
   for (const { key } of rejects) {
     const texts = keyTexts(table, key);
-    const fields = keyColumns(table).map((column, i) => keyField(encoder, column, texts[i] ?? null));
+    const fields = keyColumns(table).map((column, i) => keyField(encoder, block, column, texts[i] ?? null));
     if (fields.every((field) => field !== undefined)) yield fields;
   }
 }
 
-function keyField(encoder: RowEncoder, column: Column, text: string | null): string | undefined {
+function keyField(encoder: RowEncoder, block: Block, column: Column, text: string | null): string | undefined {
   const kind = keyKind(column);
   if (text === null || (kind === 'integer' && !/^-?\d+$/.test(text))) return undefined;
   // As text, since not all bytes are UTF-8.
   if (kind === 'bytes') return text.replace(/^\\x/, '').replaceAll(/../g, '\\x$&');
-  const bytes = Buffer.from(text);
-  const block = new Block(4096);
-  block.reserve(rowBound(bytes.length, 1));
-  if (!encoder.value(block, encoder.table.columns.indexOf(column), bytes, 0, bytes.length)) return undefined;
+  block.length = 0;
+  if (!encoder.text(block, encoder.table.columns.indexOf(column), text)) return undefined;
   return block.bytes.toString('utf8', 0, block.length - 1);
 }
 

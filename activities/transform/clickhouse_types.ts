@@ -23,6 +23,12 @@ export interface ParsedType {
 
 const widths: Record<string, number> = { Decimal32: 9, Decimal64: 18, Decimal128: 38, Decimal256: 76 };
 
+/** The text of a type without Nullable and LowCardinality. */
+export function bareType(text: string): string {
+  const inner = /^(?:Nullable|LowCardinality)\((.*)\)$/s.exec(text.trim())?.[1];
+  return inner === undefined ? text.trim() : bareType(inner);
+}
+
 /** Parses a type's text. Throws SluiceError `configuration` for types that rules cannot fill, or read of other copies. */
 export function parseClickhouseType(text: string): ParsedType {
   const outer = /^(Nullable|LowCardinality)\((.*)\)$/.exec(text.trim());

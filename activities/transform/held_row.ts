@@ -97,7 +97,7 @@ class HeldEncoder {
       if (reason !== undefined) return { column: column.name, reason };
       if (column.initial === undefined) encoder.absent(block, index);
       else append(block, `${column.initial}\t`);
-    } else if (text === null ? !encoder.missing(block, index) : !value(encoder, block, index, text)) {
+    } else if (text === null ? !encoder.missing(block, index) : !encoder.text(block, index, text)) {
       const { column: refused, reason } = encoder.refused;
       return { column: refused, reason };
     }
@@ -120,12 +120,6 @@ class HeldEncoder {
     const isUnsent = unsent ? unsent.some((one) => this.#attnums.get(one) === attnum) : initial === undefined;
     return isUnsent ? 'the source did not send its value: change the row there' : undefined;
   }
-}
-
-function value(encoder: RowEncoder, block: Block, index: number, text: string): boolean {
-  const bytes = Buffer.from(text);
-  block.reserve(rowBound(bytes.length, 1));
-  return encoder.value(block, index, bytes, 0, bytes.length);
 }
 
 function append(block: Block, text: string): void {

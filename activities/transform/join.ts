@@ -9,7 +9,7 @@ import { tableAssetOf } from '../../model/asset.ts';
 import type { JoinedTypes, RuleInput } from '../../model/rules.ts';
 import { longestKey } from '../load/key_lists.ts';
 import { unescapeField } from '../load/tsv.ts';
-import { parseClickhouseType, typeOfTarget } from './clickhouse_types.ts';
+import { bareType, parseClickhouseType, typeOfTarget } from './clickhouse_types.ts';
 import { type Encoder, encoderFor } from './encode.ts';
 import type { Computation, ExpressionColumn } from './expression.ts';
 import { EvaluationError, failure } from './jinja/limits.ts';
@@ -153,7 +153,7 @@ export function compileJoin(
     const { type } = parseClickhouseType(typeOf(key));
     if (!keyTypes.includes(type.name))
       throw wrong(`${key} is ${types[key]}, by which rows cannot be looked up`, `Use ${keyTypes.join(', ')}.`);
-    return { index, encode: encoderFor(bare(types[key]!)) };
+    return { index, encode: encoderFor(bareType(types[key]!)) };
   });
   const what = { asset, keys: Object.values(pairs), fields };
   const join = new Join(
@@ -178,15 +178,9 @@ function computed(join: Join, field: number, clickhouse: string): Computation {
   return {
     usedColumns: join.usedColumns,
     type: typeOfTarget(clickhouse),
-    inferType: () => bare(clickhouse),
+    inferType: () => bareType(clickhouse),
     evaluate: (row) => join.value(row, field),
   };
-}
-
-/** The type without Nullable and LowCardinality. */
-function bare(clickhouse: string): string {
-  const inner = /^(?:Nullable|LowCardinality)\((.*)\)$/s.exec(clickhouse)?.[1];
-  return inner === undefined ? clickhouse : bare(inner);
 }
 
 /** Types of PostgreSQL whose texts are those of a type of ClickHouse. */

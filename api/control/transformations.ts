@@ -1,5 +1,4 @@
 /** Rules: declared, and tried before they are. */
-
 import type { CheckedCopy } from '../../activities/check/copy_conditions.ts';
 import { lookUpIn } from '../../activities/load/look_up.ts';
 import { columnTypes } from '../../activities/load/tables.ts';

@@ -156,6 +156,13 @@ export class RowEncoder {
     return true;
   }
 
+  /** As `value`, of a text that stands alone, and with room for it. */
+  text(block: Block, column: number, text: string): boolean {
+    const bytes = Buffer.from(text);
+    block.reserve(rowBound(bytes.length, 1));
+    return this.value(block, column, bytes, 0, bytes.length);
+  }
+
   /** True when a value's text stands in TSV as it does in COPY's lines, up to `exactEnd`. */
   isVerbatim(column: number): boolean {
     const encoding = this.#codes[column]!;

@@ -9,7 +9,7 @@ import { Block } from '../../load/block.ts';
 import type { TableChange } from '../source.ts';
 import { isCapturable, leafFault, type Seen, type TableDetails } from './catalog.ts';
 import { quoteTable } from './connection.ts';
-import { RowEncoder, rowBound } from './encode.ts';
+import { RowEncoder } from './encode.ts';
 import { compareLeaves } from './partitions.ts';
 import type { RelationMessage } from './pgoutput.ts';
 import { reservedNames } from './table_checks.ts';
@@ -344,10 +344,8 @@ class Comparison {
     const columns = [...this.#known.columns, column];
     const encoder = new RowEncoder({ ...this.#known, columns });
     const block = new Block();
-    const bytes = Buffer.from(text);
-    block.reserve(rowBound(bytes.length, 1));
     block.beginRow();
-    if (!encoder.value(block, columns.length - 1, bytes, 0, bytes.length))
+    if (!encoder.text(block, columns.length - 1, text))
       throw resync(`column ${column.name} is new, and its rows from before hold ${encoder.refused.reason}`);
     return block.bytes.toString('latin1', 0, block.length - 1);
   }
