@@ -129,13 +129,13 @@ it('is the last part of a transaction that was cut behind its very last change',
 async function change(step: number): Promise<Map<number, boolean>> {
   const changed = new Map<number, boolean>();
   // The longest is one of each step.
-  for (const length of [...Array.from({ length: random.between(0, 3) }, () => random.pick([0, 3, 20])), 100]) {
+  for (const length of [...Array.from({ length: random.between(0, 3) }, () => random.pick([0, 3, 20])), 60]) {
     const from = random.between(1, 900);
     const to = from + length;
     const ids = Array.from({ length: to - from + 1 }, (_, i) => from + i).filter((id) => !changed.has(id));
     if (ids.length === 0) continue;
     const list = ids.join(', ');
-    const deleting = length < 100 && random.chance(0.2);
+    const deleting = length < 60 && random.chance(0.2);
     const { rows } = deleting
       ? await client.query<{ id: number }>(`DELETE FROM traced WHERE id IN (${list}) RETURNING id`)
       : await client.query<{ id: number }>(

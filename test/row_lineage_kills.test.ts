@@ -24,7 +24,7 @@ const seed = process.env.LINEAGE_SEED ?? String(Math.floor(Math.random() * 1e9))
 const random = seededRandom(`${seed}/kills`);
 const keys = 1_500;
 /** LINEAGE_ROWS=1000 takes two minutes. */
-const traced = Number(process.env.LINEAGE_ROWS ?? 300);
+const traced = Number(process.env.LINEAGE_ROWS ?? 120);
 /** Kills while changes are streamed. */
 const rounds = traced > 500 ? 4 : 2;
 
