@@ -9,7 +9,7 @@ import type { LogState } from '../../model/log.ts';
 import type { ConnectRequest } from '../../model/source.ts';
 import { scheduleVerification, unscheduleVerification } from '../check/verify_schedule.ts';
 import { verifySource } from '../check/verify_source.ts';
-import { readRecords } from '../load/batches.ts';
+import { highestLease, readRecords } from '../load/batches.ts';
 import { redact } from '../secrets.ts';
 import { activityError, CaptureContext, type CaptureSettings } from './context.ts';
 import type { CaptureActivities } from './contract.ts';
@@ -127,7 +127,7 @@ async function recentBatches(
   const clickhouse = context.clickhouse('read');
   // The last lease and the one before it: of all that there ever were, there may be millions.
   // Chunks may bear what stood before the first attempt of theirs.
-  const newest = `(SELECT intDiv(max(lease), ${attemptsLimit}) FROM ${clickhouse.name('_batches')} WHERE source = {source:String})`;
+  const newest = `intDiv((${highestLease(clickhouse)}), ${attemptsLimit})`;
   const lately = `lease >= (greatest(${newest}, 1) - 1) * ${attemptsLimit}`;
   const records = await readRecords(
     clickhouse,

@@ -10,6 +10,7 @@ import { madeFrom } from '../lineage/known_graph.ts';
 import { headAt, readRecords } from '../load/batches.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { lookUpIn } from '../load/look_up.ts';
+import { keepSums } from '../load/sums.ts';
 import { LateRows } from '../transform/late_rows.ts';
 import { Stages } from '../transform/stages.ts';
 import { activityError, type CaptureContext } from './context.ts';
@@ -181,6 +182,9 @@ export class Leases {
     };
     ask();
     const asking = setInterval(ask, askLog);
+    const summing = new AbortController();
+    // Beside the stream. What fails here is for the next lease: those who ask add up more until then.
+    keepSums(this.#context.clickhouse('read'), request.id, input.lease * attemptsLimit, summing.signal).catch(() => {});
     const endLooks = new LateRows(this.#context.clickhouse('snapshot'), workflow).watch(() => keeper.tables);
     live(() => loop.progress(log));
     let ended: LeaseSummary['ended'] | undefined;
@@ -188,6 +192,7 @@ export class Leases {
       ended = await loop.run();
     } finally {
       clearInterval(asking);
+      summing.abort();
       endLooks();
       // A stream that a lease left in order waits for the next one; any other may hold what nobody will write.
       const goesOn = ended === 'tables_found' && loop.news?.found.length === 0;

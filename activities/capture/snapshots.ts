@@ -211,7 +211,7 @@ async function recordedChunk(
   id: string,
   table: TableRef,
 ): Promise<{ rows: number; bytes: number } | undefined> {
-  const where = 'source = {source:String} AND id = {id:String} AND position_from = {start:String}';
+  const where = `source = {source:String} AND kind = 'chunk' AND id = {id:String} AND position_from = {start:String}`;
   const [done] = await readRecords(clickhouse, where, { source, id, start: table.start_position });
   const effects = done?.assets[table.asset_id];
   return done && { rows: effects?.written ?? 0, bytes: effects?.bytes ?? 0 };
@@ -332,7 +332,7 @@ async function recordedChunks(clickhouse: ClickHouse, source: string, id: string
  */
 export async function recordComplete(clickhouse: ClickHouse, source: string, table: TableRef, at: BatchRecord) {
   const id = snapshotId(source, table);
-  const where = `source = {source:String} AND id IN ({id:String}, {done:String}) AND position_from = {start:String}`;
+  const where = `source = {source:String} AND kind IN ('snapshot', 'complete') AND id IN ({id:String}, {done:String}) AND position_from = {start:String}`;
   const params = { source, id, done: `${id}/complete`, start: table.start_position };
   const found = await readRecords(clickhouse, where, params);
   const snapshot = found.findLast((record) => record.kind === 'snapshot');

@@ -233,7 +233,12 @@ export class ClickHouse {
         values: rows,
         format: 'JSONEachRow',
         query_id: queryId && queryIdOf(queryId),
-        clickhouse_settings: { ...insertSettings, date_time_input_format: 'best_effort' },
+        clickhouse_settings: {
+          ...insertSettings,
+          date_time_input_format: 'best_effort',
+          // Records come one by one: merges index them.
+          materialize_skip_indexes_on_insert: '0',
+        },
       });
     } catch (error) {
       throw sinkError(error);

@@ -14,47 +14,54 @@ const attempts = 65_536;
 
 /**
  * No FINAL: records that are written twice say the same, and of idle ones, which replace each other, the last counts. So
- * only few columns of all records are read.
+ * only few columns of all records are read. `of`: the one source that is asked for, as trusted SQL: without it all records are
+ * looked at, which are many after some months.
  */
-function tableCuts(batches: string, schemas: string): string {
+function tableCuts(batches: string, schemas: string, of?: string): string {
   const stream = `kind IN (${streamKinds.map((kind) => `'${kind}'`).join(', ')})`;
+  const wanted = of ?? 'true';
+  const last = of
+    ? `SELECT source, lease FROM ${batches} WHERE ${of} AND ${stream} ORDER BY lease DESC LIMIT 1`
+    : `SELECT source, max(lease) FROM ${batches} WHERE ${stream} GROUP BY source`;
   return `WITH
     sources AS (
       SELECT source,
         argMax(kind, (lease, recorded_at)) != 'removed' AS connected,
         maxIf(lease, lease % ${attempts} = 0) AS fresh,
         max(lease) AS last_lease
-      FROM ${batches} WHERE kind IN ('begin', 'removed') GROUP BY source HAVING connected
+      FROM ${batches} WHERE ${wanted} AND kind IN ('begin', 'removed') GROUP BY source HAVING connected
     ),
     ends AS (
       SELECT source, argMax((position_to, recorded_at), (lease, seq, recorded_at)) AS at, max((lease, seq)) AS place
-      FROM ${batches} WHERE ${stream} GROUP BY source
+      FROM ${batches} WHERE ${wanted} AND ${stream}
+        AND (source, lease) IN (${last})
+      GROUP BY source
     ),
     wanted AS (
       SELECT source, asset, max(generation) AS generation, max(recorded_at) AS wanted_at
-      FROM ${schemas} GROUP BY source, asset
+      FROM ${schemas} WHERE ${wanted} GROUP BY source, asset
     ),
     completed AS (
       SELECT source, arrayJoin(JSONExtractKeys(assets)) AS asset, max((lease, recorded_at)) AS since,
         argMax(toUInt32OrZero(splitByChar('/', id)[-2]), (lease, recorded_at)) AS generation
-      FROM ${batches} WHERE kind = 'complete' GROUP BY source, asset
+      FROM ${batches} WHERE ${wanted} AND kind = 'complete' GROUP BY source, asset
     ),
     released AS (
       SELECT source, arrayJoin(JSONExtractKeys(assets)) AS asset, max((lease, recorded_at)) AS since
-      FROM ${batches} WHERE kind = 'released' GROUP BY source, asset
+      FROM ${batches} WHERE ${wanted} AND kind = 'released' GROUP BY source, asset
     ),
     failures AS (
       SELECT source, arrayJoin(JSONExtractKeys(failed)) AS asset,
         groupArray(((lease, recorded_at), (lease, seq), position_from, recorded_at)) AS list
-      FROM ${batches} WHERE failed NOT IN ('', '{}') GROUP BY source, asset
+      FROM ${batches} WHERE ${wanted} AND failed NOT IN ('', '{}') GROUP BY source, asset
     ),
     streamed AS (
       SELECT source, arrayJoin(JSONExtractKeys(assets)) AS asset, max(lease) AS last_lease
-      FROM ${batches} WHERE kind = 'begin' GROUP BY source, asset
+      FROM ${batches} WHERE ${wanted} AND kind = 'begin' GROUP BY source, asset
     ),
     begins AS (
       SELECT source, arraySort(groupArray((lease, position_from, recorded_at))) AS list
-      FROM ${batches} WHERE kind = 'begin' GROUP BY source
+      FROM ${batches} WHERE ${wanted} AND kind = 'begin' GROUP BY source
     ),
     known AS (
       SELECT w.source AS source, w.asset AS asset,
@@ -80,19 +87,19 @@ function tableCuts(batches: string, schemas: string): string {
     FROM known WHERE NOT is_released`;
 }
 
+/** Records are on the left of the join, which is read piece by piece: there are millions. */
 function sourceCuts(batches: string, tables: string): string {
   return `SELECT t.source AS source, any(t.cut_position) AS position,
-      maxIf(b.committed_last, (b.lease, b.seq) < t.cut_end) AS committed_at,
+      maxIf(b.committed_last, (b.lease, b.seq) < t.cut_end AND b.kind != 'chunk') AS committed_at,
       any(t.cut_recorded_at) AS recorded_at, any(t.complete_tables) AS complete, any(t.all_tables) AS tables
-    FROM (
+    FROM ${batches} AS b
+    INNER JOIN (
       SELECT source, countIf(state = 'complete') AS complete_tables, count() AS all_tables, countIf(position IS NULL) AS open_tables,
         if(open_tables > 0, NULL, argMin(position, place)) AS cut_position,
         if(open_tables > 0, NULL, argMin(recorded_at, place)) AS cut_recorded_at,
         if(open_tables > 0, (toUInt64(0), toUInt64(0)), (min(place).1, min(place).2 + (complete_tables = all_tables))) AS cut_end
       FROM ${tables} GROUP BY source
-    ) AS t
-    LEFT JOIN (SELECT source, lease, seq, committed_last FROM ${batches} WHERE committed_last IS NOT NULL AND kind != 'chunk') AS b
-      ON b.source = t.source
+    ) AS t ON b.source = t.source
     GROUP BY t.source`;
 }
 
@@ -130,28 +137,50 @@ export interface SourceCut {
 
 /** The tables of a source, as records tell. */
 export async function readTableCuts(clickhouse: ClickHouse, source: string): Promise<TableCut[]> {
-  const rows = await clickhouse.rows<TableCut>(
-    `SELECT asset, state, position, recorded_at FROM ${clickhouse.name('_table_cuts')}
-     WHERE source = {source:String} ORDER BY asset`,
+  return (await readPlaces(clickhouse, source)).map(({ place: _, ...cut }) => cut);
+}
+
+/** Cuts with the lease and sequence of the record behind the last that they hold. */
+async function readPlaces(
+  clickhouse: ClickHouse,
+  source: string,
+): Promise<(TableCut & { place: [lease: string, seq: string] })[]> {
+  const [batches, schemas] = [clickhouse.name('_batches'), clickhouse.name('_schemas')];
+  const rows = await clickhouse.rows<TableCut & { place: [string, string] }>(
+    `SELECT asset, state, position, recorded_at, place FROM (${tableCuts(batches, schemas, 'source = {source:String}')}) ORDER BY asset`,
     { params: { source } },
   );
   return rows.map((row) => ({ ...row, recorded_at: timeOrNull(row.recorded_at) }));
 }
 
-/** The cut of a source; undefined when nothing of it is recorded. */
+/** The cut of a source, as `_cuts` has it; undefined when nothing of it is recorded. */
 export async function readSourceCut(clickhouse: ClickHouse, source: string): Promise<SourceCut | undefined> {
-  const [row] = await clickhouse.rows<Record<keyof SourceCut, string | null>>(
-    `SELECT position, committed_at, recorded_at, complete, tables FROM ${clickhouse.name('_cuts')} WHERE source = {source:String}`,
-    { params: { source } },
+  const tables = await readPlaces(clickhouse, source);
+  if (tables.length === 0) return undefined;
+  const complete = tables.filter(({ state }) => state === 'complete').length;
+  const counts = { complete, tables: tables.length };
+  if (tables.some(({ position }) => position === null))
+    return { position: null, committed_at: null, recorded_at: null, ...counts };
+  const [first] = tables.sort((a, b) => comparePlaces(a.place, b.place));
+  const { position, recorded_at, place } = first!;
+  // The last record of a stream that is complete up to there counts too.
+  const end = [place[0], String(BigInt(place[1]) + (complete === tables.length ? 1n : 0n))];
+  // Commits come in the order of the log, and their times nearly so.
+  const [last] = await clickhouse.rows<{ committed_at: string | null }>(
+    `SELECT max(committed_last) AS committed_at FROM (
+       SELECT committed_last FROM ${clickhouse.name('_batches')}
+       WHERE source = {source:String} AND committed_last IS NOT NULL AND kind != 'chunk'
+         AND (lease, seq) < ({lease:UInt64}, {seq:UInt64})
+       ORDER BY lease DESC, seq DESC LIMIT 1000
+     )`,
+    { params: { source, lease: end[0], seq: end[1] } },
   );
-  if (!row) return undefined;
-  return {
-    position: row.position,
-    committed_at: timeOrNull(row.committed_at),
-    recorded_at: timeOrNull(row.recorded_at),
-    complete: Number(row.complete),
-    tables: Number(row.tables),
-  };
+  return { position, committed_at: timeOrNull(last!.committed_at), recorded_at, ...counts };
+}
+
+function comparePlaces(a: [string, string], b: [string, string]): number {
+  const difference = BigInt(a[0]) - BigInt(b[0]) || BigInt(a[1]) - BigInt(b[1]);
+  return Number(difference > 0n) - Number(difference < 0n);
 }
 
 function timeOrNull(text: string | null): string | null {

@@ -34,7 +34,14 @@ export async function listAudit(control: Control, wanted: AuditQuery): Promise<A
   const given = Object.fromEntries(Object.entries(params).filter(([, value]) => value !== undefined));
   const order = 'recorded_at DESC, lease DESC, seq DESC, id DESC';
   const where = conditions.filter(Boolean).join(' AND ');
-  const records = await ifThere(() => readRecords(control.clickhouse, where, given, order, limit + 1));
+  const end = at ?? to ?? new Date().toISOString();
+  let records: Awaited<ReturnType<typeof readRecords>> = [];
+  for (const days of [...lookedBack, undefined]) {
+    const lately = days === undefined ? '' : ` AND recorded_at >= ${instant('end')} - INTERVAL ${days * 24} HOUR`;
+    const params = { ...given, ...(lately && { end }) };
+    records = await ifThere(() => readRecords(control.clickhouse, where + lately, params, order, limit + 1));
+    if (records.length > limit) break;
+  }
   const items = records.slice(0, limit).map(({ workflow_id, run_id, ...record }) => ({
     ...record,
     workflow:
@@ -43,6 +50,9 @@ export async function listAudit(control: Control, wanted: AuditQuery): Promise<A
   const last = records.length > limit ? items.at(-1) : undefined;
   return { items, next_cursor: last ? cursorAt([last.recorded_at, last.lease, last.seq, last.id]) : null };
 }
+
+/** Days before the newest that is wanted: most who look want a page of what was lately, and there may be years. */
+const lookedBack = [1 / 24, 1, 30];
 
 const instant = (name: string): string => `parseDateTime64BestEffort({${name}:String}, 6, 'UTC')`;
 

@@ -2,6 +2,8 @@
 import { defaultPayloadConverter } from '@temporalio/common';
 import type { CaptureActivities } from '../../activities/capture/contract.ts';
 import { refusalCode } from '../../activities/load/clickhouse.ts';
+import { readSums, type Sums } from '../../activities/load/sums.ts';
+import type { RuleCounts } from '../../model/batch.ts';
 import type { ErrorReport } from '../../model/errors.ts';
 import { captureWorkflowId } from '../../model/messages.ts';
 import type { LeaseProgress } from '../../model/source.ts';
@@ -27,42 +29,21 @@ export interface AssetFigures {
 
 /** Sums by source. Empty when nothing was recorded yet. Errors: `sink_unreachable`. */
 export async function sourceFigures(control: Control): Promise<Map<string, SourceFigures>> {
-  return await shared(control, 'sources', async () => {
-    const rows = await rowsIfThere<{ source: string; changes: string; position: string; last: string | null }>(
-      control,
-      `SELECT source, toString(sumIf(changes, kind IN ('rows', 'truncate'))) AS changes,
-         argMaxIf(position_to, (lease, seq), kind IN ('begin', 'rows', 'truncate', 'idle')) AS position,
-         maxOrNullIf(recorded_at, kind IN ('rows', 'truncate', 'chunk')) AS last
-       FROM ${control.clickhouse.name('_batches')} FINAL GROUP BY source`,
-    );
-    return new Map(
-      rows.map((row) => [
-        row.source,
-        { changes: Number(row.changes), position: row.position, last_batch_at: isoTime(row.last) },
-      ]),
-    );
-  });
+  const sums = await sumsOf(control);
+  return new Map(
+    [...sums].map(([source, { changes, position, last }]) => [
+      source,
+      { changes, position, last_batch_at: isoTime(last) },
+    ]),
+  );
 }
 
 /** Sums by asset: changes of the stream alone, rejects of snapshots too. */
 export async function assetFigures(control: Control): Promise<AssetFigures[]> {
-  return await shared(control, 'assets', async () => {
-    const ops = ['inserts', 'updates', 'deletes', 'truncates', 'rejected'] as const;
-    const sums = ops.map((op) => {
-      const counted = op === 'rejected' ? '1' : "kind != 'chunk'";
-      return `toString(sumIf(JSONExtractUInt(pair.2, '${op}'), ${counted})) AS ${op}`;
-    });
-    const rows = await rowsIfThere<Record<string, string>>(
-      control,
-      `SELECT source, pair.1 AS asset, ${sums.join(', ')}
-       FROM ${control.clickhouse.name('_batches')} FINAL ARRAY JOIN JSONExtractKeysAndValuesRaw(assets) AS pair
-       WHERE kind IN ('rows', 'truncate', 'chunk') GROUP BY source, asset`,
-    );
-    return rows.map((row) => {
-      const numbers = Object.fromEntries(ops.map((op) => [op, Number(row[op])]));
-      return { source: row.source, asset: row.asset, ...numbers } as unknown as AssetFigures;
-    });
-  });
+  const sums = await sumsOf(control);
+  return [...sums].flatMap(([source, { assets }]) =>
+    Object.entries(assets).map(([asset, effects]) => ({ source, asset, ...effects })),
+  );
 }
 
 /** What became of rows that a rule or check looked at. */
@@ -77,38 +58,36 @@ export interface RuleFigures {
 
 /** Sums by rule and check, over all tables. */
 export async function ruleFigures(control: Control): Promise<RuleFigures[]> {
-  return await shared(control, 'rules', async () => {
-    const sums = ['in', 'out', 'errors'].map(
-      (name) => `toString(sum(JSONExtractUInt(one.2, '${name}'))) AS \`${name}\``,
-    );
-    const rows = await rowsIfThere<Record<'rule' | 'in' | 'out' | 'errors', string>>(
-      control,
-      `SELECT one.1 AS rule, ${sums.join(', ')}
-       FROM (SELECT arrayJoin(JSONExtractKeysAndValuesRaw(applied)) AS table
-         FROM ${control.clickhouse.name('_batches')} FINAL WHERE applied != '')
-       ARRAY JOIN JSONExtractKeysAndValuesRaw(table.2) AS one GROUP BY rule ORDER BY rule`,
-    );
-    return rows.map(({ rule, in: seen, out, errors }) => {
-      const stopped = Math.max(0, Number(seen) - Number(out) - Number(errors));
-      return { rule, passed: Number(out), stopped, failed: Number(errors) };
-    });
-  });
+  const all = new Map<string, RuleCounts>();
+  for (const { rules } of (await sumsOf(control)).values())
+    for (const [rule, counts] of Object.entries(rules)) {
+      const known = all.get(rule) ?? { in: 0, out: 0, errors: 0 };
+      all.set(rule, { in: known.in + counts.in, out: known.out + counts.out, errors: known.errors + counts.errors });
+    }
+  return [...all]
+    .map(([rule, { in: seen, out: passed, errors: failed }]) => {
+      return { rule, passed, stopped: Math.max(0, seen - passed - failed), failed };
+    })
+    .sort((a, b) => (a.rule < b.rule ? -1 : 1));
 }
 
-/** Seconds that batches took, counted into buckets by source: what a Prometheus histogram needs. */
-export async function batchSeconds(
-  control: Control,
-  buckets: readonly number[],
-): Promise<{ source: string; count: number; sum: number; buckets: number[] }[]> {
-  const counts = buckets.map((bucket) => `countIf(seconds <= ${bucket})`).join(', ');
-  const rows = await rowsIfThere<{ source: string; count: string; sum: number; buckets: string[] }>(
-    control,
-    `SELECT source, toString(count()) AS count, sum(seconds) AS sum, arrayMap(x -> toString(x), [${counts}]) AS buckets
-     FROM (SELECT source, (fill_ms + resolve_ms + write_ms) / 1000 AS seconds
-       FROM ${control.clickhouse.name('_batches')} FINAL WHERE kind IN ('rows', 'truncate')) GROUP BY source`,
-  );
-  return rows.map(({ source, count, sum, buckets: counted }) => {
-    return { source, count: Number(count), sum: Number(sum), buckets: counted.map(Number) };
+/** Seconds that batches took, counted into `batchBuckets` by source: what a Prometheus histogram needs. */
+export async function batchSeconds(control: Control): Promise<(Sums['seconds'] & { source: string })[]> {
+  const sums = await sumsOf(control);
+  return [...sums]
+    .filter(([, { seconds }]) => seconds.count > 0)
+    .map(([source, { seconds }]) => ({ source, ...seconds }));
+}
+
+/** Sums by source; none when nothing was recorded yet. */
+async function sumsOf(control: Control): Promise<Map<string, Sums>> {
+  return await shared(control, 'sums', async () => {
+    try {
+      return await readSums(control.clickhouse, AbortSignal.timeout(10_000));
+    } catch (error) {
+      if (noTableYet(error)) return new Map<string, Sums>();
+      throw error;
+    }
   });
 }
 

@@ -1,5 +1,6 @@
 /** Prometheus metrics, computed when they are asked for: what no longer exists has no stale series. */
 import { collectDefaultMetrics, Registry } from 'prom-client';
+import { batchBuckets } from '../../activities/load/sums.ts';
 import { type VerifyFigures, verifyFigures } from './alarms.ts';
 import type { Control } from './control.ts';
 import { assetFigures, batchSeconds, ruleFigures } from './figures.ts';
@@ -10,7 +11,6 @@ import { requireWorker } from './temporal.ts';
 const own = new Registry();
 collectDefaultMetrics({ register: own });
 
-const buckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 const ops = ['inserts', 'updates', 'deletes', 'truncates'] as const;
 
 interface Sample {
@@ -32,7 +32,7 @@ export async function metricsPage(control: Control): Promise<string> {
 async function recordMetrics(control: Control): Promise<string> {
   const [assets, batches, verified, scores, rules] = await Promise.all([
     assetFigures(control),
-    batchSeconds(control, buckets),
+    batchSeconds(control),
     verifyFigures(control),
     newestScores(control),
     ruleFigures(control),
@@ -44,7 +44,11 @@ async function recordMetrics(control: Control): Promise<string> {
   );
   const rejected = assets.map(({ source, asset, rejected: value }) => ({ labels: { source, asset }, value }));
   const seconds = batches.flatMap(({ source, count, sum, buckets: counted }) => [
-    ...counted.map((value, index) => ({ suffix: '_bucket', labels: { source, le: String(buckets[index]) }, value })),
+    ...counted.map((value, index) => ({
+      suffix: '_bucket',
+      labels: { source, le: String(batchBuckets[index]) },
+      value,
+    })),
     { suffix: '_bucket', labels: { source, le: '+Inf' }, value: count },
     { suffix: '_sum', labels: { source }, value: sum },
     { suffix: '_count', labels: { source }, value: count },
