@@ -49,6 +49,8 @@ export interface ConnectOptions {
   replication?: boolean;
   /** A RawSession will take it over, and read much. */
   bulk?: boolean;
+  /** A statement that it begins with. */
+  first?: string;
 }
 
 /** Opens a session with pinned settings. Errors: `source_unreachable`, `source_refused`, `configuration`. */
@@ -71,6 +73,7 @@ export async function connect(options: ConnectOptions): Promise<pg.Client> {
       ([name, value]) => `pg_catalog.set_config(${quoteText(name)}, ${quoteText(value)}, false)`,
     );
     await client.query(`SELECT ${settings.join(', ')}`);
+    if (options.first) await client.query(options.first);
     return client;
   } catch (error) {
     // Not `end`: what is at the other end may be no PostgreSQL, and never say goodbye.

@@ -146,8 +146,8 @@ export class PostgresStream implements ChangeStream {
       applicationName: `sluice ${options.source}`,
       replication: true,
       bulk: true,
+      first: patientSender,
     });
-    await client.query(patientSender);
     const session = new RawSession(
       client,
       (type, bytes, start) => stream.#frame(type, bytes, start),
