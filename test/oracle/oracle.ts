@@ -119,6 +119,7 @@ class Oracle {
   readonly #tables: OracleTable[];
   readonly #problems: string[] = [];
   readonly #faults: Record<string, number> = {};
+  readonly #faultTimes: string[] = [];
   readonly #clickhouse: ClickHouse;
   #proxy!: ClickHouseProxy;
   #flow!: OracleFlow;
@@ -305,6 +306,7 @@ class Oracle {
       await sleep(Math.min(random.between(30, 1200), Math.max(0, end - Date.now())));
       const fault = random.pick(wanted);
       this.#faults[fault] = (this.#faults[fault] ?? 0) + 1;
+      this.#faultTimes.push(`${new Date().toISOString().slice(11, 23)} ${fault}`);
       this.#log(`fault ${fault}`);
       await this.#fault(fault);
     }
@@ -536,6 +538,13 @@ class Oracle {
       const text = `SELECT *${parts} FROM ${this.#clickhouse.name(from)}`;
       evidence[name] = await this.#clickhouse.rows(text).catch((error) => String(error));
     }
+    const parts = `SELECT * FROM system.parts WHERE database = {database:String} AND position(table, {asset:String}) > 0`;
+    const params = { database: this.#clickhouse.database, asset };
+    evidence.parts = await this.#clickhouse.rows(parts, { params }).catch((error) => String(error));
+    evidence.statements = this.#proxy.told.filter(
+      (told) => JSON.stringify(told).includes(asset) || told.query.startsWith('KILL'),
+    );
+    evidence.faults = this.#faultTimes;
     const file = path.join(tmpdir(), `oracle-${this.#options.seed}-${table}.json`);
     writeFileSync(file, JSON.stringify(evidence, undefined, 1));
     return (

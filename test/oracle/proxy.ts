@@ -23,7 +23,25 @@ export interface Insert {
   body: Buffer;
 }
 
+/** A statement that changes something, and what became of it. */
+export interface Told {
+  /** When it came, and when it was answered, if it was. */
+  at: string;
+  end?: string;
+  verdict: Verdict;
+  status?: number;
+  role: string;
+  queryId: string;
+  query: string;
+  /** What was inserted, if it is not much. */
+  body?: string;
+}
+
 export type Verdict = 'passed' | 'lost' | 'unanswered' | 'late';
+
+const mostTold = 5_000;
+
+const now = () => new Date().toISOString().slice(11, 23);
 
 /** Spoils inserts with the probability that `trouble` tells. */
 export function randomTrouble(random: Random, trouble: () => number): (insert: Insert) => Verdict {
@@ -42,6 +60,8 @@ export class ClickHouseProxy {
   /** Requests that are still to be passed on late. */
   readonly #late = new Set<Promise<void>>();
   readonly figures: ProxyFigures = { passed: 0, lost: 0, unanswered: 0, late: 0 };
+  /** The last statements that change something: what went wrong may have to be understood afterwards. */
+  readonly told: Told[] = [];
 
   private constructor(target: string, decide: (insert: Insert) => Verdict) {
     this.#target = new URL(target);
@@ -85,8 +105,11 @@ export class ClickHouseProxy {
       body,
     };
     const verdict = query.startsWith('INSERT') ? this.#decide(insert) : 'passed';
+    const told = this.#tell(insert, verdict);
     if (verdict === 'passed') {
       const { answer, bytes } = await this.#pass(request, body);
+      told.end = now();
+      told.status = answer.statusCode;
       this.figures.passed++;
       response.writeHead(answer.statusCode ?? 500, answer.headers).end(bytes);
       return;
@@ -95,6 +118,15 @@ export class ClickHouseProxy {
     if (verdict === 'unanswered') await this.#pass(request, body);
     if (verdict === 'late') this.#passLate(request, body);
     request.socket.destroy();
+  }
+
+  #tell({ query, queryId, role, body }: Insert, verdict: Verdict): Told {
+    const text = body.length > 2000 ? undefined : body.toString();
+    const told: Told = { at: now(), verdict, role, queryId, query: query.slice(0, 300), ...(text && { body: text }) };
+    if (/^(SELECT|SHOW|DESC)/.test(query)) return told;
+    this.told.push(told);
+    if (this.told.length > mostTold) this.told.splice(0, mostTold / 10);
+    return told;
   }
 
   #passLate(request: http.IncomingMessage, body: Buffer): void {
