@@ -203,6 +203,25 @@ describe('a snapshot', () => {
     expect(await expectEqual(harness, 'hidden')).toHaveLength(4);
   });
 
+  it('waits for the stream where a column is new: what was written into that before is no less seen', async () => {
+    await make('widened', 'a int');
+    await sql('INSERT INTO widened VALUES (1), (1), (2)');
+    const harness = capture(['widened']);
+    await harness.prepare();
+    await harness.plan('widened');
+    await sql('ALTER TABLE widened ADD COLUMN b jsonb', `UPDATE widened SET b = '{"a": 1}'`);
+    await expect(harness.copyChunk('widened', 0)).rejects.toMatchObject({
+      message: expect.stringContaining('column b'),
+    });
+    harness.startLease();
+    await harness.drain(client);
+    await harness.copyChunk('widened', 0);
+    await harness.finish('widened');
+    expect(await expectEqual(harness, 'widened')).toHaveLength(3);
+    await sql('DELETE FROM widened WHERE a = 1');
+    expect(await expectEqual(harness, 'widened')).toHaveLength(1);
+  });
+
   it('keeps its rows when it saw the TRUNCATE that the stream brings, and loses them when it did not', async () => {
     await make('cleared', 'a int');
     await sql('INSERT INTO cleared SELECT generate_series(1, 10)');

@@ -3,7 +3,8 @@
  * by any worker. Every row carries the version of the table's start position, so whatever the stream brings wins.
  */
 import type pg from 'pg';
-import { isMultiset, keyColumns, type TableSchema } from '../../../model/table.ts';
+import { SluiceError } from '../../../model/errors.ts';
+import { isMultiset, keyColumns, type TableSchema, tableName } from '../../../model/table.ts';
 import type { Chunk, ChunkRead, ChunkTask, ReadView } from '../source.ts';
 import { ChunkReader } from './chunk_reader.ts';
 import { type ConnectOptions, quoteName, quoteText, wasAltered, withConnection } from './connection.ts';
@@ -89,11 +90,30 @@ export async function copyChunkRows(
 ): Promise<ChunkRead> {
   let view: ReadView | undefined;
   const rows = async ({ client, present }: Reading) => {
-    if (isMultiset(present)) view = await readView(client);
+    if (isMultiset(present)) {
+      await expectNoNewColumn(client, task.table);
+      view = await readView(client);
+    }
     return range(present, parseBounds(chunk));
   };
   const read = await copyRows(session, publication, { ...task, rows });
   return { ...read, ...(view && { view }) };
+}
+
+/**
+ * A reading of a table without a key stands for all transactions that it sees. What they wrote into a column that the copy does not
+ * know yet would be lost, so the stream must have brought that column first. Errors: `source_unreachable`.
+ */
+async function expectNoNewColumn(client: pg.Client, table: TableSchema): Promise<void> {
+  const { rows } = await client.query<{ name: string }>(
+    `SELECT attname AS name FROM pg_catalog.pg_attribute
+     WHERE attrelid = $1 AND attnum > $2 AND NOT attisdropped ORDER BY attnum LIMIT 1`,
+    [table.oid, table.lastAttnum ?? Math.max(...table.columns.map(({ attnum }) => attnum))],
+  );
+  if (!rows[0]) return;
+  const reason = `${tableName(table)} has a new column ${rows[0].name}, which the stream has not brought yet`;
+  const remedy = 'It is tried again.';
+  throw new SluiceError('source_unreachable', reason, remedy, { table: tableName(table) });
 }
 
 /**
