@@ -381,6 +381,38 @@ describe('snapshots', () => {
     await expectEqual(harness);
   });
 
+  it('stays in the old one’s stead when it was being made ready and that broke off between its table and its record', async () => {
+    await sql(
+      'CREATE TABLE halfway (id int PRIMARY KEY, v text)',
+      `INSERT INTO halfway SELECT g, repeat('x', 100) FROM generate_series(1, 1000) g`,
+    );
+    let spoil = false;
+    const clickhouse = await spoiled(({ query }) => (spoil && query.includes('_schemas') ? 'lost' : 'passed'));
+    const harness = capture(['halfway'], { clickhouse });
+    await harness.begin();
+    await harness.stop();
+    spoil = true;
+    await expect(harness.addTable('halfway', 2)).rejects.toThrow();
+    spoil = false;
+    // The source goes on: the next try begins elsewhere in its log.
+    await sql(`UPDATE halfway SET v = 'new' WHERE id % 3 = 0`);
+    await harness.prepare();
+    await harness.plan('halfway', [['300'], ['600']]);
+    await harness.copyChunk('halfway', 1);
+    const before = (await harness.records()).length;
+    harness.startLease();
+    await sql('DELETE FROM halfway WHERE id > 990');
+    await expect.poll(async () => (await harness.records()).length).toBeGreaterThan(before + 1);
+    // Until the new copy is complete, readers see the old one.
+    const copy = harness.context.clickhouse('read');
+    const seen = await copy.rows(`SELECT count() AS rows FROM ${copy.name(`${harness.options.source}_halfway`)} FINAL`);
+    expect(seen).toEqual([{ rows: '1000' }]);
+    await harness.copyChunk('halfway', 0);
+    await harness.copyChunk('halfway', 2);
+    await harness.finish('halfway');
+    await expectEqual(harness);
+  });
+
   it('answers for a chunk that is recorded, and gives up at once when it is cancelled', async () => {
     await sql(
       'CREATE TABLE chunked (id int PRIMARY KEY, v text)',

@@ -45,7 +45,9 @@ export async function beginTables(tables: TableRef[], options: BeginOptions): Pr
     joined[asset_id] ??= Object.fromEntries(columns.map(({ name, clickhouse }) => [name, clickhouse]));
   for (const [table, schema, start] of settled) {
     const asset = table.asset_id;
-    const generation = Math.max(table.generation, (saved.get(asset)?.generation ?? 0) + 1);
+    // Whatever an earlier try has left is none of this one's: what was to begin elsewhere in the log bears another number.
+    const former = Math.max(saved.get(asset)?.generation ?? 0, await sink.highestSideCopy(asset));
+    const generation = Math.max(table.generation, former + 1);
     const next = withRules(
       table.automatic ? withoutNew(schema, saved.get(asset)?.schema, connected) : schema,
       rules,

@@ -365,12 +365,12 @@ export class SchemaKeeper {
     await saveSchema(this.#options.sink.clickhouse, this.#id, table, this.#generations.get(table.asset_id)!);
   }
 
-  /** Calls `moved` for each copy that is not any more where it is made beside the old one. */
+  /** Calls `moved` for each copy that is not beside the old one any more, but in its place. */
   async #checkPlaces(moved: (table: TableSchema) => Promise<void> | void): Promise<void> {
     const beside = this.tables.filter(isBeside);
     if (beside.length === 0) return;
-    const there = await this.#options.sink.sideCopies(beside);
-    for (const table of beside) if (!there.has(table.asset_id)) await moved(table);
+    const placed = await this.#options.sink.placedCopies(beside);
+    for (const table of beside) if (placed.has(table.asset_id)) await moved(table);
   }
 }
 

@@ -17,8 +17,9 @@ import {
   dropCopy,
   dropSideCopies,
   hasCopy,
+  highestSideCopy,
+  placedCopies,
   replaceCopy,
-  sideCopies,
   sweepBelow,
 } from './tables.ts';
 
@@ -53,8 +54,12 @@ export class ClickHouseSink implements Sink {
     copy.name = asset_id;
   }
 
-  sideCopies(tables: TableSchema[]): Promise<Set<string>> {
-    return sideCopies(this.clickhouse, tables);
+  placedCopies(tables: TableSchema[]): Promise<Set<string>> {
+    return placedCopies(this.clickhouse, tables);
+  }
+
+  highestSideCopy(assetId: string): Promise<number> {
+    return highestSideCopy(this.clickhouse, assetId);
   }
 
   dropCopy(assetId: string): Promise<void> {

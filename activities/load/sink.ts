@@ -23,7 +23,8 @@ export interface Sink {
   createOwnTables(): Promise<void>;
   /**
    * Makes the copy of a table, or sees that the one that is there fits. One that is to be made beside an old one
-   * (`table.copy`) refuses rows of lower versions than it begins with.
+   * (`table.copy`) refuses rows of lower versions than it begins with, and is made under a name that nobody has used: else
+   * `sink_unreachable`, and whoever tries again takes another.
    */
   createCopy(table: TableSchema): Promise<void>;
   /** True when there is a copy under the asset's own name. */
@@ -35,8 +36,10 @@ export interface Sink {
    * `table`, and all that shares its `copy`, means the table of the asset's own name.
    */
   replaceCopy(table: TableSchema): Promise<void>;
-  /** Of copies that are made beside old ones, the assets of those that still are where `table.copy` says. */
-  sideCopies(tables: TableSchema[]): Promise<Set<string>>;
+  /** Of copies that are made beside old ones (`table.copy`), the assets of those that have taken their places. */
+  placedCopies(tables: TableSchema[]): Promise<Set<string>>;
+  /** The highest generation of the copies that were made beside the asset's and never took its place; 0 when there is none. */
+  highestSideCopy(assetId: string): Promise<number>;
   /** Drops the copy, and what was made beside it. */
   dropCopy(assetId: string): Promise<void>;
   /** Drops copies that were made beside the asset's and never took its place; `below`: of lower generations only. */

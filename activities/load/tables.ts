@@ -62,7 +62,7 @@ function definition(clickhouse: ClickHouse, table: TableSchema): string {
   return (
     `CREATE TABLE IF NOT EXISTS ${clickhouse.name(copyName(table))} (\n${columns.join(',\n')}\n)\n` +
     `ENGINE = ReplacingMergeTree(_version, _deleted)\nORDER BY (${key.join(', ')})\nSETTINGS ${settings}` +
-    (from === undefined ? '' : `\nCOMMENT ${quoteText(mark(from))}`)
+    (from === undefined ? '' : `\nCOMMENT ${quoteText(mark(from, copyName(table)))}`)
   );
 }
 
@@ -81,9 +81,12 @@ export async function columnTypes(clickhouse: ClickHouse, assets: string[]): Pro
   return types;
 }
 
-/** Comment of a copy that was made beside an old one: tells, after a crash, whether it has taken that one's place. */
-function mark(from: string): string {
-  return `rows from version ${from} on`;
+/**
+ * Comment of a copy that was made beside an old one, as table `side`: tells, after a crash, whether it has taken that one's place. Two
+ * copies may begin at the same version, but none bears the name of another.
+ */
+function mark(from: string, side: string): string {
+  return `rows from version ${from} on, made as ${side}`;
 }
 
 /**
@@ -92,6 +95,7 @@ function mark(from: string): string {
  */
 export async function createCopy(clickhouse: ClickHouse, table: TableSchema): Promise<void> {
   await clickhouse.command(definition(clickhouse, table));
+  if (isBeside(table)) await expectOwn(clickhouse, table);
   const different = await copyDifference(clickhouse, table);
   if (different !== undefined) {
     const name = copyName(table);
@@ -103,6 +107,15 @@ export async function createCopy(clickhouse: ClickHouse, table: TableSchema): Pr
     );
   }
   if (!isBeside(table)) await clickhouse.command(`CREATE VIEW IF NOT EXISTS ${view(clickhouse, table)}`);
+}
+
+/** A table under the name of a new copy that an earlier try has made, for another beginning, holds what nobody knows. */
+async function expectOwn(clickhouse: ClickHouse, table: TableSchema): Promise<void> {
+  if ((await commentOf(clickhouse, copyName(table))) === mark(table.copy!.from, copyName(table))) return;
+  const reason = `${copyName(table)} was made for another beginning of its table`;
+  throw new SluiceError('sink_unreachable', reason, 'It is tried again, under another name.', {
+    table: table.asset_id,
+  });
 }
 
 function view(clickhouse: ClickHouse, table: TableSchema): string {
@@ -189,7 +202,8 @@ export async function replaceCopy(clickhouse: ClickHouse, table: TableSchema, si
   const [here, there] = [clickhouse.name(table.asset_id), clickhouse.name(side)];
   const comment = await commentOf(clickhouse, table.asset_id);
   if (comment === undefined) await clickhouse.command(`RENAME TABLE ${there} TO ${here}`);
-  else if (comment !== mark(table.copy!.from)) await exchange(clickhouse, here, there, clickhouse.name(`${side}_old`));
+  else if (comment !== mark(table.copy!.from, side))
+    await exchange(clickhouse, here, there, clickhouse.name(`${side}_old`));
   await clickhouse.command(`CREATE OR REPLACE VIEW ${view(clickhouse, table)}`);
   await clickhouse.command(`DROP TABLE IF EXISTS ${there} SYNC`);
   await clickhouse.command(`DROP TABLE IF EXISTS ${clickhouse.name(`${side}_old`)} SYNC`);
@@ -205,15 +219,18 @@ async function exchange(clickhouse: ClickHouse, here: string, there: string, awa
   }
 }
 
-/** Of these copies, the assets of those that are still where they are made beside the old ones. */
-export async function sideCopies(clickhouse: ClickHouse, tables: TableSchema[]): Promise<Set<string>> {
+/**
+ * Of these copies, which were made beside old ones, the assets of those that have taken their places. The mark tells: a table that
+ * is not where it was made, or not as it was made, is no proof.
+ */
+export async function placedCopies(clickhouse: ClickHouse, tables: TableSchema[]): Promise<Set<string>> {
   const found = await clickhouse.rows<{ name: string; comment: string }>(
     'SELECT name, comment FROM system.tables WHERE database = {database:String} AND name IN {names:Array(String)}',
-    { params: { database: clickhouse.database, names: tables.map(copyName) } },
+    { params: { database: clickhouse.database, names: tables.map(({ asset_id }) => asset_id) } },
   );
   const comments = new Map(found.map(({ name, comment }) => [name, comment]));
-  const there = tables.filter((table) => comments.get(copyName(table)) === mark(table.copy!.from));
-  return new Set(there.map((table) => table.asset_id));
+  const placed = tables.filter((table) => comments.get(table.asset_id) === mark(table.copy!.from, copyName(table)));
+  return new Set(placed.map((table) => table.asset_id));
 }
 
 /** True when there is a copy under the asset's own name. */
@@ -241,22 +258,34 @@ export async function dropCopy(clickhouse: ClickHouse, assetId: string): Promise
   await dropSideCopies(clickhouse, assetId);
 }
 
+/** The highest generation of the copies that were made beside this asset's and never took its place; 0 when there is none. */
+export async function highestSideCopy(clickhouse: ClickHouse, assetId: string): Promise<number> {
+  return Math.max(0, ...(await findSideCopies(clickhouse, assetId)).map(({ generation }) => generation));
+}
+
 /** Drops copies that were made beside this asset's and never took its place; `below`: those of earlier generations. */
 export async function dropSideCopies(
   clickhouse: ClickHouse,
   assetId: string,
   below = Number.POSITIVE_INFINITY,
 ): Promise<void> {
+  for (const { name, generation } of await findSideCopies(clickhouse, assetId))
+    if (generation < below) await clickhouse.command(`DROP TABLE IF EXISTS ${clickhouse.name(name)} SYNC`);
+}
+
+async function findSideCopies(
+  clickhouse: ClickHouse,
+  assetId: string,
+): Promise<{ name: string; generation: number }[]> {
   const prefix = sideCopyName(assetId, 0).slice(0, -1);
   const found = await clickhouse.rows<{ name: string }>(
     'SELECT name FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String})',
     { params: { database: clickhouse.database, prefix } },
   );
-  for (const { name } of found) {
+  return found.flatMap(({ name }) => {
     const generation = name.slice(prefix.length);
-    if (/^\d+$/.test(generation) && Number(generation) < below)
-      await clickhouse.command(`DROP TABLE IF EXISTS ${clickhouse.name(name)} SYNC`);
-  }
+    return /^\d+$/.test(generation) ? [{ name, generation: Number(generation) }] : [];
+  });
 }
 
 /**
