@@ -3,14 +3,14 @@
  * batches a second all the time are made in ClickHouse (two million are a day of that), then each question is asked as the
  * flows, the API and the command line ask it. Prints JSON: milliseconds, the quickest of three.
  */
-import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import { createOwnTables } from '../activities/load/batches.ts';
 import { keepSums } from '../activities/load/sums.ts';
-import { type Control, openControl } from '../api/control/control.ts';
+import { openControl } from '../api/control/control.ts';
 import { startParts } from '../workers/embedded/start_parts.ts';
 import { readSettings } from '../workers/settings.ts';
 import { machine, round } from './measure/processes.ts';
+import { quickest } from './measure/quickest.ts';
 import { lastLease, makeRecords, questions, source } from './measure/records.ts';
 
 const usage = 'sluice bench history [--records 2000000] [--tables 20]';
@@ -36,23 +36,12 @@ export async function run(args: string[]): Promise<number> {
   await createOwnTables(control.clickhouse);
   await makeRecords(control.clickhouse, { records, tables });
   // All at once here; leases keep those of the one before them.
-  const kept = await timed(() => keepSums(control.clickhouse, source, lastLease(records)));
+  const kept = await quickest(1, 0, () => keepSums(control.clickhouse, source, lastLease(records)));
   const asked: Record<string, number> = {};
-  for (const [name, ask] of Object.entries(questions(records))) asked[name] = await quickest(control, ask);
-  const figures = { records, tables, keep_sums_ms: kept, questions_ms: asked };
+  // Figures are kept for a moment by whom they were asked for: each time somebody else asks.
+  for (const [name, ask] of Object.entries(questions(records)))
+    asked[name] = round(await quickest(3, 0, () => ask({ ...control })), 1);
+  const figures = { records, tables, keep_sums_ms: round(kept, 1), questions_ms: asked };
   console.log(JSON.stringify({ benchmark: 'history', machine: before, ...figures }, null, 2));
   return 0;
-}
-
-async function timed(ask: () => Promise<unknown>): Promise<number> {
-  const start = performance.now();
-  await ask();
-  return round(performance.now() - start, 1);
-}
-
-/** Figures are kept for a moment by whom they were asked for: each time somebody else asks. */
-async function quickest(control: Control, ask: (control: Control) => Promise<unknown>): Promise<number> {
-  const times: number[] = [];
-  for (let round = 0; round < 3; round++) times.push(await timed(() => ask({ ...control })));
-  return Math.min(...times);
 }

@@ -65,6 +65,9 @@ export type BatchKind =
   | 'backfill'
   | 'extract';
 
+/** Leases are numbered in the upper bits, attempts in the lower 16. */
+export const attemptsLimit = 65_536;
+
 /** The kinds that leases record, in the order of the source's log. */
 export const streamKinds = ['begin', 'rows', 'truncate', 'schema', 'idle'] as const satisfies BatchKind[];
 
@@ -74,7 +77,7 @@ export interface BatchRecord {
   id: string;
   source: string;
   kind: BatchKind;
-  /** lease number * 65536 + attempt: later leases have higher numbers, so a zombie is recognised. */
+  /** lease number * `attemptsLimit` + attempt: later leases have higher numbers, so a zombie is recognised. */
   lease: number;
   seq: number;
   /** Resume points before and after: the end of the last whole transaction that is durable. */

@@ -7,8 +7,8 @@ import {
   readTableByOid,
   readTables,
 } from '../activities/capture/postgresql/catalog.ts';
+import { quickest } from '../bench/measure/quickest.ts';
 import { keyColumns, type TableSchema } from '../model/table.ts';
-import { quickest } from './quickest.ts';
 import { type SourceServer, startSource } from './source_server.ts';
 
 let server: SourceServer;

@@ -8,14 +8,20 @@ import type { ClickHouse } from '../activities/load/clickhouse.ts';
 import { keepSums, readSums } from '../activities/load/sums.ts';
 import { type Control, openControl } from '../api/control/control.ts';
 import { lastLease, makeRecords, questions, source } from '../bench/measure/records.ts';
-import { type AssetEffects, type BatchKind, type BatchRecord, noEffects, type RuleCounts } from '../model/batch.ts';
+import {
+  type AssetEffects,
+  attemptsLimit,
+  type BatchKind,
+  type BatchRecord,
+  noEffects,
+  type RuleCounts,
+} from '../model/batch.ts';
 import { seededRandom } from '../workers/demo/random.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
 import { readSettings } from '../workers/settings.ts';
 
 const seed = process.env.SUMS_SEED ?? String(Math.floor(Math.random() * 1e9));
 const random = seededRandom(seed);
-const attempts = 65_536;
 let parts: StartedParts<'clickhouse'>;
 let control: Control;
 
@@ -177,7 +183,7 @@ it('sums up to what its records say, kept or not', async () => {
   for (let lease = 1; lease <= 40; lease++) {
     const name = random.pick(['one', 'two', "th'ree"]);
     // Far apart, so that what is kept is summed up in several steps.
-    const number = lease * 7 * attempts + random.between(1, 2);
+    const number = lease * 7 * attemptsLimit + random.between(1, 2);
     await write(makeRecord(name, 'begin', number, 0));
     const count = random.between(0, 5);
     for (let seq = 1; seq <= count; seq++) {
@@ -187,10 +193,10 @@ it('sums up to what its records say, kept or not', async () => {
       await write(makeRecord(name, kind, number, seq));
       // Chunks may be recorded behind leases that have begun since.
       if (random.chance(0.3))
-        await write(makeRecord(name, 'chunk', random.between(1, lease * 7) * attempts, 1000 + lease * 10 + seq));
+        await write(makeRecord(name, 'chunk', random.between(1, lease * 7) * attemptsLimit, 1000 + lease * 10 + seq));
     }
     if (random.chance(0.5)) {
-      const keep = () => keepUntil(name, lease * 7 * attempts, random.pick([0, 1, 1, 2, 100]));
+      const keep = () => keepUntil(name, lease * 7 * attemptsLimit, random.pick([0, 1, 1, 2, 100]));
       await Promise.all(random.chance(0.3) ? [keep(), keep()] : [keep()]);
     }
     if (lease % 10 === 0) expect([seed, await sumsAsModel()]).toEqual([seed, model]);
@@ -198,9 +204,9 @@ it('sums up to what its records say, kept or not', async () => {
 }, 120_000);
 
 it('is not read again for what is kept', async () => {
-  const record = makeRecord('kept', 'rows', attempts, 1);
+  const record = makeRecord('kept', 'rows', attemptsLimit, 1);
   await writeRecord(control.clickhouse, record);
-  await keepSums(control.clickhouse, 'kept', 2 * attempts);
+  await keepSums(control.clickhouse, 'kept', 2 * attemptsLimit);
   await writeRecord(control.clickhouse, { ...record, changes: 1_000_000 });
   expect((await readSums(control.clickhouse)).get('kept')?.changes).toBe(record.changes);
 });

@@ -7,10 +7,10 @@ import { openControl } from '../api/control/control.ts';
 import { runQuery } from '../api/control/query.ts';
 import { askedAfter } from '../api/control/statement.ts';
 import { problemOf } from '../api/problems.ts';
+import { quickest } from '../bench/measure/quickest.ts';
 import { SluiceError } from '../model/errors.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
 import { readSettings } from '../workers/settings.ts';
-import { quickest } from './quickest.ts';
 
 const secret = 'CANARY_93417';
 const encoded = 'Q0FOQVJZXzkz';

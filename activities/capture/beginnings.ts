@@ -46,7 +46,8 @@ export async function beginTables(tables: TableRef[], options: BeginOptions): Pr
   for (const [table, schema, start] of settled) {
     const asset = table.asset_id;
     // Whatever an earlier try has left is none of this one's: what was to begin elsewhere in the log bears another number.
-    const former = Math.max(saved.get(asset)?.generation ?? 0, await sink.highestSideCopy(asset));
+    const left = await sink.highestSideCopy(asset);
+    const former = Math.max(saved.get(asset)?.generation ?? 0, left);
     const generation = Math.max(table.generation, former + 1);
     const next = withRules(
       table.automatic ? withoutNew(schema, saved.get(asset)?.schema, connected) : schema,
@@ -60,7 +61,7 @@ export async function beginTables(tables: TableRef[], options: BeginOptions): Pr
       const from = source.snapshotVersion(epoch, start);
       next.copy = { name: beside ? sideCopyName(asset, generation) : asset, from };
     }
-    await sink.dropSideCopies(asset, generation);
+    if (left > 0) await sink.dropSideCopies(asset, generation);
     await sink.createCopy(next);
     await saveSchema(sink.clickhouse, id, next, generation);
     begun.push({ ...table, start_position: start, generation });

@@ -1,6 +1,13 @@
 /** A lease: one run of the capture loop as an activity, fenced against its predecessors. */
 import { Context } from '@temporalio/activity';
-import { type AssetEffects, addEffects, type BatchRecord, noEffects, streamKinds } from '../../model/batch.ts';
+import {
+  type AssetEffects,
+  addEffects,
+  attemptsLimit,
+  type BatchRecord,
+  noEffects,
+  streamKinds,
+} from '../../model/batch.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import { addSample, type LogFigures, type LogSample, logFigures } from '../../model/log.ts';
 import type { ConnectRequest, LeaseProgress, LeaseSummary } from '../../model/source.ts';
@@ -17,7 +24,7 @@ import { activityError, type CaptureContext } from './context.ts';
 import type { KnownTables, TableRef } from './contract.ts';
 import { CaptureLoop, expectNoSuccessor } from './loop.ts';
 import { NewTables } from './new_tables.ts';
-import { attemptsLimit, checkIdentity } from './prepare.ts';
+import { checkIdentity } from './prepare.ts';
 import { SchemaKeeper } from './schema_keeper.ts';
 import { type Connected, openSource, type Source } from './source.ts';
 import type { ChangeStream } from './stream.ts';

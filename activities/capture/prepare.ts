@@ -1,4 +1,6 @@
 /** Making a source ready: copies, log, start positions; and taking it apart again. */
+
+import { attemptsLimit } from '../../model/batch.ts';
 import { asSluiceError, SluiceError } from '../../model/errors.ts';
 import type { ConnectRequest } from '../../model/source.ts';
 import type { TableSchema } from '../../model/table.ts';
@@ -17,9 +19,6 @@ import { beginTables, definitionsOf } from './beginnings.ts';
 import type { CaptureContext } from './context.ts';
 import type { PreparedSource, TableRef } from './contract.ts';
 import { type Connected, openSource, type Source } from './source.ts';
-
-/** Leases are numbered in the upper bits, attempts in the lower 16. */
-export const attemptsLimit = 65_536;
 
 /** See CaptureActivities.prepareSource. */
 export async function prepareSource(

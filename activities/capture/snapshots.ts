@@ -205,11 +205,11 @@ async function streamRecord(clickhouse: ClickHouse, source: string): Promise<Bat
 }
 
 /** What a chunk did that is recorded already, of this start of the table: an earlier one says nothing. */
-async function recordedChunk(
+export async function recordedChunk(
   clickhouse: ClickHouse,
   source: string,
   id: string,
-  table: TableRef,
+  table: Pick<TableRef, 'asset_id' | 'start_position'>,
 ): Promise<{ rows: number; bytes: number } | undefined> {
   const where = `source = {source:String} AND kind = 'chunk' AND id = {id:String} AND position_from = {start:String}`;
   const [done] = await readRecords(clickhouse, where, { source, id, start: table.start_position });

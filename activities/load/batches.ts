@@ -13,7 +13,7 @@ import { createOrders } from './orders.ts';
 import { createSubjects } from './subjects.ts';
 import { createSums } from './sums.ts';
 import { durable } from './tables.ts';
-import { isoTime } from './time_text.ts';
+import { isoTime, isoTimeOrNull } from './time_text.ts';
 
 const tables: Record<string, string> = {
   // One insert here is the checkpoint and the audit record of a batch.
@@ -205,9 +205,9 @@ export async function readRecords(
     rules: Number(rest.rules),
     attempt: Number(rest.attempt),
     epoch: Number(rest.epoch),
-    committed_first: isoText(rest.committed_first),
-    committed_last: isoText(rest.committed_last),
-    recorded_at: isoText(rest.recorded_at)!,
+    committed_first: isoTimeOrNull(rest.committed_first),
+    committed_last: isoTimeOrNull(rest.committed_last),
+    recorded_at: isoTime(rest.recorded_at),
     assets: JSON.parse(assets),
     truncated: JSON.parse(truncated),
     ...(altered !== '' && { altered: JSON.parse(altered) }),
@@ -215,11 +215,6 @@ export async function readRecords(
     failed: JSON.parse(failed),
     durations: { fill: fill_ms, resolve: resolve_ms, write: write_ms },
   }));
-}
-
-/** ClickHouse's text of a time as ISO 8601. */
-function isoText(time: string | null): string | null {
-  return time === null ? null : isoTime(time);
 }
 
 /** The last record of a source's stream since it was connected, or undefined when there is none. */

@@ -5,17 +5,16 @@
  *
  * Positions are texts that only the source reads, so they are ordered by their records: lease, then sequence.
  */
-import { streamKinds } from '../../model/batch.ts';
+import { attemptsLimit, streamKinds } from '../../model/batch.ts';
 import type { ClickHouse } from './clickhouse.ts';
-import { isoTime } from './time_text.ts';
-
-/** Leases whose attempt is 0 are no leases: such a `begin` says that the stream began anew, and copies with it. */
-const attempts = 65_536;
+import { isoTimeOrNull } from './time_text.ts';
 
 /**
  * No FINAL: records that are written twice say the same, and of idle ones, which replace each other, the last counts. So
  * only few columns of all records are read. `of`: the one source that is asked for, as trusted SQL: without it all records are
  * looked at, which are many after some months.
+ *
+ * Leases whose attempt is 0 are no leases: such a `begin` says that the stream began anew, and copies with it.
  */
 function tableCuts(batches: string, schemas: string, of?: string): string {
   const stream = `kind IN (${streamKinds.map((kind) => `'${kind}'`).join(', ')})`;
@@ -27,7 +26,7 @@ function tableCuts(batches: string, schemas: string, of?: string): string {
     sources AS (
       SELECT source,
         argMax(kind, (lease, recorded_at)) != 'removed' AS connected,
-        maxIf(lease, lease % ${attempts} = 0) AS fresh,
+        maxIf(lease, lease % ${attemptsLimit} = 0) AS fresh,
         max(lease) AS last_lease
       FROM ${batches} WHERE ${wanted} AND kind IN ('begin', 'removed') GROUP BY source HAVING connected
     ),
@@ -150,7 +149,7 @@ async function readPlaces(
     `SELECT asset, state, position, recorded_at, place FROM (${tableCuts(batches, schemas, 'source = {source:String}')}) ORDER BY asset`,
     { params: { source } },
   );
-  return rows.map((row) => ({ ...row, recorded_at: timeOrNull(row.recorded_at) }));
+  return rows.map((row) => ({ ...row, recorded_at: isoTimeOrNull(row.recorded_at) }));
 }
 
 /** The cut of a source, as `_cuts` has it; undefined when nothing of it is recorded. */
@@ -175,14 +174,10 @@ export async function readSourceCut(clickhouse: ClickHouse, source: string): Pro
      )`,
     { params: { source, lease: end[0], seq: end[1] } },
   );
-  return { position, committed_at: timeOrNull(last!.committed_at), recorded_at, ...counts };
+  return { position, committed_at: isoTimeOrNull(last!.committed_at), recorded_at, ...counts };
 }
 
 function comparePlaces(a: [string, string], b: [string, string]): number {
   const difference = BigInt(a[0]) - BigInt(b[0]) || BigInt(a[1]) - BigInt(b[1]);
   return Number(difference > 0n) - Number(difference < 0n);
-}
-
-function timeOrNull(text: string | null): string | null {
-  return text === null ? null : isoTime(text);
 }

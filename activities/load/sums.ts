@@ -2,7 +2,7 @@
  * What the records of a source sum up to. They are never taken away, so summing all of them anew would take longer every day: of
  * leases that have ended the sums are kept, and whoever asks adds the records since. Each lease keeps those of the leases before it.
  */
-import type { AssetEffects, BatchKind, RuleCounts } from '../../model/batch.ts';
+import { type AssetEffects, attemptsLimit, type BatchKind, type RuleCounts } from '../../model/batch.ts';
 import type { ClickHouse } from './clickhouse.ts';
 import { durable } from './tables.ts';
 
@@ -63,7 +63,7 @@ export async function readSums(clickhouse: ClickHouse, signal?: AbortSignal): Pr
 }
 
 /** How many numbers of leases are summed up at once: some 300,000 records of a source that is never idle. */
-const leasesAtOnce = 20 * 65_536;
+const leasesAtOnce = 20 * attemptsLimit;
 
 /**
  * Keeps what the records of a source sum up to below a lease: that lease has begun, so those before it record nothing any more.

@@ -13,6 +13,11 @@ export function timeText(microseconds: number): string {
   return `${lastSecondText}.${String(microseconds - second * 1e6).padStart(6, '0')}`;
 }
 
+/** As `isoTime`; null where there is no time. */
+export function isoTimeOrNull(text: string | null): string | null {
+  return text ? isoTime(text) : null;
+}
+
 /** ClickHouse's text of a time (UTC) as ISO 8601. */
 export function isoTime(text: string): string {
   return `${text.replace(' ', 'T')}Z`;

@@ -1,10 +1,11 @@
 /** What comparisons of copies with their sources, and checks of whole copies, have found, and who should know. */
 
 import { watchPrefix } from '../../activities/check/watch_copies.ts';
+import { isoTimeOrNull } from '../../activities/load/time_text.ts';
 import type { ErrorReport } from '../../model/errors.ts';
 import type { Control } from './control.ts';
 import { declaredRules } from './declared_rules.ts';
-import { isoTime, rowsIfThere, shared } from './figures.ts';
+import { rowsIfThere, shared } from './figures.ts';
 
 /** What comparisons found of one copy. */
 export interface VerifyFigures {
@@ -59,7 +60,7 @@ export async function verifyFigures(control: Control): Promise<VerifyFigures[]> 
     return rows.map((row) => ({
       source: row.source,
       asset: row.asset,
-      at: isoTime(row.at) ?? '',
+      at: isoTimeOrNull(row.at) ?? '',
       differing: Number(row.differing),
       repaired: Number(row.repaired),
       unrepaired: row.unrepaired,
@@ -119,7 +120,7 @@ export async function failingChecks(control: Control): Promise<CheckFigures[]> {
       ...row,
       checked: Number(row.checked),
       failed: Number(row.failed),
-      at: isoTime(row.at) ?? '',
+      at: isoTimeOrNull(row.at) ?? '',
     }));
   });
 }

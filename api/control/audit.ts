@@ -6,7 +6,7 @@ import { tableAssetOf } from '../../model/asset.ts';
 import { asSluiceError, SluiceError } from '../../model/errors.ts';
 import type { SourceType } from '../../model/source.ts';
 import { type Control, workflowUrl } from './control.ts';
-import { noTableYet, rowsIfThere } from './figures.ts';
+import { ifThere, noTableYet, rowsIfThere } from './figures.ts';
 import { lookAtLog } from './log.ts';
 import type { AuditAnswer, AuditQuery } from './shapes.ts';
 import { registered } from './sources.ts';
@@ -39,7 +39,8 @@ export async function listAudit(control: Control, wanted: AuditQuery): Promise<A
   for (const days of [...lookedBack, undefined]) {
     const lately = days === undefined ? '' : ` AND recorded_at >= ${instant('end')} - INTERVAL ${days * 24} HOUR`;
     const params = { ...given, ...(lately && { end }) };
-    records = await ifThere(() => readRecords(control.clickhouse, where + lately, params, order, limit + 1));
+    const read = () => readRecords(control.clickhouse, where + lately, params, order, limit + 1);
+    records = (await ifThere(read)) ?? [];
     if (records.length > limit) break;
   }
   const items = records.slice(0, limit).map(({ workflow_id, run_id, ...record }) => ({
@@ -148,13 +149,4 @@ async function slotFaults(control: Control, source: string, look: SlotLook, pass
     faults.push({ fault: 'slot', batch: record.id, detail });
   }
   return faults;
-}
-
-async function ifThere<Row>(read: () => Promise<Row[]>): Promise<Row[]> {
-  try {
-    return await read();
-  } catch (error) {
-    if (noTableYet(error)) return [];
-    throw error;
-  }
 }

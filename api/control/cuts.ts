@@ -8,7 +8,7 @@ import { captureMessages, captureWorkflowId } from '../../model/messages.ts';
 import type { CapturedTable, CaptureStatus } from '../../model/source.ts';
 import { tableName } from '../../model/table.ts';
 import type { Control } from './control.ts';
-import { noTableYet } from './figures.ts';
+import { ifThere } from './figures.ts';
 import { lookAtLog } from './log.ts';
 import type { CutAnswer } from './shapes.ts';
 import { registeredSource } from './sources.ts';
@@ -199,13 +199,4 @@ function statusOf(control: Control, source: string): Promise<CaptureStatus> {
 
 async function tableCuts(control: Control, source: string): Promise<TableCut[]> {
   return (await ifThere(() => readTableCuts(control.clickhouse, source))) ?? [];
-}
-
-async function ifThere<Answer>(read: () => Promise<Answer>): Promise<Answer | undefined> {
-  try {
-    return await read();
-  } catch (error) {
-    if (noTableYet(error)) return undefined;
-    throw error;
-  }
 }

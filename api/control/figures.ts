@@ -3,6 +3,7 @@ import { defaultPayloadConverter } from '@temporalio/common';
 import type { CaptureActivities } from '../../activities/capture/contract.ts';
 import { refusalCode } from '../../activities/load/clickhouse.ts';
 import { readSums, type Sums } from '../../activities/load/sums.ts';
+import { isoTimeOrNull } from '../../activities/load/time_text.ts';
 import type { RuleCounts } from '../../model/batch.ts';
 import type { ErrorReport } from '../../model/errors.ts';
 import { captureWorkflowId } from '../../model/messages.ts';
@@ -33,7 +34,7 @@ export async function sourceFigures(control: Control): Promise<Map<string, Sourc
   return new Map(
     [...sums].map(([source, { changes, position, last }]) => [
       source,
-      { changes, position, last_batch_at: isoTime(last) },
+      { changes, position, last_batch_at: isoTimeOrNull(last) },
     ]),
   );
 }
@@ -82,12 +83,7 @@ export async function batchSeconds(control: Control): Promise<(Sums['seconds'] &
 /** Sums by source; none when nothing was recorded yet. */
 async function sumsOf(control: Control): Promise<Map<string, Sums>> {
   return await shared(control, 'sums', async () => {
-    try {
-      return await readSums(control.clickhouse, AbortSignal.timeout(10_000));
-    } catch (error) {
-      if (noTableYet(error)) return new Map<string, Sums>();
-      throw error;
-    }
+    return (await ifThere(() => readSums(control.clickhouse, AbortSignal.timeout(10_000)))) ?? new Map<string, Sums>();
   });
 }
 
@@ -97,12 +93,8 @@ export async function rowsIfThere<Row>(
   sql: string,
   params?: Record<string, unknown>,
 ): Promise<Row[]> {
-  try {
-    return await control.clickhouse.rows<Row>(sql, { params, signal: AbortSignal.timeout(10_000) });
-  } catch (error) {
-    if (noTableYet(error)) return [];
-    throw error;
-  }
+  const signal = AbortSignal.timeout(10_000);
+  return (await ifThere(() => control.clickhouse.rows<Row>(sql, { params, signal }))) ?? [];
 }
 
 /** True when ClickHouse said that the table (60) or the database (81) does not exist. */
@@ -110,9 +102,14 @@ export function noTableYet(error: unknown): boolean {
   return ['60', '81'].includes(refusalCode(error) ?? '');
 }
 
-/** A time of ClickHouse (UTC) as ISO 8601. */
-export function isoTime(text: string | null): string | null {
-  return text ? `${text.replace(' ', 'T')}Z` : null;
+/** What is read of Sluice's own tables; undefined when they have not been made yet. */
+export async function ifThere<Answer>(read: () => Promise<Answer>): Promise<Answer | undefined> {
+  try {
+    return await read();
+  } catch (error) {
+    if (noTableYet(error)) return undefined;
+    throw error;
+  }
 }
 
 export interface LeaseGlance {

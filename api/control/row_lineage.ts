@@ -11,6 +11,7 @@ import {
   rowVersions,
 } from '../../activities/lineage/row_versions.ts';
 import { tableAssetOf } from '../../model/asset.ts';
+import { attemptsLimit } from '../../model/batch.ts';
 import { SluiceError } from '../../model/errors.ts';
 import { formatInstant } from '../../model/instant.ts';
 import type { TableSchema } from '../../model/table.ts';
@@ -151,7 +152,9 @@ function isActivityOf(event: HistoryEvent, batch: Recorded): boolean {
   const input = (bytes ? JSON.parse(Buffer.from(bytes).toString('utf8')) : {}) as { lease?: number; chunk?: number };
   switch (scheduled.activityType?.name) {
     case 'captureLease':
-      return ['rows', 'truncate', 'release'].includes(batch.kind) && input.lease === Math.floor(batch.lease / 65_536);
+      return (
+        ['rows', 'truncate', 'release'].includes(batch.kind) && input.lease === Math.floor(batch.lease / attemptsLimit)
+      );
     case 'copyChunk':
       return batch.kind === 'chunk' && input.chunk === batch.seq;
     case 'finishSnapshot':

@@ -9,7 +9,7 @@ import { ShapeError } from '../../model/shape_error.ts';
 import type { CompatibilityRequest, RegisterAnswer, RegisterRequest, SubjectState } from '../../model/subject.ts';
 import { acted } from './actions.ts';
 import type { Control } from './control.ts';
-import { noTableYet } from './figures.ts';
+import { ifThere } from './figures.ts';
 import { IncompatibleError } from './incompatible.ts';
 import type {
   CheckAnswer,
@@ -139,14 +139,4 @@ function expectSubject(subject: string): void {
   const problem = subjectProblem(subject);
   if (problem === undefined) return;
   throw new ShapeError('the subject is none', [{ pointer: '/subject', detail: problem }], 'Right is e.g. "orders".');
-}
-
-/** Undefined before anything was ever registered. */
-async function ifThere<Answer>(read: () => Promise<Answer>): Promise<Answer | undefined> {
-  try {
-    return await read();
-  } catch (error) {
-    if (noTableYet(error)) return undefined;
-    throw error;
-  }
 }

@@ -8,7 +8,7 @@ import { SluiceError } from '../../model/errors.ts';
 import { flowNames, type VerifyRequest, verifyWorkflowId } from '../../model/messages.ts';
 import { acted } from './actions.ts';
 import { type Control, workflowUrl } from './control.ts';
-import { noTableYet } from './figures.ts';
+import { ifThere } from './figures.ts';
 import { findSchedule } from './schedules.ts';
 import type { VerifyAnswer } from './shapes.ts';
 import { getSource } from './sources.ts';
@@ -107,13 +107,4 @@ export async function verifyNow(control: Control, source: string, what: VerifyWi
 function shape(stored: Verification): VerifyAnswer {
   const tables = stored.tables.map((table) => ({ ...table }));
   return { ...stored, tables, identical: stored.status === 'finished' ? stored.identical : null };
-}
-
-async function ifThere<Answer>(read: () => Promise<Answer | undefined>): Promise<Answer | undefined> {
-  try {
-    return await read();
-  } catch (error) {
-    if (noTableYet(error)) return undefined;
-    throw error;
-  }
 }

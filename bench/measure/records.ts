@@ -1,19 +1,20 @@
 /** What a source leaves that has run for long: records as its leases write them, and the questions that are asked of them. */
 import { PostgresSource } from '../../activities/capture/postgresql/source.ts';
+import { recordedChunk } from '../../activities/capture/snapshots.ts';
 import { batchOf } from '../../activities/lineage/row_versions.ts';
-import { lastRecord, newestLease, readRecords, saveSchema } from '../../activities/load/batches.ts';
+import { lastRecord, newestLease, saveSchema } from '../../activities/load/batches.ts';
 import { type ClickHouse, quoteName } from '../../activities/load/clickhouse.ts';
 import { readSourceCut, readTableCuts } from '../../activities/load/cuts.ts';
 import { listAudit } from '../../api/control/audit.ts';
 import type { Control } from '../../api/control/control.ts';
 import { assetFigures, batchSeconds, ruleFigures, sourceFigures } from '../../api/control/figures.ts';
+import { attemptsLimit } from '../../model/batch.ts';
 import type { Column, TableSchema } from '../../model/table.ts';
 import { snapshotVersion, streamVersion } from '../../model/version.ts';
 
 export const source = 'bench';
 /** Batches of a lease of ten minutes, 25 a second. */
 const perLease = 15_000;
-const attempts = 65_536;
 /** Two batches are this far apart, in milliseconds. */
 const apart = 40;
 /** When the last is recorded, in milliseconds. */
@@ -23,7 +24,7 @@ const firstPosition = 0x1000000;
 
 /** The lease that writes the last of so many records. */
 export function lastLease(records: number): number {
-  return (Math.floor((records - 1) / perLease) + 1) * attempts;
+  return (Math.floor((records - 1) / perLease) + 1) * attemptsLimit;
 }
 
 const assetOf = (table: number) => `${source}_t${table}`;
@@ -69,7 +70,7 @@ function recordColumns(records: number, tables: number): Record<string, string> 
   );
   const counts = { in: 10, out: 10, errors: 0 };
   const at = `fromUnixTimestamp64Milli(toInt64(${newest} + (number - ${records}) * ${apart}), 'UTC')`;
-  const lease = `(intDiv(number, ${perLease}) + 1) * ${attempts} + 1`;
+  const lease = `(intDiv(number, ${perLease}) + 1) * ${attemptsLimit} + 1`;
   const seq = `number % ${perLease}`;
   const begins = `${seq} = 0`;
   const position = (n: string) => `concat('0/', hex(toUInt32(${firstPosition} + ${n})))`;
@@ -104,7 +105,7 @@ function recordColumns(records: number, tables: number): Record<string, string> 
 /** What is another way in records of the snapshot of table `number`. */
 function snapshotColumns(kind: string, end: string): Record<string, string> {
   return {
-    lease: String(attempts + 1),
+    lease: String(attemptsLimit + 1),
     seq: '0',
     id: `concat('${source}/snapshot/${source}_t', toString(number), '/1${end}')`,
     kind: `'${kind}'`,
@@ -119,12 +120,12 @@ function snapshotColumns(kind: string, end: string): Record<string, string> {
 export function questions(records: number): Record<string, (control: Control) => Promise<unknown>> {
   const middle = Math.floor(records / 2);
   const lsn = BigInt(firstPosition + middle);
-  const chunk = `source = {source:String} AND kind = 'chunk' AND id = {id:String} AND position_from = {start:String}`;
-  const params = { source, id: `${source}/snapshot/${assetOf(1)}/1/0`, start: '0/1000000' };
+  const table = { asset_id: assetOf(1), start_position: '0/1000000' };
   return {
     last_record: ({ clickhouse }) => lastRecord(clickhouse, source),
     newest_lease: ({ clickhouse }) => newestLease(clickhouse, source),
-    recorded_chunk: ({ clickhouse }) => readRecords(clickhouse, chunk, params),
+    recorded_chunk: ({ clickhouse }) =>
+      recordedChunk(clickhouse, source, `${source}/snapshot/${assetOf(1)}/1/0`, table),
     table_cuts: ({ clickhouse }) => readTableCuts(clickhouse, source),
     source_cut: ({ clickhouse }) => readSourceCut(clickhouse, source),
     source_figures: sourceFigures,

@@ -1,4 +1,4 @@
-/** How quickly something is done, for tests that bound it: a stall of the machine must not decide. */
+/** How quickly something is done, for benchmarks and tests that bound it: a stall of the machine must not decide. */
 
 /** Milliseconds of the quickest of up to `rounds` calls; the first below `enough` ends them. */
 export async function quickest(rounds: number, enough: number, call: () => Promise<unknown>): Promise<number> {
