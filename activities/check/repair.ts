@@ -28,9 +28,9 @@ import type { CaptureContext } from '../capture/context.ts';
 import { waitForOpenTransactions } from '../capture/postgresql/barrier.ts';
 import { seeTables } from '../capture/postgresql/catalog.ts';
 import { quoteName as quoteSourceName, withConnection } from '../capture/postgresql/connection.ts';
-import { durablePosition } from '../capture/postgresql/durable.ts';
+import { durablePosition, flushPosition } from '../capture/postgresql/durable.ts';
 import { type PostgresqlOptions, readOptions } from '../capture/postgresql/options.ts';
-import { clusterOf, flushPosition } from '../capture/postgresql/slot.ts';
+import { clusterOf } from '../capture/postgresql/slot.ts';
 import { copyRows, type Reading } from '../capture/postgresql/snapshot.ts';
 import { hiddenColumns } from '../capture/postgresql/source.ts';
 import { compareTable } from '../capture/postgresql/table_change.ts';
@@ -155,7 +155,7 @@ export class Repair {
     const late = AbortSignal.timeout(patience);
     const signal = AbortSignal.any([this.#task.signal, late]);
     try {
-      await waitForOpenTransactions(client, signal, () => {});
+      await waitForOpenTransactions(client, signal);
       return true;
     } catch (error) {
       if (late.aborted && !this.#task.signal.aborted) return false;

@@ -7,8 +7,8 @@ import type pg from 'pg';
  */
 export async function waitForOpenTransactions(
   client: pg.Client,
-  signal: AbortSignal,
-  waiting: () => void,
+  signal?: AbortSignal,
+  waiting?: () => void,
 ): Promise<void> {
   await client.query('BEGIN');
   const { rows } = await client.query<{ id: string }>('SELECT pg_catalog.pg_current_xact_id()::text AS id');
@@ -20,8 +20,8 @@ export async function waitForOpenTransactions(
       [barrier],
     );
     if (passed.rows[0]!.passed) return;
-    signal.throwIfAborted();
-    waiting();
+    signal?.throwIfAborted();
+    waiting?.();
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }

@@ -2,7 +2,6 @@
 import type pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
 import { compareLsn } from '../../../model/position.ts';
-import { flushPosition } from './slot.ts';
 
 /**
  * The position behind everything that any session could see before the call, once all before it is on disk: then the
@@ -24,4 +23,10 @@ export async function durablePosition(client: pg.ClientBase): Promise<string> {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   return lsn;
+}
+
+/** The position up to which everything is on disk. */
+export async function flushPosition(client: pg.ClientBase): Promise<string> {
+  const { rows } = await client.query<{ lsn: string }>('SELECT pg_catalog.pg_current_wal_flush_lsn()::text AS lsn');
+  return rows[0]!.lsn;
 }

@@ -2,7 +2,9 @@
 import type pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
 import { compareLsn } from '../../../model/position.ts';
+import { waitForOpenTransactions } from './barrier.ts';
 import { type ConnectOptions, quoteName, withConnection } from './connection.ts';
+import { durablePosition } from './durable.ts';
 
 export interface Names {
   slot: string;
@@ -62,11 +64,58 @@ export async function readSlot(client: pg.Client, slot: string): Promise<Slot | 
 
 /** Makes the slot; answers where its stream begins. The publication must be there already: made later, rows are missing. */
 async function createSlot(client: pg.Client, slot: string, failover: boolean): Promise<string> {
+  const before = await nextTransaction(client);
   const { rows } = await client.query<{ lsn: string }>(
     `SELECT lsn::text FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput', false${failover ? ', false, true' : ''})`,
     [slot],
   );
-  return rows[0]!.lsn;
+  if (!(await wereAltered(client, before))) return rows[0]!.lsn;
+  await renewSnapshot(client);
+  await waitForOpenTransactions(client);
+  // Behind all of them, also where their commits are not on disk yet.
+  return durablePosition(client);
+}
+
+async function nextTransaction(client: pg.Client): Promise<string> {
+  const text = 'SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text AS next';
+  const { rows } = await client.query<{ next: string }>(text);
+  return rows[0]!.next;
+}
+
+/**
+ * True when a transaction that is not older has altered, emptied or made a table. The server makes a slot in two steps: it waits for all
+ * transactions that run, then for those that have begun meanwhile. What one that begins in the first step commits in it, the
+ * slot's decoding takes for uncommitted (PostgreSQL 18 and before; test/new_slot.test.ts): of an emptied table it knows no file, and ends;
+ * of a new column it knows nothing, and leaves it out of every row.
+ */
+async function wereAltered(client: pg.Client, since: string): Promise<boolean> {
+  const newer = (row: string) => `pg_catalog.age(${row}.xmin) <= pg_catalog.age($1::pg_catalog.xid8::pg_catalog.xid)`;
+  const { rows } = await client.query<{ altered: boolean }>(
+    `SELECT EXISTS (
+       SELECT FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND (${newer('c')}
+         OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND ${newer('a')})
+         OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND ${newer('i')}))
+     ) OR EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE ${newer('n')}) AS altered`,
+    [since],
+  );
+  return rows[0]!.altered;
+}
+
+/**
+ * Has the decoding make its picture of the catalog anew, as it does whenever the catalog changes: from the transactions that have ended by
+ * now. Those that begin after this are decoded by it. Errors: `source_unreachable` where the role may not.
+ */
+async function renewSnapshot(client: pg.Client): Promise<void> {
+  await client.query('BEGIN');
+  try {
+    await client.query('CREATE TEMPORARY TABLE sluice_renews_snapshot () ON COMMIT DROP');
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== '42501') throw error;
+    const reason = 'a table was altered while the slot was made, and the role may not make temporary tables';
+    const remedy = 'It is tried again. Lasting: GRANT TEMPORARY ON DATABASE … to the role of the source.';
+    throw new SluiceError('source_unreachable', reason, remedy, {}, error);
+  }
+  await client.query('COMMIT');
 }
 
 /** Has standbys keep the slot too, or not any more, where it was made otherwise. Nobody may read it meanwhile. */
@@ -138,10 +187,4 @@ export async function dropReplication(client: pg.Client, names: Names): Promise<
   // Somebody else may have made one of this name since.
   if (slot && !slot.foreign) await client.query('SELECT pg_catalog.pg_drop_replication_slot($1)', [names.slot]);
   await client.query(`DROP PUBLICATION IF EXISTS ${quoteName(names.publication)}`);
-}
-
-/** The position up to which everything is on disk. */
-export async function flushPosition(client: pg.ClientBase): Promise<string> {
-  const { rows } = await client.query<{ lsn: string }>('SELECT pg_catalog.pg_current_wal_flush_lsn()::text AS lsn');
-  return rows[0]!.lsn;
 }

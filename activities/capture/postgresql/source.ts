@@ -22,7 +22,7 @@ import type { ChangeStream } from '../stream.ts';
 import { waitForOpenTransactions } from './barrier.ts';
 import { type ReadOptions, readTables, seeTables } from './catalog.ts';
 import { type ConnectOptions, withConnection } from './connection.ts';
-import { durablePosition } from './durable.ts';
+import { durablePosition, flushPosition } from './durable.ts';
 import { logState } from './log_state.ts';
 import { look } from './look.ts';
 import { MissingValues } from './missing_values.ts';
@@ -32,16 +32,7 @@ import { relationsOf, rootsOf } from './partitions.ts';
 import { PostgresStream } from './postgres_stream.ts';
 import { preflight } from './preflight.ts';
 import { missingFrom, publish, readPublication, unpublish } from './publication.ts';
-import {
-  checkSlot,
-  clusterOf,
-  dropReplication,
-  flushPosition,
-  freeSlot,
-  keepThroughFailover,
-  makeSlot,
-  readSlot,
-} from './slot.ts';
+import { checkSlot, clusterOf, dropReplication, freeSlot, keepThroughFailover, makeSlot, readSlot } from './slot.ts';
 import { copyChunkRows, planChunks } from './snapshot.ts';
 import { type CompareOptions, compareTable } from './table_change.ts';
 import { atOneMoment, beginSeeing } from './visibility.ts';

@@ -17,6 +17,9 @@ const doc = new Dict();
 doc.set('a', 1);
 const row: Value[] = ['Ann', 'x'.repeat(2_000_000), 5, doc, ['a']];
 
+/** Milliseconds of the processor: twice what the slowest takes on a quiet machine. Without limits it would be minutes. */
+const atOnce = 100;
+
 /** Runs an expression; answers the error's text or the result, and how much of the processor it took. */
 function attempt(text: string): { outcome: Value; failed: boolean; milliseconds: number } {
   const before = process.cpuUsage();
@@ -36,7 +39,7 @@ function attempt(text: string): { outcome: Value; failed: boolean; milliseconds:
 function quickest(text: string) {
   const attempts = Array.from({ length: 5 }, () => attempt(text));
   const best = attempts.reduce((a, b) => (b.milliseconds < a.milliseconds ? b : a));
-  return best.milliseconds < 50 ? best : { ...best, milliseconds: best.milliseconds / slowness() };
+  return best.milliseconds < atOnce ? best : { ...best, milliseconds: best.milliseconds / slowness() };
 }
 
 /** Sets `ns.t` to a tuple in a tuple, so many times. */
@@ -149,7 +152,7 @@ describe('bombs', () => {
     const { outcome, failed, milliseconds } = quickest(text);
     expect(outcome).toContain(`limit "${limit}" reached`);
     expect(failed).toBe(true);
-    expect(milliseconds).toBeLessThan(50);
+    expect(milliseconds).toBeLessThan(atOnce);
   });
 
   it('that only look like some are computed', () => {
@@ -181,7 +184,7 @@ describe('malformed texts', () => {
     const { outcome, milliseconds } = quickest(text);
     if (typeof expected === 'string') expect(outcome).toContain(expected);
     else expect(outcome instanceof Float ? outcome.number : outcome).toBe(expected);
-    expect(milliseconds).toBeLessThan(50);
+    expect(milliseconds).toBeLessThan(atOnce);
   });
 });
 
@@ -196,7 +199,7 @@ describe('keys that are tuples', () => {
   ])('may nest: %.60s', (text, expected) => {
     const { outcome, milliseconds } = quickest(text);
     expect(outcome).toBe(expected);
-    expect(milliseconds).toBeLessThan(50);
+    expect(milliseconds).toBeLessThan(atOnce);
   });
 
   it.each([
@@ -281,7 +284,7 @@ describe('escapes', () => {
   it.each(escapes)('%s', (text) => {
     const { failed, milliseconds } = quickest(text);
     expect(failed).toBe(true);
-    expect(milliseconds).toBeLessThan(50);
+    expect(milliseconds).toBeLessThan(atOnce);
   });
 
   it('names of JavaScript are plain data where they are data', () => {
