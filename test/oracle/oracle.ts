@@ -204,6 +204,7 @@ class Oracle {
     await sleep(500);
     this.#flow = this.#makeFlow();
     this.#flow.start();
+    await this.#alterWhileBegun();
     while (this.#flow.figures.leases === 0 && !this.#flow.fatal) await sleep(20);
     void this.#sample();
   }
@@ -347,6 +348,21 @@ class Oracle {
         return this.#flow.copyAnew(this.#ref(random.pick(this.#tables)));
       case 'alter':
         return this.#alter(random.pick(this.#tables));
+    }
+  }
+
+  /** Alters some tables while the slot is made and the tables are first looked at. */
+  async #alterWhileBegun(): Promise<void> {
+    const made = 'SELECT FROM pg_replication_slots WHERE slot_name = $1';
+    const client = await readClient(this.#parts.postgres.url);
+    while (this.#flow.figures.leases === 0 && !this.#flow.fatal) {
+      if ((await client.query(made, [`sluice_${this.#source}`])).rowCount === 1) break;
+      await sleep(10);
+    }
+    await endClient(client);
+    for (let alters = this.#random.between(0, 3); alters > 0; alters--) {
+      await this.#alter(this.#random.pick(this.#tables));
+      await sleep(this.#random.between(0, 100));
     }
   }
 
