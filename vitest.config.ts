@@ -39,6 +39,8 @@ export default defineConfig({
           env: memoryFolder(),
           testTimeout: 180_000,
           hookTimeout: 180_000,
+          // What is waited for comes in milliseconds, or never: a stall of the machine must not decide.
+          expect: { poll: { timeout: 20_000 } },
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
         },
