@@ -12,6 +12,7 @@ import { atOneMoment } from './visibility.ts';
 /** All checks, in the order in which people should read their findings. */
 const checks: server.Check[] = [
   server.serverVersion,
+  server.keepsThroughFailover,
   server.notStandby,
   server.walLevel,
   server.readWrite,

@@ -20,6 +20,15 @@ export const serverVersion: Check = ({ server }) =>
         'Upgrade the server to PostgreSQL 14 or later.',
       );
 
+export const keepsThroughFailover: Check = ({ server, options }) =>
+  !options.failover || server.version >= 170_000
+    ? []
+    : blocking(
+        'failover_version',
+        `options.failover is true, and PostgreSQL ${server.version_text} keeps no slot through a failover`,
+        'Upgrade the server to PostgreSQL 17 or later, or leave options.failover out: after a failover, re-sync the source.',
+      );
+
 export const notStandby: Check = ({ server }) =>
   server.standby
     ? blocking(
