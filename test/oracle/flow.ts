@@ -286,7 +286,7 @@ export class OracleFlow {
     if (this.#ended) throw new Error('ended before it was done');
     if (error instanceof WorkerDied || (error instanceof ActivityFailed && error.error.transient)) return;
     // Seen once in many crashes of the server: its own decoding fails. Whether it lasts is worth knowing.
-    if (error instanceof ActivityFailed && /could not map filenumber/.test(error.message))
+    if (error instanceof ActivityFailed && /could not map filen(umber|ode)/.test(error.message))
       if (++this.figures.serverFaults <= 20) return;
     throw error;
   }

@@ -146,6 +146,28 @@ describe.each([
     await until(() => failed !== undefined);
     expect(failed).toBe('source_unreachable');
   });
+
+  it.each([
+    ['58P01', 'replication slot "sluice_x" does not exist', 'slot_lost'],
+    ['55000', 'can no longer get changes from replication slot "sluice_x"', 'slot_lost'],
+    ['XX000', 'could not map filenumber "base/5/16398" to relation OID', 'slot_lost'],
+    // As PostgreSQL 15 and before say it.
+    ['XX000', 'could not map filenode "base/5/16398" to relation OID', 'slot_lost'],
+    ['57P01', 'terminating connection due to administrator command', 'source_unreachable'],
+  ])('end with what the server says: %s %s', async (code, message, kind) => {
+    const { server, client } = await connection(makeSocket());
+    let failed: string | undefined;
+    new RawSession(
+      client,
+      () => true,
+      (error) => {
+        failed = error.kind;
+      },
+    );
+    server.write(frame('E', Buffer.from(`SERROR\0C${code}\0M${message}\0\0`)));
+    await until(() => failed !== undefined);
+    expect(failed).toBe(kind);
+  });
 });
 
 it('a receiving socket gives copies to whoever listens for data, as the login does', async () => {
