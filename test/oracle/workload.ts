@@ -127,8 +127,8 @@ export class Workload {
       if (savepoints === 0) break;
       await client.query(`ROLLBACK TO s${--savepoints}`);
     }
-    // A prepared TRUNCATE and a crash can leave PostgreSQL's log undecodable ("could not map filenumber"): its own fault.
-    if (random.chance(0.05) && !truncates) await this.#commitInTwo(client, random);
+    // A table that is emptied in a prepared transaction has another file than the log knew for long.
+    if (random.chance(truncates ? 0.5 : 0.05)) await this.#commitInTwo(client, random);
     const { command } = await client.query(random.chance(0.9) ? 'COMMIT' : 'ROLLBACK');
     if (command === 'COMMIT') this.committed++;
     else this.rolledBack++;
