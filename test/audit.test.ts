@@ -4,7 +4,7 @@ import { removeSource } from '../activities/capture/prepare.ts';
 import { type AuditResult, auditSource, Proof } from '../activities/lineage/audit.ts';
 import { readRecords, recordHash } from '../activities/load/batches.ts';
 import type { BatchRecord } from '../model/batch.ts';
-import { capture, client, copied, proxies, spoiled, sql } from './capture_fixture.ts';
+import { capture, client, copied, proxies, spoiled, sql, unreadSlot } from './capture_fixture.ts';
 import type { CaptureHarness } from './capture_harness.ts';
 
 const reader = new PostgresSource();
@@ -95,7 +95,7 @@ describe('the records of a source', () => {
     for (const proxy of proxies) await proxy.settled();
     await other.stop();
     expect((await audit(other)).faults).toEqual([]);
-    await sql(`SELECT pg_drop_replication_slot('sluice_${harness.options.source}')`);
+    await sql(`SELECT pg_drop_replication_slot('${await unreadSlot(harness)}')`);
     other.dropTable('undead');
     await other.addTable('undead', 2);
     other.startLease();

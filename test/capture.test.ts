@@ -17,6 +17,7 @@ import {
   reconnect,
   spoiled,
   sql,
+  unreadSlot,
 } from './capture_fixture.ts';
 import { type CaptureHarness, openClient } from './capture_harness.ts';
 import { checkRecords } from './oracle/compare.ts';
@@ -733,10 +734,7 @@ describe('refusals', () => {
     await harness.begin();
     await harness.drain(client);
     await harness.stop();
-    const slot = `sluice_${harness.options.source}`;
-    const isActive = 'SELECT active FROM pg_replication_slots WHERE slot_name = $1';
-    await expect.poll(async () => (await client.query(isActive, [slot])).rows[0].active).toBe(false);
-    return { harness, slot };
+    return { harness, slot: await unreadSlot(harness) };
   }
 
   /** Both the lease and the making ready refuse, each with a remedy. */

@@ -71,6 +71,14 @@ export async function spoiled(decide: (insert: Insert) => Verdict): Promise<stri
   return proxy.url;
 }
 
+/** The slot of a source whose lease has ended, once the server has noticed. */
+export async function unreadSlot({ options }: CaptureHarness): Promise<string> {
+  const slot = `sluice_${options.source}`;
+  const isActive = 'SELECT active FROM pg_replication_slots WHERE slot_name = $1';
+  await expect.poll(async () => (await client.query(isActive, [slot])).rows[0].active).toBe(false);
+  return slot;
+}
+
 /** Statements in the source, one after the other. */
 export async function sql(...statements: string[]): Promise<void> {
   for (const statement of statements) await client.query(statement);

@@ -3,7 +3,7 @@ import { releaseTables, removeSource } from '../activities/capture/prepare.ts';
 import { lastRecord } from '../activities/load/batches.ts';
 import { readSourceCut, readTableCuts } from '../activities/load/cuts.ts';
 import { compareLsn } from '../model/position.ts';
-import { capture, client, copied, sql } from './capture_fixture.ts';
+import { capture, client, copied, sql, unreadSlot } from './capture_fixture.ts';
 import type { CaptureHarness } from './capture_harness.ts';
 
 const clickhouseOf = (harness: CaptureHarness) => harness.context.clickhouse('read');
@@ -119,7 +119,7 @@ describe('a cut', () => {
     harness.startLease();
     await copied(harness, 'again');
     await harness.stop();
-    await sql(`SELECT pg_drop_replication_slot('sluice_${harness.options.source}')`);
+    await sql(`SELECT pg_drop_replication_slot('${await unreadSlot(harness)}')`);
     harness.dropTable('again');
     await harness.addTable('again', 2);
     expect(await cutOf(harness)).toMatchObject({ position: null, tables: 1 });
