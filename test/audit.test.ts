@@ -3,7 +3,7 @@ import { PostgresSource } from '../activities/capture/postgresql/source.ts';
 import { removeSource } from '../activities/capture/prepare.ts';
 import { type AuditResult, auditSource, Proof } from '../activities/lineage/audit.ts';
 import { readRecords, recordHash } from '../activities/load/batches.ts';
-import type { BatchRecord } from '../model/batch.ts';
+import { attemptsLimit, type BatchRecord } from '../model/batch.ts';
 import { capture, client, copied, proxies, spoiled, sql, unreadSlot } from './capture_fixture.ts';
 import type { CaptureHarness } from './capture_harness.ts';
 
@@ -71,7 +71,7 @@ describe('the records of a source', () => {
     );
     expect(result).toMatchObject({ records: records.length, leases: 5, to: records.findLast(isStream)!.position_to });
     expect(result.effects).toBeGreaterThan(2700);
-    const since = records.find((record) => record.kind === 'begin' && record.lease > 3 * 65_536)!.recorded_at;
+    const since = records.find((record) => record.kind === 'begin' && record.lease > 3 * attemptsLimit)!.recorded_at;
     const partial = await audit(harness, since);
     expect(partial.faults).toEqual([]);
     expect(partial.records).toBeLessThan(result.records);

@@ -34,18 +34,9 @@ afterAll(async () => {
 /** Returns when the session that makes the slot waits for the transaction of `holder`. */
 async function waitsFor(holder: pg.Client): Promise<void> {
   const { rows } = await holder.query('SELECT pg_backend_pid() AS pid');
-  await expect
-    .poll(
-      async () => {
-        const waiting = await client.query(
-          `SELECT FROM pg_stat_activity WHERE query LIKE '%pg_create_logical_replication_slot%' AND $1 = ANY(pg_blocking_pids(pid))`,
-          [rows[0].pid],
-        );
-        return waiting.rowCount;
-      },
-      { timeout: 20_000 },
-    )
-    .toBe(1);
+  const waiting = `SELECT FROM pg_stat_activity
+    WHERE query LIKE '%pg_create_logical_replication_slot%' AND $1 = ANY(pg_blocking_pids(pid))`;
+  await expect.poll(async () => (await client.query(waiting, [rows[0].pid])).rowCount).toBe(1);
 }
 
 async function writing(): Promise<pg.Client> {

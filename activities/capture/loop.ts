@@ -35,7 +35,7 @@ export interface LoopOptions {
   source: string;
   stream: ChangeStream;
   sink: Sink;
-  /** lease number * 65536 + attempt. */
+  /** lease number * `attemptsLimit` + attempt. */
   lease: number;
   cluster: string;
   epoch: number;

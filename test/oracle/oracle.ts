@@ -13,6 +13,7 @@ import { auditSource } from '../../activities/lineage/audit.ts';
 import { loadSchemas } from '../../activities/load/batches.ts';
 import { ClickHouse } from '../../activities/load/clickhouse.ts';
 import { tableAssetId } from '../../model/asset.ts';
+import { attemptsLimit } from '../../model/batch.ts';
 import { behindPageHeader, formatLsn, parseLsn } from '../../model/position.ts';
 import { isBeside } from '../../model/table.ts';
 import { type Random, seededRandom } from '../../workers/demo/random.ts';
@@ -465,7 +466,7 @@ class Oracle {
         `SELECT max(lease) AS lease FROM ${this.#clickhouse.name('_batches')} WHERE source = {source:String} AND kind = 'begin'`,
         { params: { source: this.#source } },
       );
-      if (Number(last!.lease) >= lease * 65_536) return;
+      if (Number(last!.lease) >= lease * attemptsLimit) return;
       await sleep(150);
     }
   }

@@ -106,7 +106,6 @@ async function wereAltered(client: pg.Client, since: string): Promise<boolean> {
  * now. Those that begin after this are decoded by it. Errors: `source_unreachable` where the role may not.
  */
 async function renewSnapshot(client: pg.Client): Promise<void> {
-  await client.query('BEGIN');
   try {
     await client.query('CREATE TEMPORARY TABLE sluice_renews_snapshot () ON COMMIT DROP');
   } catch (error) {
@@ -115,7 +114,6 @@ async function renewSnapshot(client: pg.Client): Promise<void> {
     const remedy = 'It is tried again. Lasting: GRANT TEMPORARY ON DATABASE … to the role of the source.';
     throw new SluiceError('source_unreachable', reason, remedy, {}, error);
   }
-  await client.query('COMMIT');
 }
 
 /** Has standbys keep the slot too, or not any more, where it was made otherwise. Nobody may read it meanwhile. */
