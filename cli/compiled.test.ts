@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -58,3 +58,28 @@ it('names the lines that people wrote', () => {
   expect(status).toBe(1);
   expect(stderr).toContain(`${path.join(folder, 'part.ts')}:3:`);
 });
+
+it.each(['cli/main.ts', 'workers/worker.ts', 'workers/api_server.ts'])(
+  '%s needs no package of tests and benchmarks',
+  (file) => {
+    const importOnly = `import { importProgram } from './cli/compiled.js'; await importProgram('${file}');`;
+    const run = spawnSync(process.execPath, ['--input-type=module', '--eval', importOnly], { cwd: projectFolder });
+    expect(run.status, String(run.stderr)).toBe(0);
+    const { dependencies } = JSON.parse(readFileSync(path.join(projectFolder, 'package.json'), 'utf8'));
+    const unknown = importedPackages(file).filter((name) => !(name in dependencies));
+    expect(unknown).toEqual([]);
+    // Kafka's client belongs to a benchmark: a program that loads it loads more than it uses, at every start.
+    expect(importedPackages(file)).not.toContain('kafkajs');
+  },
+);
+
+/** Packages that the compiled program of this checkout loads at its start. */
+function importedPackages(file: string): string[] {
+  const source = path.join(projectFolder, file);
+  const marks = readdirSync(cache).filter((name) => name.endsWith('.json'));
+  const programs = marks.map((name) => JSON.parse(readFileSync(path.join(cache, name), 'utf8')));
+  const program = programs.find(({ sources }) => sources[0][0] === source);
+  const text = readFileSync(program.compiled, 'utf8');
+  const names = [...text.matchAll(/^import (?:[^;]* from )?"((?:@[^/"]+\/)?[^/"]+)/gm)].map(([, name]) => String(name));
+  return [...new Set(names)].filter((name) => !name.startsWith('node:') && !name.startsWith('.'));
+}

@@ -7,6 +7,7 @@ import { pipelineStatus, startPipeline, stopPipeline } from '../api/control/pipe
 import { SluiceError } from '../model/errors.ts';
 import { nodeArguments } from '../workers/child.ts';
 import { projectFolder } from '../workers/settings.ts';
+import { importProgram } from './compiled.js';
 import { print, printJson, wantsJson, withControl } from './print.ts';
 
 type Done = (status: number) => void;
@@ -99,7 +100,8 @@ async function runBench(name: string, args: string[]): Promise<number> {
       `There are: ${known.join(', ') || 'none'}.`,
     );
   }
-  const bench = (await import(`../bench/${name}.ts`)) as { run?: (args: string[]) => Promise<number> };
+  // Compiled by itself: as a part of this program all benchmarks' packages would be loaded by each command.
+  const bench: { run?: (args: string[]) => Promise<number> } = await importProgram(file);
   if (!bench.run) throw new SluiceError('configuration', `${name} is not a benchmark`, 'It exports no run().');
   return await bench.run(args);
 }
