@@ -103,5 +103,11 @@ async function runBench(name: string, args: string[]): Promise<number> {
   // Compiled by itself: as a part of this program all benchmarks' packages would be loaded by each command.
   const bench: { run?: (args: string[]) => Promise<number> } = await importProgram(file);
   if (!bench.run) throw new SluiceError('configuration', `${name} is not a benchmark`, 'It exports no run().');
-  return await bench.run(args);
+  try {
+    return await bench.run(args);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+    if (!code.startsWith('ERR_PARSE_ARGS')) throw error;
+    throw new SluiceError('configuration', (error as Error).message, `See: npx sluice bench ${name} --help`);
+  }
 }

@@ -58,6 +58,8 @@ describe('sluice', () => {
     expect((await sluice(['sources', 'connect', 'Shop', '--connection-string', 'x'])).code).toBe(2);
     const bench = await sluice(['bench', '../x']);
     expect(bench).toMatchObject({ code: 2, err: expect.stringContaining('no benchmark') });
+    const option = await sluice(['bench', 'transform', '--nope']);
+    expect(option).toMatchObject({ code: 2, err: expect.stringContaining('bench transform --help') });
   }, 60_000);
 
   it('connects, starts, shows, verifies and deletes a source', async () => {
