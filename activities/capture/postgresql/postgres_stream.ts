@@ -7,7 +7,7 @@ import { performance } from 'node:perf_hooks';
 import { asSluiceError, SluiceError } from '../../../model/errors.ts';
 import { formatLsn, parseLsn } from '../../../model/position.ts';
 import type { TableSchema } from '../../../model/table.ts';
-import { explainVersion, rowsPerRecordLimit, streamOffset } from '../../../model/version.ts';
+import { rowsPerRecordLimit, streamOffset } from '../../../model/version.ts';
 import { VersionWriter } from '../../load/block.ts';
 import { timeText } from '../../load/time_text.ts';
 import type { TableChange } from '../source.ts';
@@ -15,8 +15,10 @@ import type { Alteration, ChangeBatch, ChangeStream } from '../stream.ts';
 import { connect, quoteName, quoteText } from './connection.ts';
 import type { MissingValues } from './missing_values.ts';
 import { relationsOf } from './partitions.ts';
-import { type Match, matchRelation, message, type RelationMessage, readRelation, tuple } from './pgoutput.ts';
-import { RowWriter, type Transaction } from './row_writer.ts';
+import { type Match, message, type RelationMessage, readRelation, tuple } from './pgoutput.ts';
+import type { RowWriter, Transaction } from './row_writer.ts';
+import { postgresEpoch, Standby } from './standby.ts';
+import { StreamTables } from './stream_tables.ts';
 import { frameType, RawSession } from './wire.ts';
 
 export interface StreamOptions {
@@ -42,8 +44,6 @@ export interface StreamOptions {
   missing: MissingValues;
 }
 
-/** Microseconds between 1970 and 2000, where PostgreSQL's clock begins. */
-const postgresEpoch = 946_684_800_000_000;
 /** A batch that is not full waits this long for more, as long as more is coming: many small inserts cost more than one. */
 const gather = 20;
 /** Batches that are not full follow each other at least so far apart: a trickle else makes a part a change. */
@@ -66,19 +66,10 @@ export class PostgresStream implements ChangeStream {
   #wake: (() => void) | undefined;
   readonly #timers: NodeJS.Timeout[] = [];
 
-  /** Writers of the tables that are copied, by relation oid; partitions of one shape share that of their table. */
-  readonly #writers = new Map<number, RowWriter>();
-  /** What tables are known by: their relations in the log. Others are not ours, or have failed. */
-  readonly #tables = new Map<number, TableSchema>();
-  /** Partitioned ones, by their own oid. */
-  readonly #partitioned = new Map<number, TableSchema>();
+  readonly #tables: StreamTables;
   /** A relation of which it was just found out that it is not ours. */
   #stranger = -1;
-  /** How the server announced them last. */
-  readonly #announced = new Map<number, RelationMessage>();
-  /** Commit positions from which on changes of a table (by its own oid) are wanted, and the highest of them. */
-  readonly #starts: Map<number, bigint>;
-  readonly #lastStart: bigint;
+  /** The relation of the last change, and who writes its rows. */
   #lastOid = -1;
   #lastWriter: RowWriter | null = null;
 
@@ -114,21 +105,14 @@ export class PostgresStream implements ChangeStream {
   #lastCut = 0;
   #bytes = 0;
 
-  #acknowledged: bigint;
-  #received: bigint;
-  #walEnd: bigint;
-  /** Commit times (µs) of the oldest change that is not acknowledged yet, by the position of its batch. */
-  readonly #pending: { to: bigint; committedFirst: number }[] = [];
+  readonly #standby: Standby;
 
   private constructor(options: StreamOptions) {
     this.#options = options;
-    for (const table of options.tables) this.#define(table);
-    this.#starts = new Map(
-      options.tables.map((table) => [table.oid, explainVersion(BigInt(options.floors[table.asset_id] ?? 0)).commitLsn]),
-    );
-    this.#lastStart = [...this.#starts.values()].reduce((last, start) => (start > last ? start : last), 0n);
+    this.#tables = new StreamTables(options.tables, options.floors);
     this.#from = options.position;
-    this.#safe = this.#acknowledged = this.#received = this.#walEnd = parseLsn(options.position);
+    this.#safe = parseLsn(options.position);
+    this.#standby = new Standby(this.#safe);
     this.#transaction = {
       version: new VersionWriter(),
       base: 0n,
@@ -188,21 +172,15 @@ export class PostgresStream implements ChangeStream {
   }
 
   acknowledge(position: string): void {
-    const lsn = parseLsn(position);
-    if (lsn < this.#acknowledged) return;
-    this.#acknowledged = lsn;
-    while (this.#pending.length > 0 && this.#pending[0]!.to <= lsn) this.#pending.shift();
-    this.#sendStatus(false);
+    if (this.#standby.acknowledge(position)) this.#sendStatus(false);
   }
 
   recycle(batch: ChangeBatch): void {
-    for (const changes of batch.tables) this.#writers.get(changes.table.oid)?.recycle(changes.block);
+    for (const changes of batch.tables) this.#tables.recycle(changes.table, changes.block);
   }
 
   lag(): { bytes: number; seconds: number } {
-    const bytes = this.#walEnd > this.#acknowledged ? Number(this.#walEnd - this.#acknowledged) : 0;
-    const oldest = this.#pending[0]?.committedFirst || this.#committedFirst;
-    return { bytes, seconds: oldest === 0 ? 0 : Math.max(0, Date.now() / 1000 - oldest / 1e6) };
+    return this.#standby.lag(this.#committedFirst);
   }
 
   close(): void {
@@ -220,34 +198,14 @@ export class PostgresStream implements ChangeStream {
   }
 
   redefine(table: TableSchema): void {
-    const isTouched = (oid: number) => this.#writers.get(oid)?.touched;
-    if (relationsOf(table).some(isTouched)) this.#cut('rows', this.#innerPosition());
-    this.#define(table);
-  }
-
-  /** From now on rows of this table are written as this definition says. */
-  #define(table: TableSchema): void {
-    for (const oid of relationsOf(table)) {
-      this.#tables.set(oid, table);
-      this.#writers.delete(oid);
-    }
-    if (table.partitions) this.#partitioned.set(table.oid, table);
-    this.#writers.delete(table.oid);
-    this.#lastOid = -1;
-  }
-
-  #forget(table: TableSchema): void {
-    for (const oid of [table.oid, ...relationsOf(table)]) {
-      this.#tables.delete(oid);
-      this.#writers.delete(oid);
-    }
-    this.#partitioned.delete(table.oid);
+    if (this.#tables.isTouched(table)) this.#cut('rows', this.#innerPosition());
+    this.#tables.define(table);
     this.#lastOid = -1;
   }
 
   /** True while the stream can go on from `position` without anything read again. */
   continuesAt(position: string): boolean {
-    return this.#error === undefined && this.#acknowledged === parseLsn(position);
+    return this.#error === undefined && this.#standby.acknowledged === parseLsn(position);
   }
 
   #fail(error: SluiceError): void {
@@ -298,8 +256,6 @@ export class PostgresStream implements ChangeStream {
   ): void {
     const to = formatLsn(this.#safe);
     this.#lastCut = performance.now();
-    const tables = [];
-    for (const writer of this.#writers.values()) if (writer.touched) tables.push(writer.take());
     this.#ready.push({
       kind,
       from: this.#from,
@@ -308,7 +264,7 @@ export class PostgresStream implements ChangeStream {
       committedFirst: this.#committedFirst,
       committedLast: this.#committedLast,
       changes: this.#changes,
-      tables,
+      tables: this.#tables.take(),
       truncated,
       ...(xid !== undefined && { xid }),
       ...(alteration && { alteration }),
@@ -316,7 +272,7 @@ export class PostgresStream implements ChangeStream {
       cutAt: performance.now(),
     });
     if (this.#committedFirst !== 0)
-      this.#pending.push({ to: inner === '' ? this.#safe : this.#safe + 1n, committedFirst: this.#committedFirst });
+      this.#standby.expect(inner === '' ? this.#safe : this.#safe + 1n, this.#committedFirst);
     this.#from = to;
     this.#rows = this.#changes = this.#bytes = this.#committedFirst = this.#committedLast = 0;
     this.#wake?.();
@@ -327,7 +283,7 @@ export class PostgresStream implements ChangeStream {
     // Never past anything that was read and is not recorded yet.
     const unrecorded = this.#inTransaction || this.#changes > 0 || this.#ready.length > 0;
     if (unrecorded || this.#error) return undefined;
-    if (this.#safe < this.#walEnd) this.#safe = this.#walEnd;
+    if (this.#safe < this.#standby.walEnd) this.#safe = this.#standby.walEnd;
     const from = this.#from;
     // The last batch may have been cut inside of a transaction that had nothing more for us: its end counts too.
     if (this.#safe <= parseLsn(from)) return undefined;
@@ -372,11 +328,7 @@ export class PostgresStream implements ChangeStream {
       this.#lastData = this.#lastFrame;
       return this.#message(bytes, start);
     }
-    if (bytes[start] === 0x6b) {
-      this.#walEnd = bytes.readBigUInt64BE(start + 1);
-      if (this.#received < this.#walEnd) this.#received = this.#walEnd;
-      if (bytes[start + 17] === 1) this.#sendStatus(false);
-    }
+    if (bytes[start] === 0x6b && this.#standby.keepalive(bytes, start)) this.#sendStatus(false);
     return true;
   }
 
@@ -438,11 +390,11 @@ export class PostgresStream implements ChangeStream {
   }
 
   #writerOf(oid: number): RowWriter | null | undefined {
-    const table = this.#tables.get(oid);
+    const table = this.#tables.ofRelation(oid);
     if (!table || this.#isEarly(table)) return null;
-    const writer = this.#writers.get(oid);
+    const writer = this.#tables.writer(oid);
     if (writer) return writer;
-    const relation = this.#announced.get(oid);
+    const relation = this.#tables.announced(oid);
     if (!relation) throw new Error(`a change of ${table.asset_id}, which was not announced`);
     const match = this.#match(relation, table);
     if (match) return this.#makeWriter(oid, match);
@@ -468,7 +420,7 @@ export class PostgresStream implements ChangeStream {
     this.#transaction.xid = bytes.readUInt32BE(at + 17);
     this.#inTransaction = true;
     const wasEarly = this.#early;
-    this.#early = this.#commitLsn < this.#lastStart;
+    this.#early = this.#tables.isBeforeSome(this.#commitLsn);
     if (wasEarly || this.#early) this.#lastOid = -1;
     this.#versionReady = false;
     this.#changeHigh = this.#changeLow = -1;
@@ -476,8 +428,7 @@ export class PostgresStream implements ChangeStream {
 
   #commit(bytes: Buffer, at: number): void {
     this.#safe = bytes.readBigUInt64BE(at + 10);
-    if (this.#walEnd < this.#safe) this.#walEnd = this.#safe;
-    this.#received = this.#safe;
+    this.#standby.receive(this.#safe);
     this.#inTransaction = false;
     if (this.#changes === 0) return;
     this.#committedLast = this.#commitTime;
@@ -542,13 +493,13 @@ export class PostgresStream implements ChangeStream {
     const relation = readRelation(bytes, at);
     const { oid } = relation;
     this.#lastOid = -1;
-    const table = this.#tables.get(oid);
+    const table = this.#tables.ofRelation(oid);
     if (!table) return this.#ask(relation);
-    const known = this.#announced.get(oid);
-    this.#announced.set(oid, relation);
+    const known = this.#tables.announced(oid);
+    this.#tables.announce(relation);
     const match = this.#match(relation, table);
     if (match) {
-      const writer = this.#writers.get(oid);
+      const writer = this.#tables.writer(oid);
       // Sent again: something about the table may be another now that this message does not show.
       if (known) this.#doubted = true;
       if (!writer?.fits(match)) this.#makeWriter(oid, match);
@@ -556,16 +507,16 @@ export class PostgresStream implements ChangeStream {
     }
     if (this.#isEarly(table)) {
       // Perhaps it is another one again when its first change that is wanted comes.
-      this.#writers.delete(oid);
+      this.#tables.dropWriter(oid);
       return true;
     }
     this.#hold(relation, table);
     return false;
   }
 
-  /** The transaction was committed before the stream of this table begins: its snapshot has it. */
+  /** The transaction was committed before the stream of this table begins. */
   #isEarly(table: TableSchema): boolean {
-    return this.#early && this.#commitLsn < this.#starts.get(table.oid)!;
+    return this.#early && this.#tables.isBefore(table, this.#commitLsn);
   }
 
   /**
@@ -576,11 +527,11 @@ export class PostgresStream implements ChangeStream {
     const { oid } = relation;
     const asked = this.#stranger === oid;
     this.#stranger = -1;
-    if (asked || this.#partitioned.size === 0) return true;
+    if (asked || !this.#tables.anyPartitioned) return true;
     this.#options.rootsOf(oid, this.#transaction.xid).then(
       (roots) => {
         if (this.#error) return;
-        const table = roots.map((root) => this.#partitioned.get(root)).find((known) => known !== undefined);
+        const table = this.#tables.ofRoots(roots);
         if (table) return this.#hold(relation, table);
         this.#stranger = oid;
         this.#session!.release();
@@ -594,18 +545,12 @@ export class PostgresStream implements ChangeStream {
   }
 
   #match(relation: RelationMessage, table: TableSchema): Match | undefined {
-    const again = table.alteredAt !== undefined && this.#commitLsn <= parseLsn(table.alteredAt);
-    return matchRelation(relation, table, again);
+    return this.#tables.match(relation, table, this.#commitLsn);
   }
 
   #makeWriter(oid: number, match: Match): RowWriter {
-    if (this.#writers.get(oid)?.touched) this.#cutBefore();
-    // Kept under the table's own oid is the one that its partitions share.
-    const shared = this.#writers.get(match.table.oid);
-    const writer = shared?.fits(match) ? shared : new RowWriter(match.table, match.columns);
-    if (match.table === this.#tables.get(oid)) this.#writers.set(match.table.oid, writer);
-    this.#writers.set(oid, writer);
-    return writer;
+    if (this.#tables.writer(oid)?.touched) this.#cutBefore();
+    return this.#tables.makeWriter(oid, match);
   }
 
   /** Ends the batch before what comes next in the same transaction. */
@@ -634,8 +579,9 @@ export class PostgresStream implements ChangeStream {
       },
       settle: (next) => {
         if (next && !this.#match(relation, next)) return false;
-        if (next) this.#define(next);
-        else this.#forget(table);
+        if (next) this.#tables.define(next);
+        else this.#tables.forget(table);
+        this.#lastOid = -1;
         this.#session!.release();
         return true;
       },
@@ -677,26 +623,17 @@ export class PostgresStream implements ChangeStream {
    * partition. Rows are only ever written of partitions that are known, so that all known ones are all there are.
    */
   #isWhole(oid: number, truncated: Set<number>): boolean {
-    const table = this.#tables.get(oid);
+    const table = this.#tables.ofRelation(oid);
     if (!table || this.#isEarly(table) || relationsOf(table).every((other) => truncated.has(other))) return true;
-    const relation = this.#announced.get(oid)!;
+    const relation = this.#tables.announced(oid)!;
     this.#hold(relation, table, { do: 'resync', reason: `its partition ${relation.table} was truncated` });
     return false;
   }
 
   // --- Status ---
 
-  /** Standby status: written and flushed positions; asks for an answer when `ask`. */
   #sendStatus(ask: boolean): void {
-    if (!this.#session || this.#error) return;
-    const status = Buffer.alloc(34);
-    status[0] = 0x72; // r
-    status.writeBigUInt64BE(this.#received, 1);
-    status.writeBigUInt64BE(this.#acknowledged, 9);
-    status.writeBigUInt64BE(this.#acknowledged, 17);
-    status.writeBigInt64BE(BigInt(Date.now()) * 1000n - BigInt(postgresEpoch), 25);
-    status[33] = ask ? 1 : 0;
-    this.#session.sendCopyData(status);
+    if (this.#session && !this.#error) this.#session.sendCopyData(this.#standby.status(ask));
   }
 
   /** A walsender that has nothing to send says so only when asked: then the position of an idle database moves on. */
