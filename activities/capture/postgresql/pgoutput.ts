@@ -172,3 +172,13 @@ export class Tuple {
     return at;
   }
 }
+
+/** Where the new tuple of an UPDATE begins, behind the old one whose column count is at `at`. */
+export function newTupleAt(bytes: Buffer, at: number): number {
+  const count = bytes.readUInt16BE(at);
+  let next = at + 2;
+  for (let i = 0; i < count; i++) {
+    if (bytes[next++] === value.text) next += 4 + bytes.readInt32BE(next);
+  }
+  return next + 1;
+}

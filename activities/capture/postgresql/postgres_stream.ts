@@ -7,17 +7,15 @@ import { performance } from 'node:perf_hooks';
 import { asSluiceError, SluiceError } from '../../../model/errors.ts';
 import { formatLsn, parseLsn } from '../../../model/position.ts';
 import type { TableSchema } from '../../../model/table.ts';
-import { rowsPerRecordLimit, streamOffset } from '../../../model/version.ts';
-import { VersionWriter } from '../../load/block.ts';
-import { timeText } from '../../load/time_text.ts';
 import type { TableChange } from '../source.ts';
 import type { Alteration, ChangeBatch, ChangeStream } from '../stream.ts';
 import { connect, quoteName, quoteText } from './connection.ts';
 import type { MissingValues } from './missing_values.ts';
+import { OpenTransaction } from './open_transaction.ts';
 import { relationsOf } from './partitions.ts';
-import { type Match, message, type RelationMessage, readRelation, tuple } from './pgoutput.ts';
-import type { RowWriter, Transaction } from './row_writer.ts';
-import { postgresEpoch, Standby } from './standby.ts';
+import { type Match, message, newTupleAt, type RelationMessage, readRelation, tuple } from './pgoutput.ts';
+import type { RowWriter } from './row_writer.ts';
+import { Standby } from './standby.ts';
 import { StreamTables } from './stream_tables.ts';
 import { frameType, RawSession } from './wire.ts';
 
@@ -73,21 +71,9 @@ export class PostgresStream implements ChangeStream {
   #lastOid = -1;
   #lastWriter: RowWriter | null = null;
 
-  // The transaction being read.
-  #inTransaction = false;
+  readonly #transaction: OpenTransaction;
   /** It was committed before the stream of some table begins. */
   #early = false;
-  #commitLsn = 0n;
-  /** The same in halves of 32 bits. */
-  #commitHigh = 0;
-  #commitLow = 0;
-  #commitTime = 0;
-  #changeHigh = 0;
-  #changeLow = 0;
-  #index = 0;
-  #offsetBase = 0;
-  #versionReady = false;
-  readonly #transaction: Transaction;
 
   // The batch being filled.
   #from: string;
@@ -113,13 +99,7 @@ export class PostgresStream implements ChangeStream {
     this.#from = options.position;
     this.#safe = parseLsn(options.position);
     this.#standby = new Standby(this.#safe);
-    this.#transaction = {
-      version: new VersionWriter(),
-      base: 0n,
-      xid: 0,
-      origin: Buffer.alloc(0),
-      committedAt: Buffer.alloc(0),
-    };
+    this.#transaction = new OpenTransaction(options.epoch);
   }
 
   /** Opens the stream at the recorded position. Errors: as `connect`, `slot_lost`, `slot_in_use`. */
@@ -198,7 +178,7 @@ export class PostgresStream implements ChangeStream {
   }
 
   redefine(table: TableSchema): void {
-    if (this.#tables.isTouched(table)) this.#cut('rows', this.#innerPosition());
+    if (this.#tables.isTouched(table)) this.#cut('rows', this.#transaction.lastChange);
     this.#tables.define(table);
     this.#lastOid = -1;
   }
@@ -237,7 +217,7 @@ export class PostgresStream implements ChangeStream {
     const full = this.#bytes >= this.#options.maxBytes || this.#rows >= this.#options.maxRows;
     const quiet = now - this.#lastData >= 2;
     const due = full || age >= this.#options.maxAge || age >= gather || quiet;
-    if (this.#inTransaction) return due ? 1_000 : gather; // its commit, or its size, cuts
+    if (this.#transaction.isOpen) return due ? 1_000 : gather; // its commit, or its size, cuts
     if (!due) return Math.min(2, gather - age);
     const early = full ? 0 : apart - (now - this.#lastCut);
     if (early > 0) return early;
@@ -281,7 +261,7 @@ export class PostgresStream implements ChangeStream {
   /** The source has moved on without changes for us: recorded and acknowledged too, or its log fills the disk. */
   #idleBatch(): ChangeBatch | undefined {
     // Never past anything that was read and is not recorded yet.
-    const unrecorded = this.#inTransaction || this.#changes > 0 || this.#ready.length > 0;
+    const unrecorded = this.#transaction.isOpen || this.#changes > 0 || this.#ready.length > 0;
     if (unrecorded || this.#error) return undefined;
     if (this.#safe < this.#standby.walEnd) this.#safe = this.#standby.walEnd;
     const from = this.#from;
@@ -340,7 +320,7 @@ export class PostgresStream implements ChangeStream {
         const writer = this.#writerAt(bytes, at);
         if (!writer) return writer === null;
         const before = writer.changes.block.length;
-        writer.insert(bytes, at + 6, this.#transaction, this.#changeAt(bytes, start));
+        writer.insert(bytes, at + 6, this.#transaction, this.#transaction.changeAt(bytes, start));
         this.#counted(writer, before);
         return true;
       }
@@ -348,9 +328,9 @@ export class PostgresStream implements ChangeStream {
         const writer = this.#writerAt(bytes, at);
         if (!writer) return writer === null;
         const before = writer.changes.block.length;
-        const offset = this.#changeAt(bytes, start);
+        const offset = this.#transaction.changeAt(bytes, start);
         if (bytes[at + 5] === tuple.new) writer.update(bytes, -1, at + 6, this.#transaction, offset);
-        else writer.update(bytes, at + 6, this.#newTupleAt(bytes, at + 6), this.#transaction, offset);
+        else writer.update(bytes, at + 6, newTupleAt(bytes, at + 6), this.#transaction, offset);
         this.#counted(writer, before);
         return true;
       }
@@ -358,7 +338,7 @@ export class PostgresStream implements ChangeStream {
         const writer = this.#writerAt(bytes, at);
         if (!writer) return writer === null;
         const before = writer.changes.block.length;
-        writer.delete(bytes, at + 6, this.#transaction, this.#changeAt(bytes, start));
+        writer.delete(bytes, at + 6, this.#transaction, this.#transaction.changeAt(bytes, start));
         this.#counted(writer, before);
         return true;
       }
@@ -402,36 +382,19 @@ export class PostgresStream implements ChangeStream {
     return undefined;
   }
 
-  /** Where the new tuple of an UPDATE begins, behind the old one whose column count is at `at`. */
-  #newTupleAt(bytes: Buffer, at: number): number {
-    const count = bytes.readUInt16BE(at);
-    let next = at + 2;
-    for (let i = 0; i < count; i++) {
-      if (bytes[next++] === 0x74) next += 4 + bytes.readInt32BE(next);
-    }
-    return next + 1;
-  }
-
   #begin(bytes: Buffer, at: number): void {
-    this.#commitLsn = bytes.readBigUInt64BE(at + 1);
-    this.#commitHigh = bytes.readUInt32BE(at + 1);
-    this.#commitLow = bytes.readUInt32BE(at + 5);
-    this.#commitTime = Number(bytes.readBigInt64BE(at + 9)) + postgresEpoch;
-    this.#transaction.xid = bytes.readUInt32BE(at + 17);
-    this.#inTransaction = true;
+    this.#transaction.begin(bytes, at);
     const wasEarly = this.#early;
-    this.#early = this.#tables.isBeforeSome(this.#commitLsn);
+    this.#early = this.#tables.isBeforeSome(this.#transaction.commitLsn);
     if (wasEarly || this.#early) this.#lastOid = -1;
-    this.#versionReady = false;
-    this.#changeHigh = this.#changeLow = -1;
   }
 
   #commit(bytes: Buffer, at: number): void {
     this.#safe = bytes.readBigUInt64BE(at + 10);
     this.#standby.receive(this.#safe);
-    this.#inTransaction = false;
+    this.#transaction.isOpen = false;
     if (this.#changes === 0) return;
-    this.#committedLast = this.#commitTime;
+    this.#committedLast = this.#transaction.commitTime;
     const full = this.#bytes >= this.#options.maxBytes || this.#rows >= this.#options.maxRows;
     if (full) this.#cut('rows', '');
     else if (this.#wanted) {
@@ -442,49 +405,17 @@ export class PostgresStream implements ChangeStream {
     this.#pauseIfFull();
   }
 
-  /** Low 48 bits of the version of the change whose frame begins at `start`: its place in the log, from its end. */
-  #changeAt(bytes: Buffer, start: number): number {
-    const high = bytes.readUInt32BE(start + 1);
-    const low = bytes.readUInt32BE(start + 5);
-    if (!this.#versionReady) this.#firstOfTransaction();
-    if (low === this.#changeLow && high === this.#changeHigh) {
-      if (++this.#index >= rowsPerRecordLimit)
-        throw new Error(`more than ${rowsPerRecordLimit} rows in one log record`);
-    } else {
-      this.#changeHigh = high;
-      this.#changeLow = low;
-      this.#index = 0;
-      this.#offsetBase = streamOffset((this.#commitHigh - high) * 2 ** 32 + (this.#commitLow - low));
-    }
-    return this.#offsetBase + this.#index;
-  }
-
-  #firstOfTransaction(): void {
-    this.#versionReady = true;
-    const base = (BigInt(this.#options.epoch) << 112n) | (this.#commitLsn << 48n);
-    this.#transaction.base = base;
-    this.#transaction.version.setBase(base);
-    this.#transaction.committedAt = Buffer.from(timeText(this.#commitTime));
-    this.#transaction.origin = Buffer.from(`\t${this.#transaction.xid}\t`);
-  }
-
   #counted(writer: RowWriter, before: number): void {
     if (this.#changes === 0) this.#openedAt = this.#lastData;
-    if (this.#committedFirst === 0) this.#committedFirst = this.#commitTime;
+    if (this.#committedFirst === 0) this.#committedFirst = this.#transaction.commitTime;
     this.#changes++;
     this.#rows++;
     this.#bytes += writer.changes.block.length - before;
     if (this.#bytes >= this.#options.maxBytes * 2 || this.#rows >= this.#options.maxRows * 2) {
-      this.#committedLast = this.#commitTime;
-      this.#cut('rows', this.#innerPosition());
+      this.#committedLast = this.#transaction.commitTime;
+      this.#cut('rows', this.#transaction.lastChange);
       this.#pauseIfFull();
     }
-  }
-
-  /** Position of the last change of the running transaction that was read; '' when there was none. */
-  #innerPosition(): string {
-    if (!this.#versionReady) return '';
-    return formatLsn((BigInt(this.#changeHigh) << 32n) | BigInt(this.#changeLow));
   }
 
   // --- Definitions ---
@@ -516,7 +447,7 @@ export class PostgresStream implements ChangeStream {
 
   /** The transaction was committed before the stream of this table begins. */
   #isEarly(table: TableSchema): boolean {
-    return this.#early && this.#tables.isBefore(table, this.#commitLsn);
+    return this.#early && this.#tables.isBefore(table, this.#transaction.commitLsn);
   }
 
   /**
@@ -545,7 +476,7 @@ export class PostgresStream implements ChangeStream {
   }
 
   #match(relation: RelationMessage, table: TableSchema): Match | undefined {
-    return this.#tables.match(relation, table, this.#commitLsn);
+    return this.#tables.match(relation, table, this.#transaction.commitLsn);
   }
 
   #makeWriter(oid: number, match: Match): RowWriter {
@@ -555,8 +486,8 @@ export class PostgresStream implements ChangeStream {
 
   /** Ends the batch before what comes next in the same transaction. */
   #cutBefore(): void {
-    this.#committedLast = this.#commitTime;
-    this.#cut('rows', this.#innerPosition());
+    this.#committedLast = this.#transaction.commitTime;
+    this.#cut('rows', this.#transaction.lastChange);
   }
 
   /**
@@ -566,7 +497,7 @@ export class PostgresStream implements ChangeStream {
   #hold(relation: RelationMessage, table: TableSchema, verdict?: TableChange): void {
     if (this.#changes > 0) this.#cutBefore();
     const { xid } = this.#transaction;
-    const alteredAt = formatLsn(this.#commitLsn);
+    const alteredAt = formatLsn(this.#transaction.commitLsn);
     const alteration: Alteration = {
       asset: table.asset_id,
       resolve: async (known) => {
@@ -586,7 +517,7 @@ export class PostgresStream implements ChangeStream {
         return true;
       },
     };
-    this.#cut('schema', this.#innerPosition(), { alteration });
+    this.#cut('schema', this.#transaction.lastChange, { alteration });
   }
 
   #truncate(bytes: Buffer, at: number, start: number): boolean {
@@ -602,8 +533,8 @@ export class PostgresStream implements ChangeStream {
     }
     if (touched.size === 0) return true;
     for (const oid of relations) if (!this.#isWhole(oid, relations)) return false;
-    if (this.#changes > 0) this.#cut('rows', this.#innerPosition());
-    const offset = this.#changeAt(bytes, start);
+    if (this.#changes > 0) this.#cut('rows', this.#transaction.lastChange);
+    const offset = this.#transaction.changeAt(bytes, start);
     const truncated: Record<string, string> = {};
     for (const writer of touched.values()) {
       writer.changes.effects.truncates++;
@@ -612,8 +543,8 @@ export class PostgresStream implements ChangeStream {
     }
     this.#changes = 1;
     this.#openedAt = this.#lastData;
-    this.#committedFirst = this.#committedLast = this.#commitTime;
-    this.#cut('truncate', this.#innerPosition(), { truncated, xid: this.#transaction.xid });
+    this.#committedFirst = this.#committedLast = this.#transaction.commitTime;
+    this.#cut('truncate', this.#transaction.lastChange, { truncated, xid: this.#transaction.xid });
     this.#pauseIfFull();
     return true;
   }
@@ -643,6 +574,6 @@ export class PostgresStream implements ChangeStream {
       this.#fail(new SluiceError('source_unreachable', 'the source has not answered for 30 s', 'It is tried again.'));
       return;
     }
-    if (!this.#inTransaction && this.#changes === 0 && this.#ready.length === 0) this.#sendStatus(true);
+    if (!this.#transaction.isOpen && this.#changes === 0 && this.#ready.length === 0) this.#sendStatus(true);
   }
 }
