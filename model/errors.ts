@@ -38,7 +38,7 @@ export const errorTable = {
   source_refused: { transient: false, meaning: 'the source refused the login or the privilege' },
   source_replaced: {
     transient: false,
-    meaning: 'the source is another cluster or timeline than the copy was made from',
+    meaning: 'the source is another cluster or timeline than the copy was made from, or was set back',
   },
   slot_lost: { transient: false, meaning: 'the replication slot is gone or was invalidated' },
   log_kept: { transient: false, meaning: 'the source keeps much log for us' },

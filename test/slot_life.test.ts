@@ -251,6 +251,33 @@ describe('a slot', () => {
   });
 });
 
+describe('a server', () => {
+  it('that was set back to an earlier state stops the source, and the remedy heals', async () => {
+    const harness = await streaming('set_back');
+    await stopped(harness);
+    await client.end();
+    const setBack = await server.saveState(...settings);
+    client = await openClient(server.url(role, database));
+    await sql(
+      `INSERT INTO set_back SELECT g, 'lost' FROM generate_series(3, 2000) g`,
+      `UPDATE set_back SET v = 'lost'`,
+    );
+    harness.startLease();
+    await expectEqual(harness);
+    await stopped(harness);
+    await client.end();
+    await setBack();
+    client = await openClient(server.url(role, database));
+    // The same cluster and timeline, and its slot is where it was.
+    await sql(`UPDATE set_back SET v = 'kept' WHERE id = 1`);
+    await expectLostAndHealed(harness, 'source_replaced', /was set back to an earlier state/);
+    // Positions begin again behind those of the copy's rows.
+    await sql(`UPDATE set_back SET v = 'newest'`, 'DELETE FROM set_back WHERE id = 2');
+    await expectEqual(harness);
+    expect((await harness.records()).at(-1)!.epoch).toBe(2);
+  });
+});
+
 describe('a failover', () => {
   it('keeps the slot, and says what it may have lost; the remedy heals', async () => {
     const harness = await streaming('primary_rows', { sourceOptions: { failover: true } });

@@ -1,6 +1,6 @@
 /** A PostgreSQL for one test file that can be restarted with other settings and asked as other roles. */
 import { execFile } from 'node:child_process';
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -89,6 +89,23 @@ export class SourceServer {
     const following = ['primary_slot_name=standby', 'hot_standby_feedback=on', 'sync_replication_slots=on'];
     await other.start(...settings, `primary_conninfo=${primary}`, ...following);
     return other;
+  }
+
+  /** Stops, and starts again; answers what sets the server back to how it was between. */
+  async saveState(...settings: string[]): Promise<() => Promise<void>> {
+    await this.#end();
+    const saved = await mkdtemp(path.join(os.tmpdir(), 'sluice-source-'));
+    const copy = (from: string, to: string) => promisify(execFile)('cp', ['-a', `${from}/.`, to]);
+    await copy(this.#home, saved);
+    await this.start(...settings);
+    return async () => {
+      await this.#end();
+      await rm(this.#home, { recursive: true });
+      await mkdir(this.#home);
+      await copy(saved, this.#home);
+      await rm(saved, { recursive: true });
+      await this.start(...settings);
+    };
   }
 
   async stop(): Promise<void> {

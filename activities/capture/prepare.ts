@@ -156,7 +156,9 @@ async function beginStream(
   const before = await lastRecordEver(sink.clickhouse, id);
   const position = await source.prepare(connected, schemas, undefined, before !== undefined);
   const lastLease = Math.floor((before?.lease ?? 0) / attemptsLimit) + 1;
-  const epoch = before === undefined ? 1 : before.cluster === identity ? before.epoch : before.epoch + 1;
+  // Positions of another log, or of one that was set back, begin again: their rows must win against those of before.
+  const goesOn = before && before.cluster === identity && source.passed(position, before.position_to);
+  const epoch = (before?.epoch ?? 0) + (goesOn ? 0 : 1);
   const previous = await chainHead(sink.clickhouse, id);
   const at = { lease: lastLease * attemptsLimit, position, cluster: identity, epoch, previous };
   await sink.record(markRecord('begin', id, at));

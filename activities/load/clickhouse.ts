@@ -260,25 +260,15 @@ export class ClickHouse {
 }
 
 /**
- * Codes of ClickHouse that mean "not now": memory, disk, timeouts, too many parts or queries, read-only, keeper; an earlier try
- * that still runs (216), and a statement that a successor killed (394), which says nothing against its rows.
+ * Codes of ClickHouse that mean "not now": files and memory (74 to 76, 173, 241, 243), names and connections (198, 203, 209, 210,
+ * 279), timeouts and too much at once (159, 202, 252, 439, 473), read-only tables, replicas and keeper (164, 225, 242, 285, 286,
+ * 319, 384, 517, 529, 999), object storage (499), a server that shuts down (236), an earlier try that still runs (216), and a
+ * statement that a successor killed (394), which says nothing against its rows; 425 is an error of the system.
  */
-const passing = new Set([
-  '159',
-  '164',
-  '202',
-  '209',
-  '210',
-  '216',
-  '241',
-  '242',
-  '243',
-  '252',
-  '319',
-  '394',
-  '425',
-  '999',
-]);
+const passing = new Set(
+  `74 75 76 159 164 173 198 202 203 209 210 216 225 236 241 242 243 252 279 285 286 319 384 394 425 439 473 499 517 529
+  999`.split(/\s+/),
+);
 
 /** Codes that speak of the rows or of the one table: parse errors, ranges, constraints, columns that are not there. */
 const aboutRows = new Set('6 10 16 20 26 27 33 38 41 53 60 69 70 72 117 131 349 376 407 441 469 676'.split(' '));

@@ -60,7 +60,9 @@ export async function connect(options: ConnectOptions): Promise<pg.Client> {
     connectionString: options.connectionString,
     application_name: options.applicationName,
     connectionTimeoutMillis: 10_000,
+    // A server that is gone without a word is noticed within half a minute: the system's own patience is two hours.
     keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
     ...(options.replication ? { replication: 'database' } : {}),
     // TLS reads from the socket in its own way.
     ...(options.bulk ? { stream: ({ ssl }: { ssl?: unknown }) => (ssl ? new Socket() : new ReceivingSocket()) } : {}),

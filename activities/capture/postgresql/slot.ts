@@ -4,7 +4,7 @@ import { SluiceError } from '../../../model/errors.ts';
 import { compareLsn } from '../../../model/position.ts';
 import { waitForOpenTransactions } from './barrier.ts';
 import { type ConnectOptions, quoteName, withConnection } from './connection.ts';
-import { durablePosition } from './durable.ts';
+import { durablePosition, flushPosition } from './durable.ts';
 
 export interface Names {
   slot: string;
@@ -141,8 +141,24 @@ export async function freeSlot(client: pg.Client, slot: string): Promise<void> {
   throw new SluiceError('slot_in_use', `the slot ${slot} is still read by another session`, 'It is tried again.');
 }
 
-/** Refuses to go on where the server would skip changes in silence. */
-export function checkSlot(slot: Slot | undefined, name: string, source: string, position: string): void {
+/**
+ * Refuses to go on at a recorded position where the server would skip changes in silence. Errors: `slot_lost`,
+ * `slot_ahead`, `source_replaced`.
+ */
+export async function checkPosition(client: pg.Client, name: string, source: string, position: string): Promise<void> {
+  checkSlot(await readSlot(client, name), name, source, position);
+  // Only what is on the source's disk is ever sent, and recorded.
+  const end = await flushPosition(client);
+  if (compareLsn(position, end) <= 0) return;
+  throw new SluiceError(
+    'source_replaced',
+    `the source's log ends at ${end}, before the last recorded batch: the source was set back to an earlier state`,
+    `Make the copies anew: sluice sources resync ${source}`,
+    { source, position },
+  );
+}
+
+function checkSlot(slot: Slot | undefined, name: string, source: string, position: string): void {
   const remedy = `Make the copies anew: sluice sources resync ${source}`;
   const place = { source, position };
   if (!slot) throw new SluiceError('slot_lost', `the replication slot ${name} is gone`, remedy, place);

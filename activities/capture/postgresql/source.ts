@@ -32,7 +32,7 @@ import { relationsOf, rootsOf } from './partitions.ts';
 import { PostgresStream } from './postgres_stream.ts';
 import { preflight } from './preflight.ts';
 import { missingFrom, publish, readPublication, unpublish } from './publication.ts';
-import { checkSlot, clusterOf, dropReplication, freeSlot, keepThroughFailover, makeSlot, readSlot } from './slot.ts';
+import { checkPosition, clusterOf, dropReplication, freeSlot, keepThroughFailover, makeSlot } from './slot.ts';
 import { copyChunkRows, planChunks } from './snapshot.ts';
 import { type CompareOptions, compareTable } from './table_change.ts';
 import { atOneMoment, beginSeeing } from './visibility.ts';
@@ -96,7 +96,7 @@ export class PostgresSource implements Source {
       await publish(client, publication, tables, connected.request.id);
       if (resume === undefined)
         return makeSlot(client, slot, known || slot === `sluice_${connected.request.id}`, failover);
-      checkSlot(await readSlot(client, slot), slot, connected.request.id, resume);
+      await checkPosition(client, slot, connected.request.id, resume);
       // Where nothing is said, the slot stays as people may have made it.
       if (connected.request.config.options.failover !== undefined)
         await keepThroughFailover(session(connected), client, slot, failover);
@@ -122,9 +122,7 @@ export class PostgresSource implements Source {
 
   checkLog(connected: Connected, position: string): Promise<void> {
     const { slot } = names(connected);
-    return withConnection(session(connected), async (client) =>
-      checkSlot(await readSlot(client, slot), slot, connected.request.id, position),
-    );
+    return withConnection(session(connected), (client) => checkPosition(client, slot, connected.request.id, position));
   }
 
   logState(connected: Connected): Promise<LogState> {
