@@ -182,6 +182,7 @@ export class Capture {
         ...(absent.length > 0 && { absent }),
         ...(known && { known }),
         seconds: state.limits.lease_seconds,
+        told: state.last_lease?.lease ?? 0,
       },
     ]);
     this.#absorb(ended, generations);

@@ -68,6 +68,9 @@ export type BatchKind =
 /** Leases are numbered in the upper bits, attempts in the lower 16. */
 export const attemptsLimit = 65_536;
 
+/** Why a table's changes are not copied any more, and since which beginning of its copy. */
+export type TableFailure = ErrorReport & { generation?: number };
+
 /** The kinds that leases record, in the order of the source's log. */
 export const streamKinds = ['begin', 'rows', 'truncate', 'schema', 'idle'] as const satisfies BatchKind[];
 
@@ -100,7 +103,7 @@ export interface BatchRecord {
   /** Of kind `schema`: per asset what was altered, for people. */
   altered?: Record<string, string[]>;
   /** Tables that failed in this batch: their later changes are not copied until they are re-synced. */
-  failed: Record<string, ErrorReport>;
+  failed: Record<string, TableFailure>;
   /** Version of the rules that were applied: the highest of its tables. 0 = none. */
   rules: number;
   /** What they did; absent when no table has any. */

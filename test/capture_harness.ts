@@ -43,6 +43,8 @@ export class CaptureHarness {
   readonly request: ConnectRequest;
   #tables: TableRef[];
   #lease = 0;
+  /** The last lease that said how it ended. */
+  #told = 0;
   #running: { environment: MockActivityEnvironment; ended: Promise<LeaseSummary>; over: unknown } | undefined;
 
   constructor(options: HarnessOptions) {
@@ -189,6 +191,7 @@ export class CaptureHarness {
   takeOver(other: CaptureHarness): void {
     this.#tables = other.#tables;
     this.#lease = other.#lease;
+    this.#told = other.#told;
   }
 
   /** Starts the next lease; `stop` ends it as a pause does. */
@@ -196,12 +199,16 @@ export class CaptureHarness {
     if (attempt === 1) this.#lease++;
     const environment = new MockActivityEnvironment({ attempt }, { logger: new DefaultLogger('ERROR') });
     const refs = absent.map((table) => this.#ref(table));
-    const input = { request: this.request, lease: this.#lease, tables: this.#tables, absent: refs, seconds };
+    const common = { request: this.request, tables: this.#tables, absent: refs, seconds };
+    const input = { ...common, lease: this.#lease, told: this.#told };
     const ended = environment.run(() => this.leases.run(input)) as Promise<LeaseSummary>;
     const running = { environment, ended, over: undefined as unknown };
     // Whoever waits for the copy learns that nobody writes it any more.
     ended.then(
-      (summary) => (running.over = new Error(`the lease has ended: ${JSON.stringify(summary)}`)),
+      (summary) => {
+        this.#told = Math.max(this.#told, input.lease);
+        running.over = new Error(`the lease has ended: ${JSON.stringify(summary)}`);
+      },
       (error) => (running.over = error),
     );
     this.#running = running;

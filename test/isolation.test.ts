@@ -67,6 +67,42 @@ describe('tables that fail', () => {
   });
 });
 
+describe('a table that failed', () => {
+  it('is told again to a flow that never heard of it, and not once it began anew', async () => {
+    await sql(`CREATE TABLE untold (id int PRIMARY KEY, n int)`, `INSERT INTO untold VALUES (1, 1)`);
+    const first = capture(['untold'], { source: 'unheard' });
+    await first.begin();
+    await expectEqual(first, 'untold');
+    await first.stop();
+    const second = capture(['untold'], { source: 'unheard' });
+    second.takeOver(first);
+    const clickhouse = first.context.clickhouse('read');
+    const copy = clickhouse.name('unheard_untold');
+    await clickhouse.command(`ALTER TABLE ${copy} ADD CONSTRAINT few CHECK n < 100`);
+    first.startLease();
+    await sql(`INSERT INTO untold VALUES (2, 200)`);
+    expect((await first.leaseEnd()).failed).toMatchObject({ unheard_untold: { kind: 'rows_refused' } });
+    await clickhouse.command(`ALTER TABLE ${copy} DROP CONSTRAINT few`);
+
+    // The stream has passed what was refused, and nobody knows: as after a pause under which the worker died.
+    await second.prepare();
+    second.startLease();
+    const { failed } = await second.leaseEnd();
+    expect(failed).toMatchObject({ unheard_untold: { kind: 'rows_refused' } });
+    await second.resync('untold', false);
+    await expectEqual(second, 'untold');
+    await second.stop();
+
+    // Somebody who has heard of nothing but the new copy.
+    const third = capture(['untold'], { source: 'unheard' });
+    await third.prepare();
+    third.startLease();
+    await sql(`INSERT INTO untold VALUES (3, 300)`);
+    await expectEqual(third, 'untold');
+    for (const harness of [first, second, third]) await harness.close();
+  });
+});
+
 /** The healthy table streams, while another one's copy has only begun. */
 async function expectArrived(harness: CaptureHarness, text: string): Promise<void> {
   const clickhouse = harness.context.clickhouse('read');

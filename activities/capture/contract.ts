@@ -99,6 +99,8 @@ export interface CaptureActivities {
     /** Nothing when no new tables are looked for. */
     known?: KnownTables;
     seconds: number;
+    /** The last lease whose summary the flow has; 0 = none. What later ones recorded of failed tables is told again. */
+    told?: number;
   }): Promise<LeaseSummary>;
 
   /** Waits behind the barrier of open transactions, then cuts the table's key range into chunks and stores the plan. */

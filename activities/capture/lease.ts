@@ -7,6 +7,7 @@ import {
   type BatchRecord,
   noEffects,
   streamKinds,
+  type TableFailure,
 } from '../../model/batch.ts';
 import { type ErrorReport, SluiceError } from '../../model/errors.ts';
 import { addSample, type LogFigures, type LogSample, logFigures } from '../../model/log.ts';
@@ -71,6 +72,8 @@ export interface LeaseInput {
   /** Nothing when no new tables are looked for. */
   known?: KnownTables;
   seconds: number;
+  /** The last lease whose summary the flow has; 0 = none. */
+  told?: number;
 }
 
 export class Leases {
@@ -149,7 +152,8 @@ export class Leases {
     Object.assign(failed, await keeper.mend());
     // Only now: nobody else reads the log any more, so that a predecessor's last record is among them.
     const predecessors = await this.#predecessors(request.id, input.lease, lease);
-    for (const record of predecessors) Object.assign(failed, ofTables(record.failed, tables));
+    const untold = await this.#untold(input);
+    for (const record of [...untold, ...predecessors]) Object.assign(failed, failuresOf(tables, record.failed));
     const workflow = {
       id: activity.info.workflowExecution?.workflowId ?? '',
       runId: activity.info.workflowExecution?.runId ?? '',
@@ -169,6 +173,7 @@ export class Leases {
       signal: abort.signal,
       duration: input.seconds * 1000,
       failed,
+      generations: new Map(tables.map((table) => [table.asset_id, table.generation])),
       schemas: keeper,
       keepScores: (scores) => storeScores(sink.clickhouse, scores),
       stages: new Stages((asset) => keeper.table(asset), lookUpIn(sink.clickhouse)),
@@ -230,6 +235,14 @@ export class Leases {
     const kinds = streamKinds.map((kind) => `'${kind}'`).join(', ');
     const where = `source = {source:String} AND lease >= {first:UInt64} AND lease < {lease:UInt64} AND kind IN (${kinds})`;
     return readRecords(this.#context.clickhouse('read'), where, { source, first, lease });
+  }
+
+  /** Records of failed tables by leases whose summary the flow never got: it was paused meanwhile, say, and a worker died. */
+  async #untold({ request, lease, told }: LeaseInput) {
+    if (told === undefined || told + 1 >= lease) return [];
+    const where = `source = {source:String} AND lease >= {first:UInt64} AND lease < {own:UInt64} AND failed NOT IN ('', '{}')`;
+    const leases = { first: (told + 1) * attemptsLimit, own: lease * attemptsLimit };
+    return readRecords(this.#context.clickhouse('read'), where, { source: request.id, ...leases });
   }
 
   /** The kept stream when it goes on exactly where the records end, else a new one. */
@@ -324,9 +337,14 @@ function keyOf(keeper: SchemaKeeper, request: ConnectRequest): string {
 }
 
 /** The failures that concern these tables. */
-function ofTables(failed: Record<string, ErrorReport>, tables: TableRef[]): Record<string, ErrorReport> {
-  const asked = new Set(tables.map((table) => table.asset_id));
-  return Object.fromEntries(Object.entries(failed).filter(([asset]) => asked.has(asset)));
+/** Recorded failures that still hold: a table that began anew since has failed no more. */
+function failuresOf(tables: TableRef[], failed: Record<string, TableFailure>): Record<string, ErrorReport> {
+  const found: Record<string, ErrorReport> = {};
+  for (const { asset_id: asset, generation: current } of tables) {
+    const { generation, ...report } = failed[asset] ?? {};
+    if ('kind' in report && (generation ?? current) === current) found[asset] = report;
+  }
+  return found;
 }
 
 function summarize(

@@ -87,6 +87,7 @@ function loopOver(log: string[], sink: Partial<Sink> = {}, duration = 60_000): C
     signal: new AbortController().signal,
     duration,
     failed: {},
+    generations: new Map(),
     schemas: unchanged,
     stages: { apply: async () => ({ version: 0, applied: {}, checked: [], failed: {} }) },
     keepScores: async () => {},

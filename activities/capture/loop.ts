@@ -52,6 +52,8 @@ export interface LoopOptions {
   duration: number;
   /** Tables that failed before the loop began: they stand in its first record. */
   failed: Record<string, ErrorReport>;
+  /** By asset, the number of its copy's beginning. */
+  generations: Map<string, number>;
   /** What the copies are made from, and what becomes of them when tables are defined otherwise. */
   schemas: LoopSchemas;
   /** Rules and checks of the tables. */
@@ -317,7 +319,7 @@ export class CaptureLoop {
       applied,
     }: { altered?: Record<string, string[]>; version?: number; applied?: AppliedRules } = {},
   ): Promise<void> {
-    const { source, sink, lease, cluster, epoch, workflow } = this.#options;
+    const { source, sink, lease, cluster, epoch, workflow, generations } = this.#options;
     // An idle record only moves the position: it takes the place of the idle one before.
     // It also covers what that one did, or the records would show a gap.
     const replaces = kind === 'idle' && this.#lastKind === 'idle';
@@ -340,7 +342,9 @@ export class CaptureLoop {
       assets,
       truncated: batch?.truncated ?? {},
       ...(altered && { altered }),
-      failed,
+      failed: Object.fromEntries(
+        Object.entries(failed).map(([asset, report]) => [asset, { ...report, generation: generations.get(asset) }]),
+      ),
       rules: version,
       ...(version > 0 && { applied }),
       durations: round(durations),
