@@ -15,11 +15,12 @@ const patient = { initialInterval: '1s', maximumInterval: '30s', backoffCoeffici
 const waits = { cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED } as const;
 
 /**
- * A lease ends by itself after its seconds; a lost worker shows within 10 s. Its attempts add up over short outages, so
- * they must not make the next one wait long: data are waiting.
+ * A lease ends by itself after its seconds, or when a transaction that is under way then ends: cut before, a huge one would begin
+ * again for ever. A lost worker shows within 10 s. Its attempts add up over short outages, so they must not make the next one wait
+ * long: data are waiting.
  */
 export const leaseOptions: ActivityOptions = {
-  startToCloseTimeout: '1h',
+  startToCloseTimeout: '24h',
   heartbeatTimeout: '10s',
   retry: { ...patient, maximumInterval: '5s' },
   ...waits,

@@ -25,6 +25,10 @@ export const sessionSettings: Record<string, string> = {
   lock_timeout: '0',
 };
 
+/** PostgreSQL 17 and later end a transaction by this one, however much of it is still to be read. */
+const longTransactions = `CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 170000
+  THEN pg_catalog.set_config('transaction_timeout', '0', false) END`;
+
 /** Quotes an identifier for PostgreSQL. */
 export function quoteName(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
@@ -74,7 +78,7 @@ export async function connect(options: ConnectOptions): Promise<pg.Client> {
     const settings = Object.entries(sessionSettings).map(
       ([name, value]) => `pg_catalog.set_config(${quoteText(name)}, ${quoteText(value)}, false)`,
     );
-    await client.query(`SELECT ${settings.join(', ')}`);
+    await client.query(`SELECT ${settings.join(', ')}, ${longTransactions}`);
     if (options.first) await client.query(options.first);
     return client;
   } catch (error) {

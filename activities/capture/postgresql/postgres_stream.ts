@@ -40,6 +40,10 @@ export interface StreamOptions {
   /** Bytes of TSV after which a batch is cut at the next transaction's end; inside a transaction at twice as many. */
   maxBytes: number;
   missing: MissingValues;
+  /** True while the server works on what it reads from the log, and so does not answer. Errors: as `connect`. */
+  isDecoding: () => Promise<boolean>;
+  /** Milliseconds after which a connection that is silent, though asked, is looked into; default 30 s. */
+  silence?: number;
 }
 
 /** A batch that is not full waits this long for more, as long as more is coming: many small inserts cost more than one. */
@@ -54,8 +58,7 @@ const askEvery = 250;
  */
 const patientSender = `SELECT pg_catalog.set_config(name, '60s', false) FROM pg_catalog.pg_settings
   WHERE name = 'wal_sender_timeout' AND setting::pg_catalog.int8 BETWEEN 1 AND 59999`;
-/** A connection that is silent for so long, though asked, has lost its other end. */
-const silence = 30_000;
+const usualSilence = 30_000;
 
 export class PostgresStream implements ChangeStream {
   readonly #options: StreamOptions;
@@ -88,6 +91,7 @@ export class PostgresStream implements ChangeStream {
   #wanted = false;
   #lastData = 0;
   #lastFrame = performance.now();
+  #looking = false;
   #lastCut = 0;
   #bytes = 0;
 
@@ -122,7 +126,7 @@ export class PostgresStream implements ChangeStream {
       `START_REPLICATION SLOT ${quoteName(options.slot)} LOGICAL ${options.position} ` +
         `(proto_version '1', publication_names ${quoteText(quoteName(options.publication))}, messages 'false')`,
     );
-    stream.#timers.push(setInterval(() => stream.#sendStatus(false), statusEvery));
+    stream.#timers.push(setInterval(() => stream.#sendStatus(stream.#quiet() > stream.#silence / 2), statusEvery));
     stream.#timers.push(setInterval(() => stream.#askWhenQuiet(), askEvery));
     return stream;
   }
@@ -569,11 +573,37 @@ export class PostgresStream implements ChangeStream {
 
   /** A walsender that has nothing to send says so only when asked: then the position of an idle database moves on. */
   #askWhenQuiet(): void {
-    if (!this.#session!.paused && performance.now() - this.#lastFrame > silence) {
-      this.#session!.close();
-      this.#fail(new SluiceError('source_unreachable', 'the source has not answered for 30 s', 'It is tried again.'));
+    if (!this.#session!.paused && this.#quiet() > this.#silence) void this.#lookIntoSilence();
+    if (!this.#transaction.isOpen && this.#changes === 0 && this.#ready.length === 0) this.#sendStatus(true);
+  }
+
+  get #silence(): number {
+    return this.#options.silence ?? usualSilence;
+  }
+
+  /** Milliseconds since the server has sent anything. */
+  #quiet(): number {
+    return performance.now() - this.#lastFrame;
+  }
+
+  /**
+   * A connection without another end is silent for ever. So is, for long, a server that decodes a large transaction of which nothing
+   * is for us: then it asks for a sign of life no more often than every half of its `wal_sender_timeout`.
+   */
+  async #lookIntoSilence(): Promise<void> {
+    if (this.#looking) return;
+    this.#looking = true;
+    const since = this.#lastFrame;
+    const quiet = this.#quiet();
+    const found = await this.#options.isDecoding().catch(asSluiceError);
+    this.#looking = false;
+    if (this.#error || this.#lastFrame !== since) return;
+    if (found === true) {
+      this.#lastFrame = performance.now();
       return;
     }
-    if (!this.#transaction.isOpen && this.#changes === 0 && this.#ready.length === 0) this.#sendStatus(true);
+    this.#session!.close();
+    const reason = `the source has been silent for ${Math.round(quiet / 1000)} s`;
+    this.#fail(found || new SluiceError('source_unreachable', reason, 'It is tried again.'));
   }
 }

@@ -130,6 +130,16 @@ export async function keepThroughFailover(
   });
 }
 
+/** True while the session that reads the slot neither waits for log nor for its reader to take what it sends. */
+export async function isDecoding(client: pg.Client, slot: string): Promise<boolean> {
+  const { rowCount } = await client.query(
+    `SELECT FROM pg_catalog.pg_replication_slots s JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid
+     WHERE s.slot_name = $1 AND pg_catalog.lower(coalesce(a.wait_event, '')) NOT LIKE 'walsender%'`,
+    [slot],
+  );
+  return rowCount === 1;
+}
+
 /** Ends whoever reads the slot: a lease's predecessor that still lives must not read, or acknowledge, any more. */
 export async function freeSlot(client: pg.Client, slot: string): Promise<void> {
   for (let tries = 0; tries < 100; tries++) {

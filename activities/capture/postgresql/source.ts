@@ -32,7 +32,15 @@ import { relationsOf, rootsOf } from './partitions.ts';
 import { PostgresStream } from './postgres_stream.ts';
 import { preflight } from './preflight.ts';
 import { missingFrom, publish, readPublication, unpublish } from './publication.ts';
-import { checkPosition, clusterOf, dropReplication, freeSlot, keepThroughFailover, makeSlot } from './slot.ts';
+import {
+  checkPosition,
+  clusterOf,
+  dropReplication,
+  freeSlot,
+  isDecoding,
+  keepThroughFailover,
+  makeSlot,
+} from './slot.ts';
 import { copyChunkRows, planChunks } from './snapshot.ts';
 import { type CompareOptions, compareTable } from './table_change.ts';
 import { atOneMoment, beginSeeing } from './visibility.ts';
@@ -158,6 +166,7 @@ export class PostgresSource implements Source {
       maxRows: task.maxRows,
       maxBytes: batchBytes,
       missing,
+      isDecoding: () => withConnection(session(connected), (client) => isDecoding(client, slot)),
     });
   }
 
