@@ -6,6 +6,8 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { createClient } from '@clickhouse/client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
+import { sweepBelow } from '../activities/load/tables.ts';
+import type { TableSchema } from '../model/table.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
 
 let parts: StartedParts<'clickhouse'>;
@@ -127,6 +129,23 @@ describe('statements', () => {
     const after = await post("SELECT changed FROM system.settings WHERE name = 'max_threads'");
     expect(after.text).toBe('0\n');
     expect((await post('SELECT currentDatabase()')).text).toBe('default\n');
+  });
+
+  it('is waited for while it empties a large copy, however long it says nothing', async () => {
+    const columns = '`id` Int64, `_version` UInt128, `_deleted` UInt8, `_committed_at` DateTime64(6)';
+    // The rows that it writes make it slow, as many of them would.
+    const slow = '`slow` UInt8 DEFAULT sleepEachRow(0.02)';
+    await write.command(
+      `CREATE TABLE sluice.swept (${columns}, ${slow}) ENGINE = ReplacingMergeTree(_version) ORDER BY id`,
+    );
+    await write.command('INSERT INTO sluice.swept SELECT number, 1, 0, now64(6), 0 FROM numbers(100)');
+    const hasty = new ClickHouse({ url: parts.clickhouse.url, database: 'sluice', role: 'write', patience: 1_000 });
+    const id = { name: 'id', attnum: 1, type: 'bigint', clickhouse: 'Int64', key: true };
+    const table = { asset_id: 'swept', columns: [id] } as unknown as TableSchema;
+    await sweepBelow(hasty, table, '2', '2026-01-01 00:00:00', 'sweep');
+    expect(await count('swept FINAL WHERE _deleted')).toBe('100');
+    await expect(hasty.command('SELECT sleep(2)')).rejects.toMatchObject({ kind: 'sink_unreachable' });
+    await hasty.close();
   });
 
   it('takes inserts as curl sends them: all in the body, VALUES, SELECT, empty', async () => {

@@ -39,11 +39,21 @@ const csvSettings = {
   format_csv_null_representation: '\\N',
 } as const;
 
+const usualPatience = 120_000;
+/**
+ * A statement that rewrites a whole copy says nothing before it has ended: given up before and begun again, it would never end.
+ * (Headers of progress are no way out: they come behind the status 200, and an error that follows is taken for success.) A
+ * machine that is gone is noticed by the system's keepalive.
+ */
+const greatestPatience = 12 * 3_600_000;
+
 export interface ClickHouseOptions {
   /** e.g. `http://127.0.0.1:8123`; user and password may be in it. */
   url: string;
   database: string;
   role: Role;
+  /** Milliseconds after which a statement without an answer is given up; default two minutes. */
+  patience?: number;
 }
 
 /** A query's id travels as a header, while it may hold the name of any table. What one begins with, so does the other. */
@@ -76,13 +86,20 @@ interface SelectOptions {
 export class ClickHouse {
   readonly database: string;
   readonly #client: ClickHouseClient;
+  /** For statements that may take hours. */
+  readonly #patient: ClickHouseClient;
 
   constructor(options: ClickHouseOptions) {
     this.database = options.database;
-    this.#client = createClient({
+    this.#client = ClickHouse.#connect(options, options.patience ?? usualPatience);
+    this.#patient = ClickHouse.#connect(options, greatestPatience);
+  }
+
+  static #connect(options: ClickHouseOptions, patience: number): ClickHouseClient {
+    return createClient({
       url: options.url,
       // Statements name the database themselves: it may not exist yet when the client is made.
-      request_timeout: 120_000,
+      request_timeout: patience,
       max_open_connections: 8,
       // Its own lines would quote statements, and with them values; errors are told by whoever gets them.
       log: { level: ClickHouseLogLevel.OFF },
@@ -96,10 +113,13 @@ export class ClickHouse {
     return `${quoteName(this.database)}.${quoteName(table)}`;
   }
 
-  /** Runs a statement that answers nothing. Errors: `sink_unreachable`, `sink_refused`. */
-  async command(sql: string, options: Omit<SelectOptions, 'signal'> & { queryId?: string } = {}): Promise<void> {
+  /** Runs a statement that answers nothing; `long`: it may take hours. Errors: `sink_unreachable`, `sink_refused`. */
+  async command(
+    sql: string,
+    options: Omit<SelectOptions, 'signal'> & { queryId?: string; long?: boolean } = {},
+  ): Promise<void> {
     try {
-      await this.#client.command({
+      await (options.long ? this.#patient : this.#client).command({
         query: sql,
         query_params: options.params,
         query_id: options.queryId && queryIdOf(options.queryId),
@@ -251,7 +271,7 @@ export class ClickHouse {
   }
 
   async close(): Promise<void> {
-    await this.#client.close();
+    await Promise.all([this.#client.close(), this.#patient.close()]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

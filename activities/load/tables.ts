@@ -312,6 +312,6 @@ export async function sweepBelow(
     `INSERT INTO ${name} (${[...key, ...ownColumns].join(', ')}) ` +
       `SELECT ${key.join(', ')}, toUInt128('${BigInt(version)}'), 1, toDateTime64({committed:String}, 6, 'UTC') ` +
       `FROM ${name} FINAL WHERE _version < toUInt128('${BigInt(version)}') SETTINGS optimize_move_to_prewhere = 0, optimize_move_to_prewhere_if_final = 0`,
-    { params: { committed: committedAt }, queryId },
+    { params: { committed: committedAt }, queryId, long: true },
   );
 }
