@@ -215,6 +215,25 @@ describe('a slot', () => {
     await expectLostAndHealed(harness, 'slot_ahead', /past the last recorded batch/);
   });
 
+  it('that another installation reads is left alone, and so is its publication', async () => {
+    const harness = await streaming('shared');
+    await sql('CREATE TABLE unshared (id int PRIMARY KEY)');
+    const { active_pid } = (await slot(harness))!;
+    const database = `elsewhere_${harness.options.source}`;
+    const second = capture(['unshared'], { source: harness.options.source, database });
+    await expect(second.prepare()).rejects.toMatchObject({
+      kind: 'conflict',
+      remedy: expect.stringMatching(/another id/),
+    });
+    await sql(`INSERT INTO shared VALUES (3, 'goes on')`);
+    await expectEqual(harness);
+    expect((await slot(harness))!.active_pid).toBe(active_pid);
+    const { rows } = await client.query('SELECT tablename FROM pg_publication_tables WHERE pubname = $1', [
+      slotOf(harness),
+    ]);
+    expect(rows).toEqual([{ tablename: 'shared' }]);
+  });
+
   it('that keeps more and more is told beforehand, and stops the source when the server gives it up', async () => {
     const harness = await streaming('kept');
     await stopped(harness);

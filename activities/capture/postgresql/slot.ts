@@ -185,6 +185,21 @@ function checkSlot(slot: Slot | undefined, name: string, source: string, positio
 }
 
 /**
+ * Refuses a slot that somebody reads, where no record of ours says that it is ours: another installation may copy from this
+ * database by the same names, and would lose its slot. Errors: `conflict`.
+ */
+export async function expectUnread(client: pg.Client, slot: string, source: string): Promise<void> {
+  const found = await readSlot(client, slot);
+  if (!found?.active_pid) return;
+  throw new SluiceError(
+    'conflict',
+    `the replication slot ${slot} is read by session ${found.active_pid}, and no record here says that it is ours`,
+    `Is it another installation's? Then connect under another id. If nobody needs it: SELECT pg_terminate_backend(${found.active_pid}), and start again.`,
+    { source },
+  );
+}
+
+/**
  * Makes the slot anew. One that is there begins before the publication that was just made, perhaps, and its reader may
  * be somebody else: it is replaced only when it is `ours`.
  */

@@ -36,6 +36,7 @@ import {
   checkPosition,
   clusterOf,
   dropReplication,
+  expectUnread,
   freeSlot,
   isDecoding,
   keepThroughFailover,
@@ -100,6 +101,7 @@ export class PostgresSource implements Source {
   prepare(connected: Connected, tables: TableSchema[], resume: string | undefined, known: boolean): Promise<string> {
     const { slot, publication, failover } = names(connected);
     return withConnection(session(connected), async (client) => {
+      if (resume === undefined && !known) await expectUnread(client, slot, connected.request.id);
       // The publication first: a slot made before it would bring rows in which it does not exist yet.
       await publish(client, publication, tables, connected.request.id);
       if (resume === undefined)
