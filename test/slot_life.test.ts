@@ -135,6 +135,36 @@ describe('a role that is no superuser', () => {
   });
 });
 
+describe('a table that the role may not read any more', () => {
+  it('stops alone when its values have to be looked up, and a re-sync heals', async () => {
+    await sql('CREATE TABLE readable (id int PRIMARY KEY, v text)', `INSERT INTO readable VALUES (1, 'a')`);
+    await sql(
+      'CREATE TABLE forbidden (id int PRIMARY KEY, v text)',
+      'ALTER TABLE forbidden ALTER COLUMN v SET STORAGE EXTERNAL',
+      `INSERT INTO forbidden SELECT g, repeat('x', 10000) || g FROM generate_series(1, 3) g`,
+    );
+    const harness = capture(['readable', 'forbidden']);
+    await harness.begin();
+    await expectEqual(harness);
+    await sql(`REVOKE SELECT ON forbidden FROM ${role}`);
+    // The value is not sent, and a key that changed has no row in the copy to take it from.
+    await server.run('UPDATE public.forbidden SET id = 30 WHERE id = 3', database);
+    const { ended, failed } = await harness.leaseEnd();
+    expect(ended).toBe('table_failed');
+    expect(Object.values(failed)).toEqual([
+      expect.objectContaining({ reason: expect.stringMatching(/forbidden.*permission denied/) }),
+    ]);
+    harness.dropTable('forbidden');
+    harness.startLease();
+    await sql(`INSERT INTO readable VALUES (2, 'goes on')`);
+    await expectEqual(harness);
+    await harness.stop();
+    await sql(`GRANT SELECT ON forbidden TO ${role}`);
+    await harness.resync('forbidden', false);
+    await expectEqual(harness);
+  });
+});
+
 describe('an idle source', () => {
   it('is not written to, and lets the log of its neighbours go', async () => {
     const harness = await streaming('quiet');

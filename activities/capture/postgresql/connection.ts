@@ -124,6 +124,12 @@ export function wasAltered(error: unknown): boolean {
   return gone.has(String(code ?? cause?.code));
 }
 
+/** True for an error of a statement over one table that says nothing of others: no privilege, or a damaged row or index. */
+export function isOfTable(error: unknown): boolean {
+  const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } };
+  return ['42501', 'XX001', 'XX002'].includes(String(code ?? cause?.code));
+}
+
 /** Any error of a PostgreSQL session as a SluiceError; never contains the connection string. */
 export function sourceError(error: unknown): SluiceError {
   if (error instanceof SluiceError) return error;

@@ -19,7 +19,7 @@ import type { NewestRow, Sink } from '../../load/sink.ts';
 import { keyOf, unescapeField } from '../../load/tsv.ts';
 import type { StreamTask } from '../source.ts';
 import type { ChangeBatch, Hole, HollowRow, TableChanges } from '../stream.ts';
-import { connect, quoteName, sourceError, sourceTexts, wasAltered } from './connection.ts';
+import { connect, isOfTable, quoteName, sourceError, sourceTexts, wasAltered } from './connection.ts';
 import { durablePosition } from './durable.ts';
 import { RowEncoder, rowBound } from './encode.ts';
 import { rowsOf } from './partitions.ts';
@@ -52,7 +52,7 @@ export class MissingValues {
 
   /**
    * Fills all holes of a batch; rows that the copy has overtaken are dropped and counted as superseded. Answers, by asset,
-   * tables that the source cannot be asked about any more, because they were altered since.
+   * tables that the source cannot be asked about any more, and why.
    */
   async fill(batch: ChangeBatch): Promise<Record<string, string>> {
     const failed: Record<string, string> = {};
@@ -61,9 +61,9 @@ export class MissingValues {
       try {
         await this.#fillTable(changes);
       } catch (error) {
-        const altered = wasAltered(error) || (error instanceof SluiceError && error.kind === 'table_changed');
-        if (!altered) throw error;
-        failed[changes.table.asset_id] = 'it was altered before values that the stream left out could be looked up';
+        const reason = whyNotRead(error);
+        if (reason === undefined) throw error;
+        failed[changes.table.asset_id] = reason;
       }
     }
     return failed;
@@ -126,6 +126,14 @@ export class MissingValues {
     });
     return this.#client;
   }
+}
+
+/** What keeps a lookup from one table alone; undefined for an error that is not the table's. */
+function whyNotRead(error: unknown): string | undefined {
+  if (wasAltered(error) || (error instanceof SluiceError && error.kind === 'table_changed'))
+    return 'it was altered before values that the stream left out could be looked up';
+  if (!isOfTable(error)) return undefined;
+  return `values that the stream left out cannot be looked up: ${(error as Error).message}`;
 }
 
 function unique<T>(values: T[]): T[] {
