@@ -6,6 +6,7 @@ import { SluiceError } from '../../model/errors.ts';
 import { schemaPolicy } from '../../model/source.ts';
 import { sideCopyName, type TableSchema, tableName } from '../../model/table.ts';
 import { loadSaved, saveSchema } from '../load/batches.ts';
+import { quoteName } from '../load/clickhouse.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { readableFor, rulesInForce, withRules } from '../transform/table_rules.ts';
 import type { TableRef } from './contract.ts';
@@ -26,7 +27,7 @@ export interface BeginOptions {
 
 /**
  * Makes these tables ready to be copied from their beginning: definition, start position, and a copy beside the old one
- * when there was one. Answers them with start and generation. Errors: `table_missing`, `table_changed`.
+ * when there was one. Answers them with start and generation. Errors: `table_missing`, `table_changed`, `table_unusable`.
  */
 export async function beginTables(tables: TableRef[], options: BeginOptions): Promise<TableRef[]> {
   if (tables.length === 0) return [];
@@ -39,6 +40,8 @@ export async function beginTables(tables: TableRef[], options: BeginOptions): Pr
   const readable = readableFor(options.before.values(), declared);
   // Before their start positions: whoever takes them out and puts them back from here on leaves a gap.
   const published = await source.publishedAs(connected, [...options.before.values()]);
+  const others = await sink.tablesOfOthers(id);
+  for (const table of tables) expectOwn(connected, table, others.get(table.asset_id));
   const settled = await settle(tables, { ...options, connected: { ...connected, readable } });
   // Tables that begin together may join with each other.
   for (const [{ asset_id }, { columns }] of settled)
@@ -129,6 +132,17 @@ function withoutNew(schema: TableSchema, before: TableSchema | undefined, { requ
     columns: schema.columns.filter(stays),
     leftOut: [...(schema.leftOut ?? []), ...leftOut].sort((a, b) => a.attnum - b.attnum),
   };
+}
+
+/** Refuses to write into a table that is another's. Errors: `table_unusable`. */
+function expectOwn({ request: { id } }: Connected, table: TableRef, other: string | undefined): void {
+  if (other === undefined) return;
+  throw new SluiceError(
+    'table_unusable',
+    `its copy would be called ${table.asset_id}, and the table of that name in ClickHouse ${other}`,
+    `Give it another name (options.asset_ids), or the source another id. If nobody needs that table: DROP TABLE ${quoteName(table.asset_id)}`,
+    { source: id, table: tableName(table) },
+  );
 }
 
 function restless(source: string, table: TableRef): SluiceError {

@@ -21,6 +21,7 @@ import {
   placedCopies,
   replaceCopy,
   sweepBelow,
+  tablesOfOthers,
 } from './tables.ts';
 
 export class ClickHouseSink implements Sink {
@@ -41,6 +42,10 @@ export class ClickHouseSink implements Sink {
 
   hasCopy(assetId: string): Promise<boolean> {
     return hasCopy(this.clickhouse, assetId);
+  }
+
+  tablesOfOthers(source: string): Promise<Map<string, string>> {
+    return tablesOfOthers(this.clickhouse, source);
   }
 
   alterCopy(table: TableSchema): Promise<void> {

@@ -238,6 +238,27 @@ export async function hasCopy(clickhouse: ClickHouse, assetId: string): Promise<
   return (await commentOf(clickhouse, assetId)) !== undefined;
 }
 
+/**
+ * Tables that are in the way of copies that `source` has not begun yet, by name, and what they are: copies of other sources (`c` of
+ * the source `a_b` is called as `b_c` of `a` is), or tables with rows that no copy is known by.
+ */
+export async function tablesOfOthers(clickhouse: ClickHouse, source: string): Promise<Map<string, string>> {
+  const rows = await clickhouse.rows<{ name: string; owner: string }>(
+    `SELECT t.name AS name, s.owner AS owner FROM system.tables AS t
+     LEFT JOIN (
+       SELECT asset, argMax(source, source = {source:String}) AS owner FROM ${clickhouse.name('_schemas')} GROUP BY asset
+     ) AS s ON s.asset = t.name
+     WHERE t.database = {database:String} AND s.owner != {source:String} AND (s.owner != '' OR t.total_rows > 0)`,
+    { params: { source, database: clickhouse.database } },
+  );
+  return new Map(
+    rows.map(({ name, owner }) => [
+      name,
+      owner === '' ? 'holds rows that this source has not written' : `is a copy of the source ${owner}`,
+    ]),
+  );
+}
+
 /** The comment of a table; undefined when it is not there. */
 async function commentOf(clickhouse: ClickHouse, table: string): Promise<string | undefined> {
   const [found] = await clickhouse.rows<{ comment: string }>(

@@ -46,7 +46,7 @@ export function readOptions(source: string, options: Record<string, unknown>): P
   for (const [table, id] of Object.entries(assetIds)) {
     if (isGlob(table))
       refuse(`options.asset_ids names ${table}`, 'Name one table for each asset id: globs are not taken.');
-    // With the prefix it meets no other source's copies, and none of Sluice's own tables.
+    // With the prefix it meets none of Sluice's own tables.
     if (typeof id !== 'string' || !id.startsWith(`${source}_`) || !assetPattern.test(id))
       refuse(
         `options.asset_ids gives ${table} no usable id`,
