@@ -64,6 +64,31 @@ describe('a table that somebody took out of the publication while its source was
   });
 });
 
+describe('a publication that was altered while its source was paused, and altered back', () => {
+  it.each([
+    [
+      'left out updates',
+      (name: string) =>
+        [`SET (publish = 'insert')`, `SET (publish = 'insert, update, delete, truncate')`].map(
+          (what) => `ALTER PUBLICATION ${name} ${what}`,
+        ),
+    ],
+    [
+      'was made anew',
+      (name: string, tables: string) => [`DROP PUBLICATION ${name}`, `CREATE PUBLICATION ${name} FOR TABLE ${tables}`],
+    ],
+  ])('has its tables copied anew: it %s', async (_, statements) => {
+    const { harness, table, other, publication } = await paused();
+    const [away, back] = statements(publication, `${table}, ${other}`);
+    for (const statement of [away!, `UPDATE ${table} SET v = 'not sent'`, back!]) await client.query(statement);
+    const { tables } = await harness.prepare();
+    expect(tables.map((found) => found.snapshot_done)).toEqual([false, false]);
+    harness.startLease();
+    for (const name of [table, other]) await harness.snapshot(name);
+    await expectEqual(harness);
+  });
+});
+
 it('copies a table anew that was taken out and put back between two looks of the stream', async () => {
   const { harness, table, publication } = await paused();
   harness.startLease();

@@ -6,6 +6,7 @@ import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { openSource } from '../activities/capture/source.ts';
 import { addSample, type LogSample, type LogState, logFigures } from '../model/log.ts';
+import { compareLsn } from '../model/position.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
 import { CaptureHarness, type HarnessOptions, openClient } from './capture_harness.ts';
 import { type SourceServer, startSource } from './source_server.ts';
@@ -243,6 +244,21 @@ describe('a slot', () => {
       `SELECT pg_create_logical_replication_slot('${slotOf(harness)}', 'pgoutput')`,
     );
     await expectLostAndHealed(harness, 'slot_ahead', /past the last recorded batch/);
+  });
+
+  it('is made anew with all copies: what is wrong with it may stay with it', async () => {
+    const harness = await streaming('renewed');
+    await stopped(harness);
+    await sql(`INSERT INTO renewed VALUES (3, 'unread')`);
+    const { rows } = await client.query('SELECT pg_current_wal_flush_lsn()::text AS lsn');
+    await harness.resyncAll();
+    const began = (await harness.records()).findLast(({ kind }) => kind === 'begin')!;
+    expect(compareLsn(began.position_from, rows[0].lsn)).toBeGreaterThanOrEqual(0);
+    await expectEqual(harness);
+    // One that lost its state goes on from what is recorded.
+    await stopped(harness);
+    const lost = capture(['renewed'], { source: harness.options.source });
+    expect((await lost.prepare()).tables).toMatchObject([{ generation: 2, snapshot_done: false }]);
   });
 
   it('that another installation reads is left alone, and so is its publication', async () => {

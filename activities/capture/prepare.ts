@@ -38,7 +38,9 @@ export async function prepareSource(
     const begunTables = tables.filter(({ asset_id: id, start_position }) => known.has(id) || start_position !== '');
     const published = await source.publishedAs(connected, [...before.values()]);
     const gaps = await giveUpGaps(clickhouse, request.id, begunTables, { before, published, saved });
-    const log = await beginStream(context, source, connected, tables, [...before.values()]);
+    // Where all copies are made anyway, so is the slot: what was wrong with the one before may stay with it.
+    const allAnew = tables.length > 0 && begunTables.length === 0;
+    const log = await beginStream(context, source, connected, { tables, allAnew, schemas: [...before.values()] });
     const prepared: PreparedSource['tables'] = [];
     const fresh: TableRef[] = [];
     for (const table of tables) {
@@ -128,14 +130,13 @@ async function recordedSnapshots(
 
 /**
  * Where the stream begins: at the last record when the log behind it is whole. A new beginning is made only for a source
- * none of whose tables has a start position yet; else a lost log is an error, since changes are missing.
+ * none of whose tables has a start position yet, and always where `allAnew`; else a lost log is an error, since changes are missing.
  */
 async function beginStream(
   context: CaptureContext,
   source: Source,
   connected: Connected,
-  tables: TableRef[],
-  schemas: TableSchema[],
+  { tables, allAnew, schemas }: { tables: TableRef[]; allAnew: boolean; schemas: TableSchema[] },
 ): Promise<{ fresh: boolean; position: string; lastLease: number; epoch: number }> {
   const sink = context.sink('write');
   const { id } = connected.request;
@@ -143,7 +144,7 @@ async function beginStream(
   const record = await sink.lastRecord(id);
   const started = tables.some((table) => table.start_position !== '');
   try {
-    if (record) {
+    if (record && !allAnew) {
       checkIdentity(identity, record.cluster, id);
       const position = await source.prepare(connected, schemas, record.position_to, true);
       const lastLease = Math.floor(record.lease / attemptsLimit);

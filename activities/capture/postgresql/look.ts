@@ -8,7 +8,7 @@ import { type TableSchema, tableName } from '../../../model/table.ts';
 import type { Look, NamedTable, TableChange } from '../source.ts';
 import { isCapturable, type ReadOptions, seeTables } from './catalog.ts';
 import { durablePosition } from './durable.ts';
-import { leftOutOf, type Publication, readPublication } from './publication.ts';
+import { leftOutOf, type Publication, placeIn, readPublication } from './publication.ts';
 import { compareTable } from './table_change.ts';
 import { atOneMoment } from './visibility.ts';
 
@@ -87,8 +87,8 @@ function unsentOf(see: See, publication: Publication | undefined, options: LookO
 }
 
 /** True when the table's place in the publication is another one than that since which the log sends its changes. */
-function wasOut({ oid, published }: TableSchema, { places }: Publication): boolean {
-  return published !== undefined && published !== '' && published !== places.get(oid);
+function wasOut({ oid, published }: TableSchema, publication: Publication): boolean {
+  return published !== undefined && published !== '' && published !== placeIn(publication, oid);
 }
 
 /** A table that was attached as a partition to one that is captured: the log has its changes once. */

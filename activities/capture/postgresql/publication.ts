@@ -17,6 +17,8 @@ export interface Publication {
   tables: Map<string, { columns?: string[] | null; filter?: string | null }>;
   /** By oid, the relations that it names itself, with what tells their places in it from earlier ones. */
   places: Map<number, string>;
+  /** Another one whenever somebody makes it anew, or has it send other operations: the log tells nobody of what was not sent. */
+  version: string;
 }
 
 /** The publication as it is now, by one statement; undefined when it is not there. */
@@ -24,7 +26,7 @@ export async function readPublication(client: pg.ClientBase, name: string): Prom
   // As JSON, because column lists and row filters came with PostgreSQL 15.
   const { rows } = await client.query<Omit<Publication, 'tables' | 'places'> & { tables: Shown[]; places: Place[] }>(
     `SELECT pg_catalog.pg_has_role(pubowner, 'USAGE') AS owned, puballtables AS all_tables,
-       pubviaroot AS via_root, pubinsert AS insert, pubupdate AS update, pubdelete AS delete, pubtruncate AS truncate,
+       pubviaroot AS via_root, pubinsert AS insert, pubupdate AS update, pubdelete AS delete, pubtruncate AS truncate, oid::text || '.' || xmin::text AS version,
        (SELECT coalesce(pg_catalog.json_agg(pg_catalog.to_jsonb(t) - 'pubname'), '[]')
          FROM pg_catalog.pg_publication_tables t WHERE t.pubname = p.pubname) AS tables,
        (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(m.prrelid::int8, m.oid::text)), '[]')
@@ -39,6 +41,11 @@ export async function readPublication(client: pg.ClientBase, name: string): Prom
       [`${schemaname}.${tablename}`, { columns, filter }] as const,
   );
   return { ...row, tables: new Map(shown), places: new Map(row.places) };
+}
+
+/** What tells that the log has sent a table's changes all the time: as long as it is the same. */
+export function placeIn({ places, version }: Publication, oid: number): string {
+  return `${version}/${places.get(oid) ?? ''}`;
 }
 
 interface Shown {

@@ -31,7 +31,7 @@ import { readOptions } from './options.ts';
 import { relationsOf, rootsOf } from './partitions.ts';
 import { PostgresStream } from './postgres_stream.ts';
 import { preflight } from './preflight.ts';
-import { missingFrom, publish, readPublication, unpublish } from './publication.ts';
+import { missingFrom, placeIn, publish, readPublication, unpublish } from './publication.ts';
 import {
   checkPosition,
   clusterOf,
@@ -94,7 +94,7 @@ export class PostgresSource implements Source {
       if (!publication) return new Map();
       const missing = new Set(missingFrom(publication, tables));
       const sent = tables.filter((table) => !missing.has(table));
-      return new Map(sent.map(({ asset_id, oid }) => [asset_id, publication.places.get(oid) ?? '']));
+      return new Map(sent.map(({ asset_id, oid }) => [asset_id, placeIn(publication, oid)]));
     });
   }
 

@@ -152,6 +152,7 @@ describe.each([
     ['55000', 'can no longer get changes from replication slot "sluice_x"', 'slot_lost'],
     ['XX000', 'could not map filenumber "base/5/16398" to relation OID', 'slot_lost'],
     // As PostgreSQL 15 and before say it.
+    ['42704', 'publication "sluice_x" does not exist', 'slot_lost'],
     ['XX000', 'could not map filenode "base/5/16398" to relation OID', 'slot_lost'],
     ['57P01', 'terminating connection due to administrator command', 'source_unreachable'],
   ])('end with what the server says: %s %s', async (code, message, kind) => {

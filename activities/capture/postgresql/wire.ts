@@ -169,9 +169,10 @@ function serverError(bytes: Buffer, start: number, end: number): SluiceError {
   const fields: Record<string, string> = {};
   for (const field of bytes.toString('utf8', start, end).split('\0')) if (field) fields[field[0]!] = field.slice(1);
   const error = Object.assign(new Error(fields.M ?? 'unknown error'), { code: fields.C });
-  // The last one: a fault of the server's own decoding, which stays with the slot (see `wereAltered` in slot.ts).
+  // The last two stay with the slot: a fault of the server's own decoding (see `wereAltered` in slot.ts), and, before PostgreSQL 18,
+  // log of a time at which the publication was not there.
   const slotGone =
-    /replication slot .* does not exist|can no longer (access|get changes from) replication slot|invalidated|could not map filen(umber|ode)/i;
+    /replication slot .* does not exist|can no longer (access|get changes from) replication slot|invalidated|could not map filen(umber|ode)|publication .* does not exist/i;
   if (slotGone.test(fields.M ?? '')) {
     return new SluiceError(
       'slot_lost',
