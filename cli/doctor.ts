@@ -163,14 +163,26 @@ function isFree(port: number): Promise<boolean> {
   });
 }
 
+/** The last microsecond that a copy of a timestamp may hold. */
+const latestTime = '9999-12-31 23:59:59.999999';
+
 async function clickhouseCheck(control: Control): Promise<Check> {
   const name = 'ClickHouse';
   const { clickhouseUrl } = control.settings;
   try {
-    const [row] = await control.clickhouse.rows<{ version: string }>('SELECT version() AS version', {
-      signal: AbortSignal.timeout(3_000),
-    });
-    return { name, state: 'ok', detail: `${row?.version} at ${new URL(clickhouseUrl).host}`, remedy: '' };
+    const [row] = await control.clickhouse.rows<{ version: string; latest: string }>(
+      `SELECT version() AS version, toString(t) AS latest FROM format(TSV, 't DateTime64(6, \\'UTC\\')', '${latestTime}')`,
+      { signal: AbortSignal.timeout(3_000) },
+    );
+    const detail = `${row?.version} at ${new URL(clickhouseUrl).host}`;
+    if (row?.latest === latestTime) return { name, state: 'ok', detail, remedy: '' };
+    // Earlier versions move times outside of 1900 to 2299 into that range, and say nothing.
+    return {
+      name,
+      state: 'problem',
+      detail: `${detail} keeps ${latestTime} as ${row?.latest}`,
+      remedy: 'Use ClickHouse 26.7 or later: copies of such times would be wrong.',
+    };
   } catch (error) {
     return problem(name, error);
   }

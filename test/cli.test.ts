@@ -101,6 +101,7 @@ describe('sluice', () => {
     expect((await sluice(['sources', 'pause', 'shop'])).out).toContain(' paused ');
     expect((await sluice(['sources', 'resync', 'shop', 'nowhere'])).code).toBe(1);
     expect((await sluice(['doctor'])).out).toContain('✓ source shop: paused, 1 tables');
+    expect((await sluice(['doctor'])).out).toMatch(/✓ ClickHouse: 26\.\d+/);
     expect(await sluice(['sources', 'delete', 'shop', '--drop-copies'])).toMatchObject({ code: 0, err: '' });
     expect((await sluice(['sources', 'list'])).out).toContain('no sources yet');
   }, 120_000);
