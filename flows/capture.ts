@@ -134,8 +134,9 @@ export class Capture {
     const tables = liveTables(this.state).map(refOf);
     const summary = `publication, slot and copies for ${count(tables.length, 'table')}`;
     const answer = await activities.prepareSource.executeWithOptions({ ...prepareOptions, summary }, [
-      { request: this.state.request, tables },
+      { request: this.state.request, tables, ...(this.state.renew && { renew: true }) },
     ]);
+    delete this.state.renew;
     this.state.position = answer.position;
     this.state.lease = Math.max(this.state.lease, answer.last_lease);
     for (const prepared of answer.tables) this.#takeIn(prepared);
@@ -325,6 +326,8 @@ export class Capture {
       this.snapshots.stop(table.asset_id);
       resetTable(table, table.generation + 1);
     }
+    // What the server said may stay with a slot that looks whole.
+    if (this.state.last_error?.kind === 'slot_lost') this.state.renew = true;
     this.state.last_error = null;
     this.reconfigure();
   }

@@ -68,6 +68,8 @@ export interface FlowState {
   left_out?: LeftOutTable[];
   /** False when `prepareSource` must look at the source before the next lease. */
   prepared: boolean;
+  /** True when the log of before is given up with all copies. Absent in states of before. */
+  renew?: boolean;
   /** Number of the running or last lease; rises for ever. */
   lease: number;
   position: string;

@@ -524,19 +524,23 @@ describe('altered tables', () => {
     await sql(
       `CREATE TYPE feeling AS ENUM ('good', 'bad')`,
       'CREATE TYPE point_pair AS (a int, b int)',
+      'CREATE TYPE felt AS (f feeling, n int)',
+      'CREATE TYPE moods AS RANGE (subtype = feeling)',
       'CREATE TABLE upper_case (id int PRIMARY KEY, v text)',
       'CREATE TABLE feelings (id int PRIMARY KEY, f feeling, many feeling[])',
       'CREATE TABLE pairs (id int PRIMARY KEY, p point_pair)',
       'CREATE TABLE compact (id int PRIMARY KEY, f feeling)',
+      'CREATE TABLE nested (id int PRIMARY KEY, f felt[], r moods)',
     );
-    for (const table of ['upper_case', 'feelings', 'pairs', 'compact'])
+    for (const table of ['upper_case', 'feelings', 'pairs', 'compact', 'nested'])
       await sql(`INSERT INTO ${table} (id) VALUES (1)`);
     await sql(
       `UPDATE upper_case SET v = 'a'`,
       `UPDATE feelings SET f = 'bad', many = '{bad}'`,
       'UPDATE pairs SET p = ROW(1, 2)',
+      `UPDATE nested SET f = '{"(bad,1)"}', r = '[bad,bad]'`,
     );
-    const harness = capture(['upper_case', 'feelings', 'pairs', 'compact']);
+    const harness = capture(['upper_case', 'feelings', 'pairs', 'compact', 'nested']);
     await harness.begin();
     // Harmless: rows move, statistics and labels are added.
     await sql(
@@ -561,10 +565,10 @@ describe('altered tables', () => {
     harness.startLease();
     const next = (await harness.leaseEnd()).failed;
     expect(Object.keys(next).sort()).toEqual(
-      ['compact', 'feelings', 'pairs'].map((table) => `${harness.options.source}_${table}`),
+      ['compact', 'feelings', 'nested', 'pairs'].map((table) => `${harness.options.source}_${table}`),
     );
-    for (const table of ['compact', 'feelings', 'pairs']) harness.dropTable(table);
-    for (const table of ['compact', 'feelings', 'pairs', 'upper_case']) await harness.addTable(table, 2);
+    for (const table of ['compact', 'feelings', 'nested', 'pairs']) harness.dropTable(table);
+    for (const table of ['compact', 'feelings', 'nested', 'pairs', 'upper_case']) await harness.addTable(table, 2);
     harness.startLease();
     for (const table of harness.options.tables) await harness.snapshot(table);
     await expectEqual(harness);

@@ -95,8 +95,8 @@ export class CaptureHarness {
   }
 
   /** Copies, publication, slot and start positions, as the flow asks for them. */
-  async prepare(): Promise<PreparedSource> {
-    const prepared = await prepareSource(this.context, { request: this.request, tables: this.#tables });
+  async prepare(renew = false): Promise<PreparedSource> {
+    const prepared = await prepareSource(this.context, { request: this.request, tables: this.#tables, renew });
     this.#tables = prepared.tables;
     this.#lease = Math.max(this.#lease, prepared.last_lease);
     return prepared;
@@ -110,9 +110,9 @@ export class CaptureHarness {
   }
 
   /** A re-sync of the whole source, as people ask for it: every table is copied from its beginning again. */
-  async resyncAll(): Promise<void> {
+  async resyncAll(renew = false): Promise<void> {
     this.#tables = this.#tables.map(({ table, generation }) => ({ ...this.#ref(table), generation: generation + 1 }));
-    await this.begin();
+    await this.begin(renew);
   }
 
   /** A re-sync as the flow does it by itself, once a lease has ended because of this table; the next lease then runs. */
@@ -175,8 +175,8 @@ export class CaptureHarness {
   }
 
   /** Copies, slot and all snapshots, with a lease running beside them. */
-  async begin(): Promise<void> {
-    await this.prepare();
+  async begin(renew = false): Promise<void> {
+    await this.prepare(renew);
     this.startLease();
     for (const { table } of this.#tables) await this.snapshot(table);
   }

@@ -498,6 +498,18 @@ describe.concurrent('a source that runs', () => {
     expect(capture.callsOf(id, 'copyChunk').length).toBe(12);
   });
 
+  it('has a lost slot made anew when all is re-synced, however whole it looks', async () => {
+    const { id, flow, script } = await streamingSource();
+    script.failures.captureLease = [new SluiceError('slot_lost', 'could not map filenumber', 'Re-sync the source.')];
+    await untilStatus(flow, 'failed');
+    script.failures.prepareSource = [new SluiceError('source_unreachable', 'not yet', 'It is tried again.')];
+    await update(flow, 'resync');
+    await untilStatus(flow, 'streaming');
+    await update(flow, 'resync');
+    await untilLease(id, 3);
+    expect(capture.callsOf(id, 'prepareSource').map((call) => call.renew)).toEqual([undefined, true, true, undefined]);
+  });
+
   it('lets a poisoned table stop alone, until it is re-synced', async () => {
     const { id, flow, script } = await streamingSource();
     script.failTables[`${id}_orders`] = { kind: 'rows_refused', reason: 'spoiled', remedy: 'Re-sync it.' };

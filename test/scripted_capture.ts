@@ -22,6 +22,7 @@ export interface Call {
   tables?: string[];
   /** Of `tables` those that nobody asked to have copied anew. */
   automatic?: string[];
+  renew?: boolean;
   absent?: string[];
   known?: KnownTables;
   chunk?: number;
@@ -121,9 +122,9 @@ export class ScriptedCapture implements CaptureActivities {
     });
   }
 
-  async prepareSource({ request, tables }: { request: ConnectRequest; tables: TableRef[] }) {
+  async prepareSource({ request, tables, renew }: Parameters<CaptureActivities['prepareSource']>[0]) {
     const automatic = names(tables.filter((table) => table.automatic));
-    return this.#call('prepareSource', request.id, { tables: names(tables), automatic }, async (script) => {
+    return this.#call('prepareSource', request.id, { tables: names(tables), automatic, renew }, async (script) => {
       this.#expectNoLease(request.id, 'prepareSource');
       await pause(script.prepareMilliseconds);
       return {

@@ -81,9 +81,10 @@ export interface CaptureActivities {
   /**
    * Makes copies, publication and slot what the tables need, in the order that loses nothing (publication before slot,
    * start position after the publication). Tables with a `start_position` keep it, unless the slot is new. A table that
-   * has a copy gets another one beside it, under a higher generation. No lease may run meanwhile.
+   * has a copy gets another one beside it, under a higher generation. No lease may run meanwhile. `renew`: where all of them begin,
+   * the slot is made anew, however whole it looks.
    */
-  prepareSource(input: { request: ConnectRequest; tables: TableRef[] }): Promise<PreparedSource>;
+  prepareSource(input: { request: ConnectRequest; tables: TableRef[]; renew?: boolean }): Promise<PreparedSource>;
 
   /**
    * The data plane: streams all `tables` until `seconds` have passed (at a transaction's end, after progress), it is

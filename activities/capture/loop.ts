@@ -359,11 +359,11 @@ export class CaptureLoop {
     this.#seq = seq + 1;
     this.#lastKind = kind;
     this.#safe = record.position_to;
+    Object.assign(this.failed, failed);
     this.#count(record);
   }
 
   #count(record: BatchRecord): void {
-    Object.assign(this.failed, record.failed);
     if (record.kind === 'begin' || record.kind === 'idle') return;
     this.#lastBatchAt = new Date().toISOString();
     this.#recent = [glanceAt(record, this.#lastBatchAt), ...this.#recent.slice(0, shownBatches - 1)];

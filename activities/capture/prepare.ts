@@ -23,9 +23,9 @@ import { type Connected, openSource, type Source } from './source.ts';
 /** See CaptureActivities.prepareSource. */
 export async function prepareSource(
   context: CaptureContext,
-  input: { request: ConnectRequest; tables: TableRef[] },
+  input: { request: ConnectRequest; tables: TableRef[]; renew?: boolean },
 ): Promise<PreparedSource> {
-  const { request, tables } = input;
+  const { request, tables, renew = false } = input;
   const sink = context.sink('write');
   const { clickhouse } = sink;
   const source = await openSource(request.type);
@@ -38,8 +38,7 @@ export async function prepareSource(
     const begunTables = tables.filter(({ asset_id: id, start_position }) => known.has(id) || start_position !== '');
     const published = await source.publishedAs(connected, [...before.values()]);
     const gaps = await giveUpGaps(clickhouse, request.id, begunTables, { before, published, saved });
-    // Where all copies are made anyway, so is the slot: what was wrong with the one before may stay with it.
-    const allAnew = tables.length > 0 && begunTables.length === 0;
+    const allAnew = renew && begunTables.length === 0;
     const log = await beginStream(context, source, connected, { tables, allAnew, schemas: [...before.values()] });
     const prepared: PreparedSource['tables'] = [];
     const fresh: TableRef[] = [];

@@ -403,17 +403,27 @@ interface TypeRow {
   is_array: boolean;
   delimiter: string;
   labels: string[] | null;
+  /** Types that its values are made of. */
+  parts: number[];
 }
 type Types = ReadonlyMap<number, TypeRow>;
 
-/** These types with all that they rest on: bases of domains, elements of arrays. None of it ever changes for an oid. */
+/** The types that the values of type `t` are made of. */
+const typeParts = `CASE t.typtype
+  WHEN 'd' THEN ARRAY[t.typbasetype]
+  WHEN 'c' THEN ARRAY(SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped)
+  WHEN 'r' THEN ARRAY(SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid)
+  WHEN 'm' THEN ARRAY(SELECT r.rngtypid FROM pg_catalog.pg_range r WHERE r.rngmultitypid = t.oid)
+  ELSE pg_catalog.array_remove(ARRAY[t.typelem], 0::pg_catalog.oid) END`;
+
+/** These types with all that they rest on: bases of domains, elements of arrays, attributes, subtypes of ranges. */
 async function readTypes(client: pg.ClientBase, oids: number[]): Promise<Types> {
   const { rows } = await client.query<TypeRow>(
     `WITH RECURSIVE used AS (
        SELECT pg_catalog.unnest($1::pg_catalog.oid[]) AS oid
        UNION
-       SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END
-       FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid WHERE t.typtype = 'd' OR t.typelem <> 0
+       SELECT part FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid
+       CROSS JOIN LATERAL pg_catalog.unnest(${typeParts}) AS part
      )
      SELECT t.oid, t.typtype, t.typbasetype AS base, t.typtypmod AS base_typmod,
        pg_catalog.format_type(t.typbasetype, t.typtypmod) AS base_text, t.typndims AS dimensions, t.typelem AS element,
@@ -423,7 +433,7 @@ async function readTypes(client: pg.ClientBase, oids: number[]): Promise<Types> 
          WHEN 'e' THEN (SELECT pg_catalog.array_agg(e.oid || '=' || e.enumlabel ORDER BY e.oid) FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid)
          WHEN 'c' THEN (SELECT ARRAY[pg_catalog.string_agg(a.attnum || '=' || a.atttypid, ',' ORDER BY a.attnum)]
                         FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped)
-       END AS labels
+       END AS labels, pg_catalog.to_json(${typeParts}::pg_catalog.int8[]) AS parts
      FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid`,
     [oids],
   );
@@ -448,14 +458,19 @@ function resolveType(
     type = types.get(oid);
   }
   const facts: TypeFacts = { oid, typmod, typtype: type?.typtype ?? 'b', dimensions };
-  let labels = type?.labels ?? undefined;
+  const labels = labelsWithin(types, oid);
   if (type?.is_array) {
-    const resolved = resolveType(types, { type_oid: type.element, typmod, dimensions: 0, type: '' });
-    const element = resolved.facts;
-    labels = resolved.labels;
+    const { facts: element } = resolveType(types, { type_oid: type.element, typmod, dimensions: 0, type: '' });
     // An array of a domain over arrays is an array in an array: nothing that ClickHouse's Array could hold.
     if (element.element) facts.dimensions = 2;
     facts.element = { ...element, delimiter: types.get(type.element)?.delimiter ?? ',' };
   }
-  return { facts, text, labels };
+  return { facts, text, labels: labels.length > 0 ? labels : undefined };
+}
+
+/** What texts of a type's values are put together from, at any depth, and anybody may rename without a change of a row. */
+function labelsWithin(types: Types, oid: number): string[] {
+  const type = types.get(oid);
+  if (!type) return [];
+  return [...(type.labels ?? []), ...type.parts.flatMap((part) => labelsWithin(types, part))];
 }
