@@ -152,8 +152,8 @@ export class Leases {
     Object.assign(failed, await keeper.mend());
     // Only now: nobody else reads the log any more, so that a predecessor's last record is among them.
     const predecessors = await this.#predecessors(request.id, input.lease, lease);
-    const untold = await this.#untold(input);
-    for (const record of [...untold, ...predecessors]) Object.assign(failed, failuresOf(tables, record.failed));
+    for (const record of [...(await this.#untold(input)), ...predecessors])
+      Object.assign(failed, failuresOf(tables, record.failed));
     const workflow = {
       id: activity.info.workflowExecution?.workflowId ?? '',
       runId: activity.info.workflowExecution?.runId ?? '',
@@ -342,7 +342,7 @@ function failuresOf(tables: TableRef[], failed: Record<string, TableFailure>): R
   const found: Record<string, ErrorReport> = {};
   for (const { asset_id: asset, generation: current } of tables) {
     const { generation, ...report } = failed[asset] ?? {};
-    if ('kind' in report && (generation ?? current) === current) found[asset] = report;
+    if ('kind' in report && generation === current) found[asset] = report;
   }
   return found;
 }
