@@ -336,7 +336,6 @@ function keyOf(keeper: SchemaKeeper, request: ConnectRequest): string {
   return JSON.stringify([keeper.tables, request]);
 }
 
-/** The failures that concern these tables. */
 /** Recorded failures that still hold: a table that began anew since has failed no more. */
 function failuresOf(tables: TableRef[], failed: Record<string, TableFailure>): Record<string, ErrorReport> {
   const found: Record<string, ErrorReport> = {};

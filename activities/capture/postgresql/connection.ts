@@ -120,14 +120,18 @@ const gone = new Set(['3F000', '42P01', '42703', '42704', '42804', '42883', '22P
 
 /** True for the error of a statement over a table that was altered since its definition was read. */
 export function wasAltered(error: unknown): boolean {
-  const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } };
-  return gone.has(String(code ?? cause?.code));
+  return gone.has(sqlState(error));
 }
 
 /** True for an error of a statement over one table that says nothing of others: no privilege, or a damaged row or index. */
 export function isOfTable(error: unknown): boolean {
+  return ['42501', 'XX001', 'XX002'].includes(sqlState(error));
+}
+
+/** The code of an error of the server, also of one that was translated. */
+function sqlState(error: unknown): string {
   const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } };
-  return ['42501', 'XX001', 'XX002'].includes(String(code ?? cause?.code));
+  return String(code ?? cause?.code);
 }
 
 /** Any error of a PostgreSQL session as a SluiceError; never contains the connection string. */
