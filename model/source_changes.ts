@@ -24,7 +24,7 @@ export interface SourceChanges<Table extends Captured> {
 /** Settings by table: they can be given for tables that are not captured yet. */
 const byTable = ['exclude_columns', 'options.asset_ids'];
 /** What a lease and its preparation read anew each time. */
-const inPlace = ['schema_changes', 'verify', 'log_budget', 'failover'].map((name) => `options.${name}`);
+const inPlace = ['schema_changes', 'verify', 'log_budget', 'failover', 'ddl_trigger'].map((name) => `options.${name}`);
 const readAnew = ['tables', 'poll_interval', ...inPlace];
 
 /** Compares the configuration of a source and its captured tables with what they are to be. */

@@ -70,7 +70,8 @@ export class CaptureHarness {
         poll_interval: 1,
         mode: 'copy',
         exclude_columns: options.excludeColumns ?? {},
-        options: options.sourceOptions ?? {},
+        // Tests that look at the catalog at a chosen moment want nobody to say that it is time.
+        options: { ddl_trigger: false, ...options.sourceOptions },
       },
     };
     this.#tables = options.tables.map((table) => this.#ref(table));

@@ -40,7 +40,7 @@ async function openStream(table: string, port: number) {
   const looks: boolean[] = [];
   const newestRows = async () => new Map();
   const stream = await PostgresStream.open({
-    ...{ connectionString, source: table, slot, publication: slot, position, tables, silence },
+    ...{ connectionString, source: table, slot, publication: slot, ddlPrefix: undefined, position, tables, silence },
     ...{ epoch: 1, floors: {}, maxAge: 1_000, maxRows: 100_000, maxBytes: 8_000_000 },
     resolve: () => Promise.reject(new Error('no table was altered')),
     rootsOf: async () => [],

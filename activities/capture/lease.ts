@@ -32,6 +32,8 @@ import type { ChangeStream } from './stream.ts';
 
 /** How long a stream is kept open for the next lease: attaching anew reads the log again from the restart point. */
 const keepOpen = 30_000;
+/** A copy that was begun less than so many milliseconds ago is not made anew before an ordinary look: who drops many partitions drops on. */
+const settlesWithin = 60_000;
 /** How often the source is asked how much log it keeps. */
 const askLog = 15_000;
 
@@ -80,6 +82,8 @@ export class Leases {
   readonly #context: CaptureContext;
   /** Streams between two leases, by source. */
   readonly #kept = new Map<string, Attached>();
+  /** By asset, since when its copy is of which generation, as far as this process knows. */
+  readonly #begun = new Map<string, { generation: number; at: number }>();
   /** How much log each source kept lately. */
   readonly #samples = new Map<string, LogSample[]>();
   /** The lease that runs for a source in this process: a successor ends it and waits. */
@@ -143,7 +147,11 @@ export class Leases {
     const { absent = [] } = input;
     const defined = () => void this.#context.tablesDefined(request.id);
     const { lookEvery } = this.#context.settings;
-    const { keeper, found } = await SchemaKeeper.open({ source, connected, sink, tables, absent, lookEvery, defined });
+    const settled = (asset: string) =>
+      performance.now() - (this.#begun.get(asset)?.at ?? Number.NEGATIVE_INFINITY) > settlesWithin;
+    this.#noteGenerations(tables);
+    const options = { source, connected, sink, tables, absent, lookEvery, defined, settled };
+    const { keeper, found } = await SchemaKeeper.open(options);
     const { failed } = found;
     const places = keeper.tables.filter(isBeside).map(copyName);
     await sink.checkDamage(request.id, [...tables.map((table) => table.asset_id), ...places]);
@@ -214,6 +222,12 @@ export class Leases {
     }
     const summary = summarize(ended, input.lease, loop, predecessors, position);
     return { ...summary, failed: await this.#withReach(summary.failed), log };
+  }
+
+  #noteGenerations(tables: TableRef[]): void {
+    for (const { asset_id, generation } of tables)
+      if (this.#begun.get(asset_id)?.generation !== generation)
+        this.#begun.set(asset_id, { generation, at: generation === 1 ? Number.NEGATIVE_INFINITY : performance.now() });
   }
 
   /** Whoever is to agree with a change of a table should see what is made from it. */

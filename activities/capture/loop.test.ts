@@ -58,7 +58,7 @@ function loopOver(log: string[], sink: Partial<Sink> = {}, duration = 60_000): C
     acknowledge: (position) => log.push(`acknowledge ${position}`),
     recycle: () => {},
     lag: () => ({ bytes: 0, seconds: 0 }),
-    takeDoubt: () => false,
+    takeDoubt: () => 'none',
     continuesAt: () => true,
     close: () => {},
   };

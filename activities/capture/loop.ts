@@ -23,7 +23,7 @@ import { lostRows, repairInserts, type Sink } from '../load/sink.ts';
 import type { StagedBatch, Stages } from '../transform/stages.ts';
 import type { FoundTables, NewTables } from './new_tables.ts';
 import type { SchemaKeeper } from './schema_keeper.ts';
-import type { Alteration, ChangeBatch, ChangeStream, TableChanges } from './stream.ts';
+import type { Alteration, ChangeBatch, ChangeStream, Doubt, TableChanges } from './stream.ts';
 
 /** What of the keeper of schemas the loop uses. */
 export type LoopSchemas = Pick<
@@ -172,10 +172,11 @@ export class CaptureLoop {
         await (batch.alteration ? this.#alter(batch, batch.alteration) : this.#process(batch));
         atTransactionEnd = batch.inner === '' && !batch.alteration;
       }
-      if (atTransactionEnd) await this.#observe();
+      const doubt = atTransactionEnd ? stream.takeDoubt() : 'none';
+      if (atTransactionEnd) await this.#observe(doubt);
       if (Object.keys(this.failed).length > 0) return 'table_failed';
       if (this.returned.length > 0) return 'table_returned';
-      if (atTransactionEnd) this.news = this.#options.newTables?.look();
+      if (atTransactionEnd) this.news = this.#options.newTables?.look(doubt === 'altered');
       if (this.news) return 'tables_found';
       if (Object.keys(this.assets).length >= summaryLimit) return 'summary_full';
     }
@@ -203,11 +204,11 @@ export class CaptureLoop {
   }
 
   /** What the catalog shows that the stream does not; at a transaction's end only, where nothing is half written. */
-  async #observe(): Promise<void> {
+  async #observe(doubt: Doubt): Promise<void> {
     const { stream, schemas } = this.#options;
     const fence = () => this.#lookForSuccessor(0);
     await schemas.replaceComplete(this.#safe, fence);
-    const found = await schemas.observe(stream, this.#safe, fence);
+    const found = await schemas.observe(stream, doubt, this.#safe, fence);
     if (!found) return;
     const { altered, failed, returned } = found;
     this.returned.push(...returned);

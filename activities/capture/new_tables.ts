@@ -9,6 +9,8 @@ import type { Connected, Source } from './source.ts';
 
 /** Milliseconds before the first look. */
 const firstLook = 1_000;
+/** Milliseconds before a look that is asked for: who makes one table often makes more. */
+const soonEnough = 500;
 /** Tables that a lease tells of: what flows hold must stay small. */
 const mostLeftOut = 50;
 const longestText = 500;
@@ -29,6 +31,8 @@ export class NewTables {
   #looking = false;
   #nextLook = performance.now() + firstLook;
   #nextAgain: number;
+  /** When the look that was asked for is due. */
+  #wantedAt: number | undefined;
   #news: FoundTables | undefined;
 
   /** `streamed`: the tables of the lease itself. `lookEvery`: as that of the keeper of schemas. */
@@ -46,14 +50,17 @@ export class NewTables {
     this.#nextAgain = performance.now() + this.#every.again;
   }
 
-  /** Looks when it is time, without waiting; answers what a look has found that the flow does not know. */
-  look(): FoundTables | undefined {
-    if (!this.#looking && performance.now() >= this.#nextLook) this.#begin();
+  /** Looks when it is time, or soon, without waiting; answers what a look has found that the flow does not know. */
+  look(soon: boolean): FoundTables | undefined {
+    if (soon) this.#wantedAt ??= performance.now() + soonEnough;
+    if (!this.#looking && performance.now() >= Math.min(this.#nextLook, this.#wantedAt ?? this.#nextLook))
+      this.#begin();
     return this.#news;
   }
 
   #begin(): void {
     this.#looking = true;
+    this.#wantedAt = undefined;
     this.#find()
       .then(
         (news) => (this.#news = news),

@@ -16,12 +16,14 @@ import { rulesVersion } from '../transform/rule_store.ts';
 import { compareRules, type RulesInForce, rulesInForce } from '../transform/table_rules.ts';
 import type { TableRef } from './contract.ts';
 import type { Connected, Look, Source, TableChange } from './source.ts';
-import type { Alteration, ChangeStream } from './stream.ts';
+import type { Alteration, ChangeStream, Doubt } from './stream.ts';
 
 /** Milliseconds between two looks for other rules: people wait for them. */
 const askRulesEvery = 2_000;
 /** Milliseconds between two looks for snapshots that are done. */
 const replaceEvery = 1_000;
+/** Milliseconds between two looks at the catalog that are asked for: some alter tables all the time. */
+const soonest = 500;
 
 export interface KeeperOptions {
   source: Source;
@@ -30,10 +32,12 @@ export interface KeeperOptions {
   tables: TableRef[];
   /** Tables that are gone, and may come back. */
   absent: TableRef[];
-  /** Milliseconds between two looks at the catalog; half as many when the stream announced a table again without a difference. */
+  /** Milliseconds between two looks at the catalog; half as many when the stream announced a table again without a difference, few when it tells of one that was altered. */
   lookEvery: number;
   /** Called when another definition of a table was stored. */
   defined: () => void;
+  /** False for a copy that was begun only just: what was looked at because somebody asked does not make it anew at once. */
+  settled: (asset: string) => boolean;
 }
 
 /** What became of a change. */
@@ -52,6 +56,8 @@ export interface Observation extends Outcome {
 /** A look at the catalog, with the rules that were in force then. */
 interface Seen {
   look: Look;
+  /** The source had told that tables were altered. */
+  asked: boolean;
   declared: RulesInForce;
 }
 
@@ -61,7 +67,7 @@ export class SchemaKeeper {
   readonly #generations = new Map<string, number>();
   #looking = false;
   #lookedAt = performance.now();
-  #doubt = false;
+  #doubt: Doubt = 'none';
   /** Version of the rules that were looked at last. */
   #rules = 0;
   #askedAt = performance.now();
@@ -91,7 +97,7 @@ export class SchemaKeeper {
         keeper.#generations.set(asset_id, known.generation);
       }
     }
-    const seen = await keeper.#look();
+    const seen = await keeper.#look(false);
     keeper.#judge(seen, found);
     keeper.#waiting = seen;
     return { keeper, found };
@@ -131,7 +137,7 @@ export class SchemaKeeper {
   async decide(alteration: Alteration, fence: () => Promise<void>): Promise<Outcome> {
     this.#announced++;
     this.#fresh = this.#waiting = undefined;
-    this.#doubt = true;
+    if (this.#doubt === 'none') this.#doubt = 'announced';
     const { asset } = alteration;
     const known = this.#tables.get(asset);
     if (!known) {
@@ -150,11 +156,16 @@ export class SchemaKeeper {
   }
 
   /**
-   * Looks at the catalog when it is time, and does what a look that the stream has passed asks for. `position`: everything
-   * up to it is recorded. Undefined when there is nothing to tell.
+   * Looks at the catalog when it is time, and does what a look that the stream has passed asks for. `doubt`: what the stream
+   * gives cause for; `position`: everything up to it is recorded. Undefined when there is nothing to tell.
    */
-  async observe(stream: ChangeStream, position: string, fence: () => Promise<void>): Promise<Observation | undefined> {
-    this.#doubt = stream.takeDoubt() || this.#doubt;
+  async observe(
+    stream: ChangeStream,
+    doubt: Doubt,
+    position: string,
+    fence: () => Promise<void>,
+  ): Promise<Observation | undefined> {
+    if (this.#doubt !== 'altered' && doubt !== 'none') this.#doubt = doubt;
     this.#lookWhenDue();
     const found: Observation = { altered: {}, failed: {}, returned: [] };
     const { source } = this.#options;
@@ -216,13 +227,12 @@ export class SchemaKeeper {
 
   #lookWhenDue(): void {
     void this.#askForRules();
-    const { lookEvery } = this.#options;
-    const age = performance.now() - this.#lookedAt;
-    if (this.#looking || age < (this.#doubt ? lookEvery / 2 : lookEvery)) return;
-    this.#doubt = false;
+    if (this.#looking || performance.now() - this.#lookedAt < this.#patience()) return;
+    const asked = this.#doubt === 'altered';
+    this.#doubt = 'none';
     this.#looking = true;
     const announced = this.#announced;
-    this.#look()
+    this.#look(asked)
       .then(
         (seen) => {
           if (announced !== this.#announced) return;
@@ -237,6 +247,13 @@ export class SchemaKeeper {
       });
   }
 
+  /** Milliseconds from one look to the next. What was asked for waits while the stream has not come to the last look. */
+  #patience(): number {
+    const { lookEvery } = this.#options;
+    if (this.#doubt === 'altered' && !this.#waiting) return Math.min(soonest, lookEvery);
+    return this.#doubt === 'none' ? lookEvery : lookEvery / 2;
+  }
+
   /** Has the next look come at once when other rules are in force. */
   async #askForRules(): Promise<void> {
     if (performance.now() - this.#askedAt < askRulesEvery) return;
@@ -245,18 +262,19 @@ export class SchemaKeeper {
     if (version !== this.#rules) this.#lookedAt = 0;
   }
 
-  async #look(): Promise<Seen> {
+  async #look(asked: boolean): Promise<Seen> {
     const { source, connected, absent, sink } = this.#options;
     const look = source.look(connected, [...this.tables, ...absent]);
     const [seen, declared] = await Promise.all([look, rulesInForce(sink.clickhouse)]);
     this.#rules = declared.rules.version;
-    return { look: seen, declared };
+    return { look: seen, declared, asked };
   }
 
   /** What needs no waiting for the stream: tables that are gone, are back, or whose copies do not fit whatever comes. */
-  #judge({ look, declared }: Seen, found: Observation): void {
+  #judge({ look, declared, asked }: Seen, found: Observation): void {
     for (const table of this.tables) {
       const change = look.compare(table);
+      if (change.do === 'resync' && asked && !this.#options.settled(table.asset_id)) continue;
       if (change.do === 'resync') this.#fail(table, this.#changed(tableName(table), change.reason), found);
       else if (change.do === 'stop') this.#fail(table, change.report, found);
       else {
@@ -268,13 +286,14 @@ export class SchemaKeeper {
   }
 
   async #follow(
-    { look, declared }: Seen,
+    { look, declared, asked }: Seen,
     stream: ChangeStream,
     found: Observation,
     fence: () => Promise<void>,
   ): Promise<void> {
     for (const table of this.tables) {
       const change = look.compare(table);
+      if (change.do === 'resync' && asked && !this.#options.settled(table.asset_id)) continue;
       if (change.do !== 'nothing') await this.#carryOut(table, change, found, fence);
       const known = this.#tables.get(table.asset_id);
       const other = known && this.#otherRules(known, declared);

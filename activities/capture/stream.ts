@@ -89,6 +89,9 @@ export interface ChangeBatch {
   cutAt: number;
 }
 
+/** Whether definitions may be others than known: tables were announced again, which has other causes too; or somebody altered them. */
+export type Doubt = 'none' | 'announced' | 'altered';
+
 /** An open stream of changes. One consumer at a time. */
 export interface ChangeStream {
   /**
@@ -107,8 +110,8 @@ export interface ChangeStream {
   recycle(batch: ChangeBatch): void;
   /** How far the last recorded position is behind the source. */
   lag(): { bytes: number; seconds: number };
-  /** True once after the source announced tables again, which happens when they may have been altered. */
-  takeDoubt(): boolean;
+  /** Once, what the source has given cause for since it was asked last. */
+  takeDoubt(): Doubt;
   /** A table is known by another definition from now on; nothing of it that came before is still under way. */
   redefine(table: TableSchema): void;
   /** True while the stream can go on from a recorded position without anything read again. */

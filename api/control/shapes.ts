@@ -35,6 +35,10 @@ export const postgresqlOptions = z
         'When a table is altered: evolve (default), the copy follows · approve, it waits for sources approve · ignore, new columns are left out · stop, it waits for a re-sync',
       ),
     failover: z.boolean().optional().describe('Standbys keep the slot too (PostgreSQL 17 or later)'),
+    ddl_trigger: z
+      .boolean()
+      .optional()
+      .describe('Where the role may, an event trigger tells of altered tables at once (default); false: none is made'),
     verify: z
       .unknown()
       .superRefine((option, context) => {

@@ -231,7 +231,7 @@ class Oracle {
         poll_interval: 1,
         mode: 'copy' as const,
         exclude_columns: {},
-        options: {},
+        options: { ddl_trigger: random.chance(0.5) },
       },
     };
     this.#log(`buffer ${settings.bufferSize}`);

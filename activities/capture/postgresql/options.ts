@@ -14,9 +14,20 @@ export interface PostgresqlOptions {
   logBudget: number | null;
   /** The slot is kept through a failover of the source. */
   failover: boolean;
+  /** Where the role may, the source is made to tell the log when tables are altered. */
+  ddlTrigger: boolean;
 }
 
-const allowed = ['publication', 'slot', 'asset_ids', 'schema_changes', 'failover', 'log_budget', 'verify'];
+const allowed = [
+  'publication',
+  'slot',
+  'asset_ids',
+  'schema_changes',
+  'failover',
+  'log_budget',
+  'verify',
+  'ddl_trigger',
+];
 const slotPattern = /^[a-z0-9_]{1,63}$/;
 const assetPattern = /^[A-Za-z0-9_.$-]{1,128}$/;
 
@@ -56,10 +67,12 @@ export function readOptions(source: string, options: Record<string, unknown>): P
   const verify = readVerify(options.verify);
   if (verify !== null && 'mistake' in verify)
     return refuse(`options.verify: ${verify.mistake}`, 'Write e.g. verify: { interval: 1h }, or verify: off.');
-  const { failover = false, log_budget: budget = null } = options;
+  const { failover = false, log_budget: budget = null, ddl_trigger: ddlTrigger = true } = options;
   if (typeof failover !== 'boolean')
     return refuse('options.failover is neither true nor false', 'Write failover: true.');
+  if (typeof ddlTrigger !== 'boolean')
+    return refuse('options.ddl_trigger is neither true nor false', 'Write ddl_trigger: false.');
   const logBudget = typeof budget === 'string' ? parseSize(budget) : budget === null ? null : undefined;
   if (logBudget === undefined) return refuse('options.log_budget is no size', 'Write e.g. log_budget: 20GB.');
-  return { publication, slot, assetIds: assetIds as Record<string, string>, logBudget, failover };
+  return { publication, slot, assetIds: assetIds as Record<string, string>, logBudget, failover, ddlTrigger };
 }

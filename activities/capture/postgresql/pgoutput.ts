@@ -9,6 +9,7 @@ export const message = {
   update: 0x55, // U
   delete: 0x44, // D
   truncate: 0x54, // T
+  logical: 0x4d, // M
 } as const;
 
 /** Kinds of a tuple: `N` new row, `K` key of the old row, `O` whole old row. */
@@ -53,6 +54,14 @@ export function readRelation(bytes: Buffer, at: number): RelationMessage {
     next += 8;
   }
   return { oid, schema, table, identity, columns };
+}
+
+/** Reads a message that somebody emitted (pg_logical_emit_message), whose type byte is at `at`. */
+export function readLogicalMessage(bytes: Buffer, at: number): { prefix: string; content: string } {
+  // Behind flags and position.
+  const end = bytes.indexOf(0, at + 10);
+  const length = bytes.readUInt32BE(end + 1);
+  return { prefix: bytes.toString('utf8', at + 10, end), content: bytes.toString('utf8', end + 5, end + 5 + length) };
 }
 
 /** Where an announced table's values go. */

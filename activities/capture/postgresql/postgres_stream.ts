@@ -8,12 +8,20 @@ import { asSluiceError, SluiceError } from '../../../model/errors.ts';
 import { formatLsn, parseLsn } from '../../../model/position.ts';
 import type { TableSchema } from '../../../model/table.ts';
 import type { TableChange } from '../source.ts';
-import type { Alteration, ChangeBatch, ChangeStream } from '../stream.ts';
+import type { Alteration, ChangeBatch, ChangeStream, Doubt } from '../stream.ts';
 import { connect, quoteName, quoteText } from './connection.ts';
 import type { MissingValues } from './missing_values.ts';
 import { OpenTransaction } from './open_transaction.ts';
 import { relationsOf } from './partitions.ts';
-import { type Match, message, newTupleAt, type RelationMessage, readRelation, tuple } from './pgoutput.ts';
+import {
+  type Match,
+  message,
+  newTupleAt,
+  type RelationMessage,
+  readLogicalMessage,
+  readRelation,
+  tuple,
+} from './pgoutput.ts';
 import type { RowWriter } from './row_writer.ts';
 import { Standby } from './standby.ts';
 import { StreamTables } from './stream_tables.ts';
@@ -24,6 +32,8 @@ export interface StreamOptions {
   source: string;
   slot: string;
   publication: string;
+  /** Prefix of messages that tell of altered tables, where the source sends any. */
+  ddlPrefix: string | undefined;
   /** Where to begin: the last recorded position. */
   position: string;
   epoch: number;
@@ -86,7 +96,7 @@ export class PostgresStream implements ChangeStream {
   #committedFirst = 0;
   #committedLast = 0;
   #openedAt = 0;
-  #doubted = false;
+  #doubt: Doubt = 'none';
   readonly #ready: ChangeBatch[] = [];
   #wanted = false;
   #lastData = 0;
@@ -124,7 +134,7 @@ export class PostgresStream implements ChangeStream {
     stream.#session = session;
     session.query(
       `START_REPLICATION SLOT ${quoteName(options.slot)} LOGICAL ${options.position} ` +
-        `(proto_version '1', publication_names ${quoteText(quoteName(options.publication))}, messages 'false')`,
+        `(proto_version '1', publication_names ${quoteText(quoteName(options.publication))}, messages '${options.ddlPrefix !== undefined}')`,
     );
     stream.#timers.push(setInterval(() => stream.#sendStatus(stream.#quiet() > stream.#silence / 2), statusEvery));
     stream.#timers.push(setInterval(() => stream.#askWhenQuiet(), askEvery));
@@ -175,10 +185,10 @@ export class PostgresStream implements ChangeStream {
     this.#wake?.();
   }
 
-  takeDoubt(): boolean {
-    const doubted = this.#doubted;
-    this.#doubted = false;
-    return doubted;
+  takeDoubt(): Doubt {
+    const doubt = this.#doubt;
+    this.#doubt = 'none';
+    return doubt;
   }
 
   redefine(table: TableSchema): void {
@@ -356,7 +366,10 @@ export class PostgresStream implements ChangeStream {
         return this.#relation(bytes, at);
       case message.truncate:
         return this.#truncate(bytes, at, start);
-      default: // origins, types, logical messages: nothing to copy
+      case message.logical:
+        this.#told(bytes, at);
+        return true;
+      default: // origins, types: nothing to copy
         return true;
     }
   }
@@ -424,6 +437,13 @@ export class PostgresStream implements ChangeStream {
 
   // --- Definitions ---
 
+  /** Somebody altered tables, by their oids, or what has none (`*`); only the catalog says what that means. */
+  #told(bytes: Buffer, at: number): void {
+    const { prefix, content } = readLogicalMessage(bytes, at);
+    if (prefix !== this.#options.ddlPrefix) return;
+    if (content.split(' ').some((oid) => oid === '*' || this.#tables.isOurs(Number(oid)))) this.#doubt = 'altered';
+  }
+
   #relation(bytes: Buffer, at: number): boolean {
     const relation = readRelation(bytes, at);
     const { oid } = relation;
@@ -436,7 +456,7 @@ export class PostgresStream implements ChangeStream {
     if (match) {
       const writer = this.#tables.writer(oid);
       // Sent again: something about the table may be another now that this message does not show.
-      if (known) this.#doubted = true;
+      if (known && this.#doubt === 'none') this.#doubt = 'announced';
       if (!writer?.fits(match)) this.#makeWriter(oid, match);
       return true;
     }

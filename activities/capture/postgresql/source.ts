@@ -22,6 +22,7 @@ import type { ChangeStream } from '../stream.ts';
 import { waitForOpenTransactions } from './barrier.ts';
 import { type ReadOptions, readTables, seeTables } from './catalog.ts';
 import { type ConnectOptions, withConnection } from './connection.ts';
+import { ddlTriggerOf, dropDdlTrigger, hasDdlTrigger, makeDdlTrigger } from './ddl_trigger.ts';
 import { durablePosition, flushPosition } from './durable.ts';
 import { logState } from './log_state.ts';
 import { look } from './look.ts';
@@ -99,11 +100,12 @@ export class PostgresSource implements Source {
   }
 
   prepare(connected: Connected, tables: TableSchema[], resume: string | undefined, known: boolean): Promise<string> {
-    const { slot, publication, failover } = names(connected);
+    const { slot, publication, failover, ddlTrigger } = names(connected);
     return withConnection(session(connected), async (client) => {
       if (resume === undefined && !known) await expectUnread(client, slot, connected.request.id);
       // The publication first: a slot made before it would bring rows in which it does not exist yet.
       await publish(client, publication, tables, connected.request.id);
+      await (ddlTrigger ? makeDdlTrigger : dropDdlTrigger)(client, connected.request.id);
       if (resume === undefined)
         return makeSlot(client, slot, known || slot === `sluice_${connected.request.id}`, failover);
       await checkPosition(client, slot, connected.request.id, resume);
@@ -123,7 +125,10 @@ export class PostgresSource implements Source {
   }
 
   remove(connected: Connected): Promise<void> {
-    return withConnection(session(connected), (client) => dropReplication(client, names(connected)));
+    return withConnection(session(connected), async (client) => {
+      await dropReplication(client, names(connected));
+      await dropDdlTrigger(client, connected.request.id);
+    });
   }
 
   claim(connected: Connected): Promise<void> {
@@ -144,11 +149,13 @@ export class PostgresSource implements Source {
     const { id, config } = connected.request;
     const { slot, publication } = names(connected);
     const missing = new MissingValues(task, connected.connectionString, id);
+    const tellsOfDdl = await withConnection(session(connected), (client) => hasDdlTrigger(client, id));
     return PostgresStream.open({
       connectionString: connected.connectionString,
       source: id,
       slot,
       publication,
+      ddlPrefix: tellsOfDdl ? ddlTriggerOf(id) : undefined,
       position: task.position,
       epoch: task.epoch,
       tables: task.tables,

@@ -53,6 +53,11 @@ export class StreamTables {
     return this.#tables.get(oid);
   }
 
+  /** True for a relation that is a table of ours, or a partition of one. */
+  isOurs(oid: number): boolean {
+    return this.#tables.has(oid) || this.#partitioned.has(oid);
+  }
+
   /** The first of these relations that is a partitioned table of ours. */
   ofRoots(roots: number[]): TableSchema | undefined {
     return roots.map((root) => this.#partitioned.get(root)).find((table) => table !== undefined);
