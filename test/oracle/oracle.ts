@@ -2,34 +2,19 @@
  * The oracle: changes a source at random while everything that can break is broken, and then asks the source itself
  * whether the copy is right. What is done follows from the seed; when it meets what, from the machine.
  */
-import { writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { TableRef } from '../../activities/capture/contract.ts';
-import { PostgresSource } from '../../activities/capture/postgresql/source.ts';
-import { auditSource } from '../../activities/lineage/audit.ts';
-import { loadSchemas } from '../../activities/load/batches.ts';
 import { ClickHouse } from '../../activities/load/clickhouse.ts';
 import { tableAssetId } from '../../model/asset.ts';
 import { attemptsLimit } from '../../model/batch.ts';
-import { behindPageHeader, formatLsn, parseLsn } from '../../model/position.ts';
-import { isBeside } from '../../model/table.ts';
+import { formatLsn, parseLsn } from '../../model/position.ts';
 import { type Random, seededRandom } from '../../workers/demo/random.ts';
 import { type StartedParts, startParts } from '../../workers/embedded/start_parts.ts';
 import { alterTable } from './alterations.ts';
-import {
-  checkRecords,
-  compareColumns,
-  compareTable,
-  type Difference,
-  endClient,
-  readClient,
-  recordedEnd,
-  recordedPositions,
-} from './compare.ts';
+import { endClient, readClient } from './compare.ts';
 import { OracleFlow } from './flow.ts';
+import { Judge, persist } from './judge.ts';
 import { ClickHouseProxy, type ProxyFigures, randomTrouble } from './proxy.ts';
 import { type OracleTable, oracleTables } from './tables.ts';
 import { Workload } from './workload.ts';
@@ -100,18 +85,6 @@ export async function runOracle(parts: OracleParts, options: OracleOptions): Pro
   return oracle.run();
 }
 
-/** Tries again what fails while servers are down. */
-async function persist<T>(attempt: () => Promise<T>): Promise<T> {
-  for (let tries = 0; ; tries++) {
-    try {
-      return await attempt();
-    } catch (error) {
-      if (tries > 300) throw error;
-      await sleep(100);
-    }
-  }
-}
-
 class Oracle {
   readonly #parts: OracleParts;
   readonly #options: OracleOptions;
@@ -120,16 +93,13 @@ class Oracle {
   readonly #tables: OracleTable[];
   readonly #problems: string[] = [];
   readonly #faults: Record<string, number> = {};
-  readonly #faultTimes: string[] = [];
   readonly #clickhouse: ClickHouse;
+  readonly #judge: Judge;
   #proxy!: ClickHouseProxy;
   #flow!: OracleFlow;
   #workload!: Workload;
-  #sampling = true;
   /** Probability that an insert is spoiled on its way. */
   #trouble = 0;
-  /** Bytes of the log that the slot has not been confirmed past. */
-  #lag = 0;
 
   constructor(parts: OracleParts, options: OracleOptions, source: string) {
     this.#parts = parts;
@@ -139,6 +109,14 @@ class Oracle {
     const wanted = options.tables;
     this.#tables = oracleTables.filter((table) => !wanted || wanted.includes(table.name));
     this.#clickhouse = new ClickHouse({ url: parts.clickhouse.url, database: `copy_${source}`, role: 'read' });
+    this.#judge = new Judge({
+      seed: options.seed,
+      source,
+      url: () => this.#url,
+      clickhouse: this.#clickhouse,
+      tables: this.#tables,
+      told: () => this.#proxy.told,
+    });
   }
 
   #log(line: string): void {
@@ -198,7 +176,7 @@ class Oracle {
       tables: this.#tables,
       seed: this.#options.seed,
       sessions: this.#random.between(2, 5),
-      waits: () => this.#lag > longestLag,
+      waits: () => this.#judge.lag > longestLag,
     });
     // Rows of before, for the snapshots.
     this.#workload.resume();
@@ -207,7 +185,7 @@ class Oracle {
     this.#flow.start();
     await this.#alterWhileBegun();
     while (this.#flow.figures.leases === 0 && !this.#flow.fatal) await sleep(20);
-    void this.#sample();
+    void this.#judge.watchSlot().then((problems) => this.#problems.push(...problems));
   }
 
   #makeFlow(): OracleFlow {
@@ -308,7 +286,7 @@ class Oracle {
       await sleep(Math.min(random.between(30, 1200), Math.max(0, end - Date.now())));
       const fault = random.pick(wanted);
       this.#faults[fault] = (this.#faults[fault] ?? 0) + 1;
-      this.#faultTimes.push(`${new Date().toISOString().slice(11, 23)} ${fault}`);
+      this.#judge.noteFault(fault);
       this.#log(`fault ${fault}`);
       await this.#fault(fault);
     }
@@ -405,34 +383,10 @@ class Oracle {
     if (this.#random.chance(0.8)) await this.#begun(await this.#flow.nextLease());
     else await sleep(16_000);
     await this.#drain();
-    const client = await persist(() => readClient(this.#url));
-    try {
-      let rows = 0;
-      for (const { ref } of this.#flow.tables) {
-        const table = this.#tables.find((known) => known.name === ref.table)!;
-        const difference = await compareTable(client, this.#clickhouse, ref.asset_id, table);
-        for (const problem of await compareColumns(client, this.#clickhouse, ref.asset_id, table))
-          this.#problems.push(problem);
-        rows += difference.rows;
-        if (difference.missing.length + difference.extra.length + difference.forgotten.length > 0)
-          this.#problems.push(await this.#describe(ref.asset_id, difference));
-      }
-      for (const fault of (await checkRecords(this.#clickhouse, this.#source)).slice(0, 5)) this.#problems.push(fault);
-      await this.#audit();
-      this.#log(`compared ${rows} rows: ${this.#problems.length} problems`);
-      return rows;
-    } finally {
-      await endClient(client);
-    }
-  }
-
-  /** The audit must find nothing wrong, whatever has happened. */
-  async #audit(): Promise<void> {
-    const source = new PostgresSource();
-    const passed = (position: string, target: string) => source.passed(position, target);
-    const { faults } = await auditSource(this.#clickhouse, this.#source, passed);
-    for (const { fault, batch, detail } of faults.slice(0, 5))
-      this.#problems.push(`audit: ${fault} ${batch}: ${detail}`);
+    const { rows, problems } = await this.#judge.compare(this.#flow.tables.map(({ ref }) => ref));
+    this.#problems.push(...problems);
+    this.#log(`compared ${rows} rows: ${this.#problems.length} problems`);
+    return rows;
   }
 
   /** Until all that is committed is recorded, and all snapshots are complete. */
@@ -444,9 +398,11 @@ class Oracle {
       let before: bigint | undefined;
       for (;;) {
         if (this.#flow.fatal) throw new Error(this.#flow.fatal);
-        const settled = this.#flow.settled && (await this.#recordedWithin(await this.#targets(client), 3_000));
-        if (settled && this.#flow.settled && (await this.#copiesFollowed(client))) return;
-        const now = await recordedEnd(this.#clickhouse, this.#source);
+        const targets = [await this.#judge.endOfLog(client), ...this.#completions()];
+        const settled = this.#flow.settled && (await this.#judge.recordedWithin(targets, 3_000));
+        const copies = this.#flow.tables.map(({ ref }) => ref);
+        if (settled && this.#flow.settled && (await this.#judge.copiesFollowed(client, copies))) return;
+        const now = await this.#judge.recordedEnd();
         if (now !== before) moved = Date.now();
         before = now;
         if (Date.now() - moved > 40_000)
@@ -471,107 +427,18 @@ class Oracle {
     }
   }
 
-  /** True when all copies have the columns of their tables, and none is still made beside an old one. */
-  async #copiesFollowed(client: pg.Client): Promise<boolean> {
-    const schemas = await loadSchemas(this.#clickhouse, this.#source);
-    for (const { ref } of this.#flow.tables) {
-      const schema = schemas.get(ref.asset_id);
-      if (!schema || isBeside(schema)) return false;
-      const table = this.#tables.find((known) => known.name === ref.table)!;
-      if ((await compareColumns(client, this.#clickhouse, ref.asset_id, table)).length > 0) return false;
-    }
-    return true;
-  }
-
   /** What the flow and the source's sessions do. */
   async #whereabouts(client: pg.Client): Promise<string> {
-    const { rows: sessions } = await client.query(
-      "SELECT pid, application_name, state, wait_event, left(query, 80) AS query FROM pg_stat_activity WHERE application_name LIKE 'sluice %'",
-    );
-    const { rows: slots } = await client.query(
-      'SELECT slot_name, active_pid, confirmed_flush_lsn FROM pg_replication_slots',
-    );
-    return `${this.#flow.describe()}; ${JSON.stringify({ sessions, slots })}`;
+    return `${this.#flow.describe()}; ${await this.#judge.whereabouts(client)}`;
   }
 
-  /** Positions that must be recorded: the end of the log, and what completes each snapshot. */
-  async #targets(client: pg.Client): Promise<bigint[]> {
-    await client.query("SELECT pg_logical_emit_message(true, 'oracle', 'end')");
-    const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_flush_lsn()::text AS lsn');
-    await client.query("SELECT pg_logical_emit_message(true, 'oracle', 'end')");
-    // A table that is copied anew since has none yet: whoever asks sees then that the flow is not settled.
-    return [rows[0]!.lsn, ...this.#flow.tables.flatMap(({ completeAt }) => completeAt ?? [])].map(parseLsn);
-  }
-
-  async #recordedWithin(targets: bigint[], milliseconds: number): Promise<boolean> {
-    const until = Date.now() + milliseconds;
-    while (Date.now() < until && !this.#flow.fatal) {
-      const record = await recordedEnd(this.#clickhouse, this.#source);
-      if (record !== undefined && targets.every((target) => behindPageHeader(record) >= target)) return true;
-      await sleep(300);
-    }
-    return false;
-  }
-
-  /** The slot must never have been confirmed past what is recorded. */
-  async #sample(): Promise<void> {
-    let client: pg.Client | undefined;
-    let before = '';
-    while (this.#sampling) {
-      await sleep(200);
-      try {
-        client ??= await readClient(this.#parts.postgres.url);
-        const { rows } = await client.query<{ confirmed: string; lag: string }>(
-          `SELECT confirmed_flush_lsn::text AS confirmed, pg_current_wal_lsn() - confirmed_flush_lsn AS lag
-           FROM pg_replication_slots WHERE slot_name = $1`,
-          [`sluice_${this.#source}`],
-        );
-        const confirmed = rows[0]?.confirmed;
-        this.#lag = Number(rows[0]?.lag ?? 0);
-        if (confirmed === undefined || confirmed === before) continue;
-        const recorded = await recordedPositions(this.#clickhouse, this.#source);
-        if (recorded.length > 0 && recorded.every((position) => parseLsn(confirmed) > position)) {
-          this.#problems.push(
-            `the slot was confirmed to ${confirmed}, which is past all of ${recorded.length} records`,
-          );
-          return;
-        }
-        before = confirmed;
-      } catch {
-        await endClient(client);
-        client = undefined;
-      }
-    }
-    await endClient(client);
-  }
-
-  /** The difference, and the name of a file with all that the copy holds and the records say: the parts go away. */
-  async #describe(asset: string, { table, missing, extra, forgotten }: Difference): Promise<string> {
-    const short = (rows: string[]) => rows.slice(0, 3).map((row) => (row.length > 400 ? `${row.slice(0, 400)}…` : row));
-    const evidence: Record<string, unknown> = { missing, extra, forgotten };
-    const read = { rows: asset, records: '_batches', chunks: '_chunks', schemas: '_schemas', rejects: '_rejects' };
-    for (const [name, from] of Object.entries(read)) {
-      const parts = name === 'rows' ? ', _part, _part_offset' : '';
-      const text = `SELECT *${parts} FROM ${this.#clickhouse.name(from)}`;
-      evidence[name] = await this.#clickhouse.rows(text).catch((error) => String(error));
-    }
-    const parts = `SELECT * FROM system.parts WHERE database = {database:String} AND position(table, {asset:String}) > 0`;
-    const params = { database: this.#clickhouse.database, asset };
-    evidence.parts = await this.#clickhouse.rows(parts, { params }).catch((error) => String(error));
-    evidence.statements = this.#proxy.told.filter(
-      (told) => JSON.stringify(told).includes(asset) || told.query.startsWith('KILL'),
-    );
-    evidence.faults = this.#faultTimes;
-    const file = path.join(tmpdir(), `oracle-${this.#options.seed}-${table}.json`);
-    writeFileSync(file, JSON.stringify(evidence, undefined, 1));
-    return (
-      `${table} differs: ${missing.length} missing ${short(missing).join(' ')}, ${extra.length} extra ${short(extra).join(' ')}, ` +
-      `${forgotten.length} forgotten ${short(forgotten).join(' ')}; evidence: ${file}`
-    );
+  /** Positions that complete snapshots. A table that is copied anew since has none yet: the flow is not settled then. */
+  #completions(): bigint[] {
+    return this.#flow.tables.flatMap(({ completeAt }) => completeAt ?? []).map(parseLsn);
   }
 
   async #end(): Promise<void> {
-    this.#sampling = false;
+    this.#judge.endWatch();
     await this.#workload?.end();
     await this.#flow?.end();
     if (this.#flow?.fatal && !this.#problems.some((problem) => problem.includes(this.#flow.fatal!)))
