@@ -1,12 +1,13 @@
 /**
  * Runs the oracle for a while, seed after seed: `node --import tsx test/oracle/run.ts --seconds 600 [--seed 7]
- * [--round 6] [--faults kill,postgres] [--tables moving,large] [--log test/oracle/seeds.txt] [--verbose]`. Prints one
- * JSON object a seed, and keeps a line of it in the log; exits 0 when all were right.
+ * [--round 6] [--faults kill,postgres] [--tables moving,large] [--log test/oracle/seeds.txt] [--verbose]`; with `--whole`
+ * over the whole system (whole.ts, `--round`: seconds). Prints one JSON object a seed, and keeps a line of it in the log; exits 0 when all were right.
  */
 import { execFileSync } from 'node:child_process';
 import { appendFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { type FaultName, type OracleOptions, type OracleResult, runOracle, startOracleParts } from './oracle.ts';
+import { type FaultName, runOracle, startOracleParts } from './oracle.ts';
+import { runWhole, startWholeParts } from './whole.ts';
 
 /** Milliseconds after which a seed has come to a standstill. */
 const longest = 600_000;
@@ -20,6 +21,7 @@ const { values } = parseArgs({
     faults: { type: 'string' },
     tables: { type: 'string' },
     log: { type: 'string' },
+    whole: { type: 'boolean', default: false },
     verbose: { type: 'boolean', default: false },
   },
 });
@@ -27,13 +29,23 @@ const { values } = parseArgs({
 const first = Number(values.seed ?? process.env.ORACLE_SEED ?? Math.floor(Math.random() * 1e6));
 const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
 
+/** What both kinds of runs tell. */
+interface Result {
+  seed: string;
+  ok: boolean;
+  transactions: number;
+  rows: number;
+  faults: Record<string, number>;
+  seconds: number;
+}
+
 /** One line a seed: day, commit, seed, whether all was right, and how much was done to it. */
-function keep(log: string, { seed, ok, transactions, rows, faults, seconds }: OracleResult): void {
+function keep(log: string, { seed, ok, transactions, rows, faults, seconds }: Result): void {
   const broken = Object.values(faults).reduce((sum, times) => sum + times, 0);
   const done = `transactions=${transactions} rows=${rows} faults=${broken} seconds=${seconds}`;
   appendFileSync(
     log,
-    `${new Date().toISOString().slice(0, 10)} ${commit} seed=${seed} ${ok ? 'ok' : 'FAILED'} ${done}\n`,
+    `${new Date().toISOString().slice(0, 10)} ${commit} ${values.whole ? 'whole ' : ''}seed=${seed} ${ok ? 'ok' : 'FAILED'} ${done}\n`,
   );
 }
 
@@ -46,37 +58,50 @@ function log(line: string): void {
   if (values.verbose) console.error(lately.at(-1));
 }
 
-async function runOne(options: OracleOptions): Promise<OracleResult> {
+/** Parts, and what runs a seed on them. */
+interface Runner extends AsyncDisposable {
+  run: (seed: string) => Promise<Result>;
+}
+
+async function startRunner(): Promise<Runner> {
+  const seconds = Number(values.round);
+  if (values.whole) {
+    const parts = await startWholeParts();
+    return {
+      run: (seed) => runWhole(parts, { seed, seconds, log }),
+      [Symbol.asyncDispose]: parts[Symbol.asyncDispose],
+    };
+  }
+  const parts = await startOracleParts();
+  const faults = values.faults?.split(',') as FaultName[] | undefined;
+  const options = { seconds, comparisons: Number(values.comparisons), faults, tables: values.tables?.split(','), log };
+  return { run: (seed) => runOracle(parts, { seed, ...options }), [Symbol.asyncDispose]: parts[Symbol.asyncDispose] };
+}
+
+async function runOne(seed: string): Promise<Result> {
   const watch = setTimeout(() => {
-    console.error(`seed ${options.seed} stands still. Lately:\n${lately.join('\n')}`);
+    console.error(`seed ${seed} stands still. Lately:\n${lately.join('\n')}`);
     console.error(`It waits for ${process.getActiveResourcesInfo().join(', ')}`);
     process.exit(1);
   }, longest);
   try {
-    return await runOracle(parts, options);
+    return await runner.run(seed);
   } finally {
     clearTimeout(watch);
   }
 }
 
 let failed = 0;
-let parts = await startOracleParts();
+let runner = await startRunner();
 const end = Date.now() + Number(values.seconds) * 1000;
 for (let seed = first; Date.now() < end; seed++) {
-  const result: OracleResult = await runOne({
-    seed: String(seed),
-    seconds: Number(values.round),
-    comparisons: Number(values.comparisons),
-    faults: values.faults?.split(',') as FaultName[] | undefined,
-    tables: values.tables?.split(','),
-    log,
-  });
+  const result = await runOne(String(seed));
   console.log(JSON.stringify(result));
   if (values.log) keep(values.log, result);
   if (result.ok) continue;
   failed++;
-  await parts[Symbol.asyncDispose]();
-  parts = await startOracleParts();
+  await runner[Symbol.asyncDispose]();
+  runner = await startRunner();
 }
-await parts[Symbol.asyncDispose]();
+await runner[Symbol.asyncDispose]();
 process.exit(failed > 0 ? 1 : 0);
