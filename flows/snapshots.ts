@@ -1,6 +1,6 @@
 /** The snapshots that `captureSource` runs beside its leases: one child flow a table, a few at once. */
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
-import { CancellationScope, executeChild, ParentClosePolicy, sleep } from '@temporalio/workflow';
+import { CancellationScope, executeChild, ParentClosePolicy, patched, sleep } from '@temporalio/workflow';
 import { snapshotWorkflowId } from '../model/messages.ts';
 import { tableName } from '../model/table.ts';
 import { activities, waitOptions } from './activities.ts';
@@ -104,12 +104,15 @@ export class Snapshots {
       this.#rules.changed();
     }
     const summary = `${tableName(table)}: the stream passes ${table.complete_at}`;
+    const { id, type } = this.#state.request;
     const recent = await activities.awaitPosition.executeWithOptions({ ...waitOptions, summary }, [
-      { source: this.#state.request.id, position: table.complete_at, table: refOf(table) },
+      { source: id, type, position: table.complete_at, table: refOf(table) },
     ]);
     // Earlier versions of the activity answered nothing.
     if (recent) this.#state.recent = recent;
     if (table.generation !== generation) return;
+    // What has just ended may have been told to, since a batch of the table failed.
+    if (table.status === 'failed' && patched('failed as its snapshot ended')) return;
     table.status = 'streaming';
     table.notice = null;
   }

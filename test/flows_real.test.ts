@@ -6,7 +6,7 @@ import { type Client, WithStartWorkflowOperation } from '@temporalio/client';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ClickHouse } from '../activities/load/clickhouse.ts';
-import { type ConnectAnswer, captureWorkflowId, flowNames } from '../model/messages.ts';
+import { type ConnectAnswer, captureWorkflowId, catalogWorkflowId, flowNames } from '../model/messages.ts';
 import type { CaptureStatus, ConnectRequest } from '../model/source.ts';
 import { nodeArguments } from '../workers/child.ts';
 import { type StartedParts, startParts } from '../workers/embedded/start_parts.ts';
@@ -262,6 +262,26 @@ describe('capture on real parts', () => {
     await updateFlow(client, flow, 'start');
     await untilStreaming(flow);
     await untilEqual('losing', 'orders');
+  });
+
+  it('needs no catalog, which somebody has deleted', async () => {
+    await makeTable('unlisted', 1_000);
+    const flow = await connect('uncatalogued', 'unlisted');
+    const catalog = { workflowId: catalogWorkflowId };
+    await client.workflowService.deleteWorkflowExecution({ namespace: 'default', workflowExecution: catalog });
+    await until('deleted', () =>
+      client.workflow
+        .getHandle(catalogWorkflowId)
+        .describe()
+        .then(
+          () => false,
+          () => true,
+        ),
+    );
+    await updateFlow(client, flow, 'start');
+    await untilStreaming(flow);
+    await untilEqual('uncatalogued', 'unlisted');
+    await updateFlow(client, flow, 'remove', { drop_copies: true });
   });
 
   it('copies a table anew by itself when its definition asks for it, while its neighbour streams on', async () => {

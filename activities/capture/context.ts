@@ -5,6 +5,7 @@ import { CancelledFailure } from '@temporalio/common';
 import { asSluiceError, type Place, SluiceError } from '../../model/errors.ts';
 import { captureMessages, captureWorkflowId, catalogMessages, catalogWorkflowId } from '../../model/messages.ts';
 import type { CaptureStatus, ConnectRequest } from '../../model/source.ts';
+import { askFlow, updateFlow } from '../../workers/temporal_client.ts';
 import { ClickHouse, type Role } from '../load/clickhouse.ts';
 import { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { open } from '../secrets.ts';
@@ -57,23 +58,22 @@ export class CaptureContext {
     return open(request.connection_string, this.settings.secretKey);
   }
 
-  /** The registered request of a source. Errors: `not_found`. */
+  /** The registered request of a source. Errors: `not_found`, and as `askFlow`. */
   async request(source: string): Promise<ConnectRequest> {
-    const catalog = this.#client.workflow.getHandle(catalogWorkflowId);
-    const request = await catalog.query<ConnectRequest | null, [string]>(catalogMessages.source, source);
+    const { source: query } = catalogMessages;
+    const request = await askFlow<ConnectRequest | null>(this.#client, catalogWorkflowId, query, source);
     if (request) return request;
     throw new SluiceError('not_found', `no source ${source} is connected`, 'See: sluice sources list', { source });
   }
 
-  /** What the source's flow says of it. */
+  /** What the source's flow says of it. Errors: as `askFlow`. */
   async status(source: string): Promise<CaptureStatus> {
-    return this.#client.workflow.getHandle(captureWorkflowId(source)).query<CaptureStatus>(captureMessages.status);
+    return askFlow(this.#client, captureWorkflowId(source), captureMessages.status);
   }
 
-  /** Has a table (`schema.name`) copied from its beginning again. */
+  /** Has a table (`schema.name`) copied from its beginning again. Errors: as `updateFlow`. */
   async resync(source: string, table: string): Promise<void> {
-    const handle = this.#client.workflow.getHandle(captureWorkflowId(source));
-    await handle.executeUpdate(captureMessages.resync, { args: [{ tables: [table] }] });
+    await updateFlow(this.#client, captureWorkflowId(source), captureMessages.resync, { tables: [table] });
   }
 
   /**

@@ -6,7 +6,14 @@
 import type { BatchGlance } from '../../model/batch.ts';
 import type { LogState } from '../../model/log.ts';
 import type { VerifyAnswer, VerifyRequest } from '../../model/messages.ts';
-import type { CapturedTable, ConnectRequest, Finding, LeaseSummary, LeftOutTable } from '../../model/source.ts';
+import type {
+  CapturedTable,
+  ConnectRequest,
+  Finding,
+  LeaseSummary,
+  LeftOutTable,
+  SourceType,
+} from '../../model/source.ts';
 
 /** A table as the flow names it to activities. */
 export type TableRef = Pick<CapturedTable, 'asset_id' | 'schema' | 'table' | 'start_position' | 'generation'> & {
@@ -124,7 +131,13 @@ export interface CaptureActivities {
    * Returns when a batch is recorded at or past `position`. With `table`, its copy is complete then, has taken the place of
    * an old one beside which it was made, and a record says so. Heartbeats; cancellable. Answers the last batches, for people, when nobody was told of them a moment ago.
    */
-  awaitPosition(input: { source: string; position: string; table?: TableRef }): Promise<BatchGlance[] | undefined>;
+  awaitPosition(input: {
+    source: string;
+    /** Absent in inputs of earlier versions: then the catalog is asked for it. */
+    type?: SourceType;
+    position: string;
+    table?: TableRef;
+  }): Promise<BatchGlance[] | undefined>;
 
   /** Where the source's log stands now, and how much of it is kept for us. */
   lookAtLog(input: { source: string }): Promise<LogState>;

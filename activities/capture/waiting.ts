@@ -6,7 +6,7 @@ import { isBeside } from '../../model/table.ts';
 import { lastRecord, loadSchemas } from '../load/batches.ts';
 import type { ClickHouse } from '../load/clickhouse.ts';
 import type { CaptureContext } from './context.ts';
-import type { TableRef } from './contract.ts';
+import type { CaptureActivities, TableRef } from './contract.ts';
 import { recordComplete } from './snapshots.ts';
 import { openSource } from './source.ts';
 
@@ -39,20 +39,25 @@ export class LastRecords {
 export async function waitForPosition(
   context: CaptureContext,
   records: LastRecords,
-  { source: id, position, table }: { source: string; position: string; table?: TableRef },
+  { source: id, type, position, table }: Parameters<CaptureActivities['awaitPosition']>[0],
 ): Promise<void> {
   const activity = Context.current();
-  const { type } = await context.request(id);
-  const source = await openSource(type);
+  const source = await openSource(type ?? (await context.request(id)).type);
   for (;;) {
     const record = await records.of(id);
-    if (record && source.passed(record.position_to, position) && !(await isStillBeside(context, id, table))) {
+    const reached = record && source.passed(record.position_to, position) && !hasFailed(record, table);
+    if (reached && !(await isStillBeside(context, id, table))) {
       if (table) await recordComplete(context.clickhouse('snapshot'), id, table, record);
       return;
     }
     activity.heartbeat(record?.position_to);
     await activity.sleep(lookEvery);
   }
+}
+
+/** True when the last record says that the table failed: the flow is about to hear of it, and end this. */
+function hasFailed(record: BatchRecord, table: TableRef | undefined): boolean {
+  return table !== undefined && record.failed?.[table.asset_id]?.generation === table.generation;
 }
 
 /** True while readers do not see the new copy of a table yet. */

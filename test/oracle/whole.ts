@@ -54,6 +54,9 @@ export interface WholeResult {
   generations: number;
 }
 
+/** The same for all runs: the catalog is one for all sources of a Temporal. */
+const taskQueue = 'whole';
+
 let runs = 0;
 
 /** Runs one seed on parts that may be used again. */
@@ -173,7 +176,7 @@ class Whole {
       HOME: process.env.HOME,
       SLUICE_HOME: this.#parts.home,
       TEMPORAL_ADDRESS: this.#parts.temporal.url,
-      TEMPORAL_TASK_QUEUE: this.#source,
+      TEMPORAL_TASK_QUEUE: taskQueue,
       CLICKHOUSE_URL: this.#inserts.url,
       CLICKHOUSE_DATABASE: this.#clickhouse.database,
       SLUICE_SECRET_KEY: 'test',
@@ -196,7 +199,7 @@ class Whole {
     const start = () =>
       new WithStartWorkflowOperation(flowNames.captureSource, {
         workflowId: this.#flow,
-        taskQueue: this.#source,
+        taskQueue,
         args: [request, { limits }],
         workflowIdConflictPolicy: 'USE_EXISTING',
       });
