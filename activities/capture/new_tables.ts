@@ -33,6 +33,8 @@ export class NewTables {
   #nextAgain: number;
   /** When the look that was asked for is due. */
   #wantedAt: number | undefined;
+  /** Milliseconds that the last look took. */
+  #took = 0;
   #news: FoundTables | undefined;
 
   /** `streamed`: the tables of the lease itself. `lookEvery`: as that of the keeper of schemas. */
@@ -52,7 +54,7 @@ export class NewTables {
 
   /** Looks when it is time, or soon, without waiting; answers what a look has found that the flow does not know. */
   look(soon: boolean): FoundTables | undefined {
-    if (soon) this.#wantedAt ??= performance.now() + soonEnough;
+    if (soon) this.#wantedAt ??= performance.now() + Math.max(soonEnough, 5 * this.#took);
     if (!this.#looking && performance.now() >= Math.min(this.#nextLook, this.#wantedAt ?? this.#nextLook))
       this.#begin();
     return this.#news;
@@ -61,6 +63,7 @@ export class NewTables {
   #begin(): void {
     this.#looking = true;
     this.#wantedAt = undefined;
+    const began = performance.now();
     this.#find()
       .then(
         (news) => (this.#news = news),
@@ -69,6 +72,7 @@ export class NewTables {
       .finally(() => {
         this.#looking = false;
         this.#nextLook = performance.now() + this.#every.look;
+        this.#took = performance.now() - began;
       });
   }
 

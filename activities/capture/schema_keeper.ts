@@ -23,7 +23,7 @@ const askRulesEvery = 2_000;
 /** Milliseconds between two looks for snapshots that are done. */
 const replaceEvery = 1_000;
 /** Milliseconds between two looks at the catalog that are asked for: some alter tables all the time. */
-const soonest = 500;
+const soonest = 400;
 
 export interface KeeperOptions {
   source: Source;
@@ -68,6 +68,11 @@ export class SchemaKeeper {
   #looking = false;
   #lookedAt = performance.now();
   #doubt: Doubt = 'none';
+  /** When the source told of altered tables last. */
+  #toldAt = 0;
+  /** When a look began last that nobody had asked for, and how long the last one took. */
+  #unaskedAt = performance.now();
+  #took = 0;
   /** Version of the rules that were looked at last. */
   #rules = 0;
   #askedAt = performance.now();
@@ -165,6 +170,7 @@ export class SchemaKeeper {
     position: string,
     fence: () => Promise<void>,
   ): Promise<Observation | undefined> {
+    if (doubt === 'altered') this.#toldAt = performance.now();
     if (this.#doubt !== 'altered' && doubt !== 'none') this.#doubt = doubt;
     this.#lookWhenDue();
     const found: Observation = { altered: {}, failed: {}, returned: [] };
@@ -227,31 +233,41 @@ export class SchemaKeeper {
 
   #lookWhenDue(): void {
     void this.#askForRules();
-    if (this.#looking || performance.now() - this.#lookedAt < this.#patience()) return;
-    const asked = this.#doubt === 'altered';
+    const now = performance.now();
+    if (this.#looking || !this.#isDue(now)) return;
+    const told = this.#doubt === 'altered';
+    const asked = told && now - this.#unaskedAt < this.#options.lookEvery;
+    if (!asked) this.#unaskedAt = now;
     this.#doubt = 'none';
     this.#looking = true;
     const announced = this.#announced;
     this.#look(asked)
-      .then(
-        (seen) => {
-          if (announced !== this.#announced) return;
-          this.#fresh = seen;
-          this.#waiting ??= seen;
-        },
-        () => {}, // The stream itself will say what is wrong with the source.
-      )
-      .finally(() => {
+      .then((seen) => {
+        if (announced !== this.#announced) return false;
+        this.#fresh = seen;
+        this.#waiting ??= seen;
+        return this.#waiting === seen;
+      })
+      // The stream itself will say what is wrong with the source.
+      .catch(() => false)
+      .then((follows) => {
+        // What nobody follows was not seen yet.
+        if (told && !follows) this.#doubt = 'altered';
         this.#looking = false;
         this.#lookedAt = performance.now();
+        this.#took = this.#lookedAt - now;
       });
   }
 
-  /** Milliseconds from one look to the next. What was asked for waits while the stream has not come to the last look. */
-  #patience(): number {
+  /**
+   * What the source told of is looked at a moment later, when its transaction is visible, and while the stream has come to
+   * the last look; where tables are altered all the time, for a part of the time only.
+   */
+  #isDue(now: number): boolean {
     const { lookEvery } = this.#options;
-    if (this.#doubt === 'altered' && !this.#waiting) return Math.min(soonest, lookEvery);
-    return this.#doubt === 'none' ? lookEvery : lookEvery / 2;
+    const told = this.#doubt === 'altered' && !this.#waiting;
+    if (told && now - this.#toldAt >= soonest && now - this.#lookedAt >= Math.max(soonest, 5 * this.#took)) return true;
+    return now - this.#lookedAt >= (this.#doubt === 'none' ? lookEvery : lookEvery / 2);
   }
 
   /** Has the next look come at once when other rules are in force. */
@@ -274,8 +290,8 @@ export class SchemaKeeper {
   #judge({ look, declared, asked }: Seen, found: Observation): void {
     for (const table of this.tables) {
       const change = look.compare(table);
-      if (change.do === 'resync' && asked && !this.#options.settled(table.asset_id)) continue;
-      if (change.do === 'resync') this.#fail(table, this.#changed(tableName(table), change.reason), found);
+      const later = change.do === 'resync' && asked && !this.#options.settled(table.asset_id);
+      if (change.do === 'resync' && !later) this.#fail(table, this.#changed(tableName(table), change.reason), found);
       else if (change.do === 'stop') this.#fail(table, change.report, found);
       else {
         const other = this.#otherRules(table, declared);
@@ -293,8 +309,8 @@ export class SchemaKeeper {
   ): Promise<void> {
     for (const table of this.tables) {
       const change = look.compare(table);
-      if (change.do === 'resync' && asked && !this.#options.settled(table.asset_id)) continue;
-      if (change.do !== 'nothing') await this.#carryOut(table, change, found, fence);
+      const later = change.do === 'resync' && asked && !this.#options.settled(table.asset_id);
+      if (change.do !== 'nothing' && !later) await this.#carryOut(table, change, found, fence);
       const known = this.#tables.get(table.asset_id);
       const other = known && this.#otherRules(known, declared);
       if (other?.do === 'stop') this.#fail(known!, other.report, found);

@@ -11,41 +11,58 @@ export function ddlTriggerOf(source: string): string {
   return `sluice_${source}`;
 }
 
-/** Statements that alter tables, or what decides how the log sends them. */
-const altering = ['TABLE', 'INDEX', 'TYPE', 'DOMAIN', 'SCHEMA', 'PUBLICATION'].flatMap((kind) =>
-  ['CREATE', 'ALTER'].map((verb) => `${verb} ${kind}`),
-);
-const dropping = [
-  'DROP TABLE',
-  'DROP INDEX',
-  'DROP TYPE',
-  'DROP DOMAIN',
-  'DROP SCHEMA',
-  'DROP PUBLICATION',
-  'DROP OWNED',
-];
+/** Statements that alter tables, or what decides how the log sends them, by the events that tell of them. */
+const tags = {
+  ddl_command_end: [
+    ...['TABLE', 'INDEX', 'TYPE', 'DOMAIN', 'SCHEMA', 'PUBLICATION'].flatMap((kind) => [
+      `CREATE ${kind}`,
+      `ALTER ${kind}`,
+    ]),
+    ...['CREATE TABLE AS', 'SELECT INTO'],
+  ],
+  sql_drop: ['TABLE', 'INDEX', 'TYPE', 'DOMAIN', 'SCHEMA', 'PUBLICATION', 'EXTENSION', 'OWNED'].map(
+    (kind) => `DROP ${kind}`,
+  ),
+};
 
-/** A table that is altered or dropped is told by its oid, which few ask about; all else, that something was, by a star. */
-const told = (isTable: string, from: string) =>
-  `SELECT pg_catalog.string_agg(DISTINCT CASE WHEN ${isTable} THEN objid::pg_catalog.text ELSE '*' END, ' ') INTO objects FROM ${from}`;
+const comment = 'Made by Sluice: tells the log when tables are altered. Goes with the source.';
+
+/** Tables are told by their oids, about which few ask; all else, that something was altered, by a star. */
+const told = (expression: string, from: string) =>
+  `SELECT pg_catalog.string_agg(DISTINCT ${expression}, ' ') INTO objects FROM pg_catalog.${from}`;
 
 /**
- * Runs with the rights of its owner, whoever alters, and by no names but those of the system. Whatever goes wrong in it, the
- * statement that fired it goes on.
+ * Runs with the rights of its owner, whoever alters, and by no names but those of the system. What goes wrong in it fails no
+ * statement. The message is sent outside of the block that catches: inside, each statement would take the id of a
+ * subtransaction, and a migration of many would slow the whole server down until it ends.
  */
-const body = `
+const bodyOf = (prefix: string) => `
 DECLARE objects pg_catalog.text;
 BEGIN
-  IF TG_EVENT = 'sql_drop' THEN
-    ${told("object_type = 'table'", 'pg_catalog.pg_event_trigger_dropped_objects() WHERE NOT is_temporary AND (original OR normal)')};
-  ELSE
-    ${told("classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND command_tag = 'ALTER TABLE'", "pg_catalog.pg_event_trigger_ddl_commands() WHERE schema_name IS DISTINCT FROM 'pg_temp'")};
-  END IF;
+  BEGIN
+    IF NOT (SELECT pg_catalog.bool_and(pg_catalog.has_function_privilege(oid, 'EXECUTE')) FROM pg_catalog.pg_proc
+        WHERE proname = 'pg_logical_emit_message' AND pronamespace = 'pg_catalog'::pg_catalog.regnamespace) THEN
+      RETURN;
+    END IF;
+    IF TG_EVENT = 'sql_drop' THEN
+      ${told(
+        "CASE WHEN object_type = 'table' THEN objid::pg_catalog.text ELSE '*' END",
+        `pg_event_trigger_dropped_objects() WHERE NOT is_temporary AND object_type <> 'default value'
+          AND (original OR normal OR object_type = 'table')`,
+      )};
+    ELSE
+      ${told(
+        `CASE WHEN classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND command_tag = 'ALTER TABLE'
+          THEN pg_catalog.concat_ws(' ', objid, pg_catalog.pg_partition_root(objid)::pg_catalog.oid) ELSE '*' END`,
+        "pg_event_trigger_ddl_commands() WHERE schema_name IS DISTINCT FROM 'pg_temp'",
+      )};
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    RETURN;
+  END;
   IF objects IS NOT NULL THEN
-    PERFORM pg_catalog.pg_logical_emit_message(true, TG_ARGV_PREFIX, objects);
+    PERFORM pg_catalog.pg_logical_emit_message(true, ${quoteText(prefix)}, objects);
   END IF;
-EXCEPTION WHEN OTHERS THEN
-  NULL;
 END`;
 
 /** Superusers may, and those that managed services give some of their rights. Asked first, so that no error is in the server's log. */
@@ -61,33 +78,42 @@ export async function makeDdlTrigger(client: pg.Client, source: string): Promise
   if (!rows[0]?.may) return;
   const name = ddlTriggerOf(source);
   const schema = quoteName(name);
-  const tags = (list: string[]) => list.map((tag) => `'${tag}'`).join(', ');
-  const trigger = (event: string, list: string[]) =>
-    `CREATE EVENT TRIGGER ${quoteName(`${name}_${event}`)} ON ${event} WHEN TAG IN (${tags(list)}) EXECUTE FUNCTION ${schema}.tell_of_ddl();
-     ALTER EVENT TRIGGER ${quoteName(`${name}_${event}`)} ENABLE ALWAYS;`;
-  // One text is one transaction: all of it, or nothing.
+  const triggers = Object.entries(tags).map(([event, list]) => {
+    const trigger = quoteName(`${name}_${event}`);
+    const when = list.map((tag) => `'${tag}'`).join(', ');
+    return `CREATE EVENT TRIGGER ${trigger} ON ${event} WHEN TAG IN (${when}) EXECUTE FUNCTION ${schema}.tell_of_ddl();
+      ALTER EVENT TRIGGER ${trigger} ENABLE ALWAYS;`;
+  });
+  // What is left of an earlier one, such as a schema whose triggers somebody has dropped, goes first. One text is one transaction.
+  // The schema must be new: in somebody else's, its owner could put another function in the place of ours.
+  await dropDdlTrigger(client, source).catch(() => {});
   await client
     .query(
-      `CREATE SCHEMA ${schema};
-       COMMENT ON SCHEMA ${schema} IS 'Made by Sluice: tells the log when tables are altered. Goes with the source.';
+      `CREATE SCHEMA ${schema}; COMMENT ON SCHEMA ${schema} IS ${quoteText(comment)};
        CREATE FUNCTION ${schema}.tell_of_ddl() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
-         SET search_path = pg_catalog, pg_temp AS ${quoteText(body.replace('TG_ARGV_PREFIX', quoteText(name)))};
-       ${trigger('ddl_command_end', altering)}
-       ${trigger('sql_drop', dropping)}`,
+         SET search_path = pg_catalog, pg_temp AS ${quoteText(bodyOf(name))};
+       ${triggers.join('\n')}`,
     )
     .catch(() => {});
 }
 
-/** Takes it away; what is not there is no error, and what the role may not drop was not made by it. */
+/** Takes away what `makeDdlTrigger` made, and nothing else; what is not there is no error. Errors: those of the server. */
 export async function dropDdlTrigger(client: pg.Client, source: string): Promise<void> {
-  if (!(await hasDdlTrigger(client, source))) return;
-  await client.query(`DROP SCHEMA ${quoteName(ddlTriggerOf(source))} CASCADE`).catch(() => {});
+  const schema = ddlTriggerOf(source);
+  const { rowCount } = await client.query(
+    `SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = $1 AND pg_catalog.obj_description(n.oid, 'pg_namespace') = $2`,
+    [schema, comment],
+  );
+  if (rowCount === 0) return;
+  const drops = Object.keys(tags).map((event) => `DROP EVENT TRIGGER IF EXISTS ${quoteName(`${schema}_${event}`)};`);
+  await client.query(
+    `${drops.join(' ')} DROP FUNCTION IF EXISTS ${quoteName(schema)}.tell_of_ddl(); DROP SCHEMA ${quoteName(schema)};`,
+  );
 }
 
 /** True when the log is told: then its messages are asked for. */
 export async function hasDdlTrigger(client: pg.Client, source: string): Promise<boolean> {
-  const { rowCount } = await client.query('SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = $1', [
-    `${ddlTriggerOf(source)}_ddl_command_end`,
-  ]);
-  return rowCount === 1;
+  const names = Object.keys(tags).map((event) => `${ddlTriggerOf(source)}_${event}`);
+  const { rowCount } = await client.query('SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = ANY($1)', [names]);
+  return rowCount === names.length;
 }

@@ -56,13 +56,19 @@ export function readRelation(bytes: Buffer, at: number): RelationMessage {
   return { oid, schema, table, identity, columns };
 }
 
-/** Reads a message that somebody emitted (pg_logical_emit_message), whose type byte is at `at`. */
-export function readLogicalMessage(bytes: Buffer, at: number): { prefix: string; content: string } {
+/**
+ * Reads a message of this prefix that somebody emitted (pg_logical_emit_message), whose type byte is at `at`. Undefined for one of
+ * another prefix, and for one that is too large to be ours: anybody may emit any.
+ */
+export function readLogicalMessage(bytes: Buffer, at: number, prefix: string): string | undefined {
   // Behind flags and position.
   const end = bytes.indexOf(0, at + 10);
+  if (bytes.toString('utf8', at + 10, Math.min(end, at + 10 + 64)) !== prefix) return undefined;
   const length = bytes.readUInt32BE(end + 1);
-  return { prefix: bytes.toString('utf8', at + 10, end), content: bytes.toString('utf8', end + 5, end + 5 + length) };
+  return length > longestMessage ? undefined : bytes.toString('utf8', end + 5, end + 5 + length);
 }
+
+const longestMessage = 16_000_000;
 
 /** Where an announced table's values go. */
 export interface Match {

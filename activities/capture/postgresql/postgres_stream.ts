@@ -439,9 +439,8 @@ export class PostgresStream implements ChangeStream {
 
   /** Somebody altered tables, by their oids, or what has none (`*`); only the catalog says what that means. */
   #told(bytes: Buffer, at: number): void {
-    const { prefix, content } = readLogicalMessage(bytes, at);
-    if (prefix !== this.#options.ddlPrefix) return;
-    if (content.split(' ').some((oid) => oid === '*' || this.#tables.isOurs(Number(oid)))) this.#doubt = 'altered';
+    const content = readLogicalMessage(bytes, at, this.#options.ddlPrefix ?? '');
+    if (content?.split(' ').some((oid) => oid === '*' || this.#tables.isOurs(Number(oid)))) this.#doubt = 'altered';
   }
 
   #relation(bytes: Buffer, at: number): boolean {

@@ -105,7 +105,9 @@ export class PostgresSource implements Source {
       if (resume === undefined && !known) await expectUnread(client, slot, connected.request.id);
       // The publication first: a slot made before it would bring rows in which it does not exist yet.
       await publish(client, publication, tables, connected.request.id);
-      await (ddlTrigger ? makeDdlTrigger : dropDdlTrigger)(client, connected.request.id);
+      if (ddlTrigger) await makeDdlTrigger(client, connected.request.id);
+      // What this role may not drop, nobody listens to.
+      else await dropDdlTrigger(client, connected.request.id).catch(() => {});
       if (resume === undefined)
         return makeSlot(client, slot, known || slot === `sluice_${connected.request.id}`, failover);
       await checkPosition(client, slot, connected.request.id, resume);
@@ -126,8 +128,10 @@ export class PostgresSource implements Source {
 
   remove(connected: Connected): Promise<void> {
     return withConnection(session(connected), async (client) => {
+      // First what costs the source at each statement; and the slot goes even where that cannot.
+      const [trigger] = await Promise.allSettled([dropDdlTrigger(client, connected.request.id)]);
       await dropReplication(client, names(connected));
-      await dropDdlTrigger(client, connected.request.id);
+      if (trigger.status === 'rejected') throw trigger.reason;
     });
   }
 
@@ -147,9 +151,9 @@ export class PostgresSource implements Source {
 
   async openStream(connected: Connected, task: StreamTask): Promise<ChangeStream> {
     const { id, config } = connected.request;
-    const { slot, publication } = names(connected);
+    const { slot, publication, ddlTrigger } = names(connected);
     const missing = new MissingValues(task, connected.connectionString, id);
-    const tellsOfDdl = await withConnection(session(connected), (client) => hasDdlTrigger(client, id));
+    const tellsOfDdl = ddlTrigger && (await withConnection(session(connected), (client) => hasDdlTrigger(client, id)));
     return PostgresStream.open({
       connectionString: connected.connectionString,
       source: id,
