@@ -60,6 +60,24 @@ async function lively(name: string): Promise<CaptureHarness> {
 }
 
 describe('the records of a source', () => {
+  it('prove a snapshot that took longer than a lease, from any moment of it on', async () => {
+    await sql('CREATE TABLE lengthy (id int PRIMARY KEY)', 'INSERT INTO lengthy SELECT generate_series(1, 90)');
+    const harness = capture(['lengthy']);
+    await harness.prepare();
+    harness.startLease();
+    await harness.plan('lengthy', [['30'], ['60']]);
+    await harness.copyChunk('lengthy', 0);
+    await harness.stop();
+    harness.startLease();
+    for (const chunk of [1, 2]) await harness.copyChunk('lengthy', chunk);
+    await copied(harness, 'lengthy');
+    await harness.stop();
+    const second = (await allRecords(harness)).find(
+      (record) => record.kind === 'begin' && record.lease > 2 * attemptsLimit,
+    )!;
+    expect((await audit(harness, second.recorded_at)).faults).toEqual([]);
+  });
+
   it('prove to be whole through leases, snapshots, large transactions and truncates', async () => {
     const harness = await lively('whole');
     const result = await audit(harness);

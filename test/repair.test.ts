@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Repair } from '../activities/check/repair.ts';
 import { auditSource } from '../activities/lineage/audit.ts';
-import { loadSchemas, readRecords } from '../activities/load/batches.ts';
+import { loadSchemas, readRecords, saveSchema } from '../activities/load/batches.ts';
 import type { Role } from '../activities/load/clickhouse.ts';
 import { repairInserts } from '../activities/load/sink.ts';
 import type { CaptureStatus } from '../model/source.ts';
@@ -62,6 +62,7 @@ async function repair(
     generation: table!.generation,
     verification: 'v',
     workflow: { id: 'w', runId: 'r', attempt: 1 },
+    numbers: { next: 0 },
     signal: new AbortController().signal,
   };
   return await new Repair(task).run(keys);
@@ -98,6 +99,31 @@ describe('a repair', () => {
       ),
     ).toBeNull();
     await expectEqual(harness);
+  });
+
+  it('writes nothing under rules that are not in force any more', async () => {
+    const harness = await streaming(
+      'masked',
+      'id int PRIMARY KEY, v text',
+      "SELECT g, 'v' FROM generate_series(1, 3) g",
+    );
+    const schema = await schemaOf(harness);
+    const rule = {
+      rule_id: 'mask',
+      version: 1,
+      rule_type: 'map',
+      target_field: 'v',
+      expression: '***',
+      apply_to: 'new',
+    };
+    const masked = { ...schema, rules: { version: 1, rules: [rule], checks: [] }, targets: ['v'] } as never;
+    await damage(harness, 'id = 1', `'***' AS v`);
+    const { request, context } = harness;
+    const follow = () => saveSchema(context.clickhouse('write'), request.id, masked, harness.tables[0]!.generation);
+    expect(await repair(harness, [['1']], follow, {}, schema)).toContain('other rules');
+    const clickhouse = context.clickhouse('read');
+    const { rows } = await clickhouse.table(`SELECT v FROM ${clickhouse.name(assetOf(harness))} FINAL WHERE id = 1`);
+    expect(rows).toEqual([['***']]);
   });
 
   it('brings back what is missing, takes away what is extra, corrects what is different, and is recorded', async () => {

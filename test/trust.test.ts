@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { withConnection } from '../activities/capture/postgresql/connection.ts';
+import { ClickHouse } from '../activities/load/clickhouse.ts';
 import type { RowLineage } from '../api/control/lineage_shapes.ts';
 import type { AuditAnswer, CutAnswer, QueryAnswer, SourceAnswer } from '../api/control/shapes.ts';
 import type { Problem } from '../api/problems.ts';
@@ -118,6 +119,24 @@ describe('a query that waits', () => {
     expect(shown.out).toMatch(/^accounts +streaming +complete +[0-9A-F]+\/[0-9A-F]+$/m);
     expect(shown.out).toContain('shop: all is complete up to ');
   }, 60_000);
+
+  it('waits for all sources where it reads a view beside a copy', async () => {
+    await sql('CREATE TABLE public.depots (id int PRIMARY KEY)');
+    const config = { tables: ['depots'], poll_interval: 0.2 };
+    const body = { id: 'depot', type: 'postgresql', connection_string: '${DATABASE_URL}', config };
+    expect((await call('POST', '/api/v1/sources/connect', body)).status).toBe(201);
+    expect((await call('POST', '/api/v1/sources/depot/start')).status).toBe(202);
+    await ask('SELECT count() FROM depot_depots', { wait_for: 'now', timeout: 60 });
+    const clickhouse = new ClickHouse({ url: stack.parts.clickhouse.url, database: 'sluice', role: 'write' });
+    await clickhouse.command('CREATE VIEW sluice.places AS SELECT id FROM sluice.depot_depots FINAL');
+    await clickhouse.close();
+    const waitedFor = async (statement: string) =>
+      (await ask(statement, { wait_for: 'now' })).body.reached?.map((one) => one.source).sort();
+    expect(await waitedFor('SELECT count() FROM shop_orders, places')).toEqual(['depot', 'shop']);
+    expect(await waitedFor('WITH mine AS (SELECT 1) SELECT count() FROM shop_orders, mine')).toEqual(['shop']);
+    const removed = await fetch(`${stack.api}/api/v1/sources/depot?drop_copies=true`, { method: 'DELETE' });
+    expect(removed.status).toBe(204);
+  }, 90_000);
 });
 
 describe('a row', () => {
@@ -241,7 +260,7 @@ describe('the audit trail', () => {
   it('proves to be whole, and shows what was tampered with', async () => {
     const right = await sluice('audit', '--check');
     expect(right).toMatchObject({ code: 0, err: '' });
-    expect(right.out).toMatch(/^✓ shop: \d+ records of \d+ leases, \d+ effects, \S+ to \S+ without gap\n/);
+    expect(right.out).toMatch(/^✓ shop: \d+ records of \d+ leases, \d+ effects, \S+ to \S+ without gap\n/m);
     expect((await sluice('audit', '--source', 'shop', '--since', '1h')).out).toMatch(/^recorded \(UTC\) +batch/);
     expect((await sluice('audit', '--since', 'x')).code).toBe(2);
     expect((await sluice('audit', '--check', '--source', 'nobody')).code).toBe(1);

@@ -6,7 +6,7 @@ import { asSluiceError, type Place, SluiceError } from '../../model/errors.ts';
 import { captureMessages, captureWorkflowId, catalogMessages, catalogWorkflowId } from '../../model/messages.ts';
 import type { CaptureStatus, ConnectRequest } from '../../model/source.ts';
 import { askFlow, updateFlow } from '../../workers/temporal_client.ts';
-import { ClickHouse, type Role } from '../load/clickhouse.ts';
+import { ClickHouse, greatestPatience, type Role } from '../load/clickhouse.ts';
 import { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { open } from '../secrets.ts';
 import type { Connected } from './source.ts';
@@ -37,7 +37,9 @@ export class CaptureContext {
     let clickhouse = this.#roles.get(role);
     if (!clickhouse) {
       const { clickhouseUrl, clickhouseDatabase } = this.settings;
-      clickhouse = new ClickHouse({ url: clickhouseUrl, database: clickhouseDatabase, role });
+      // A comparison reads whole tables in one statement.
+      const patience = role === 'verify' ? greatestPatience : undefined;
+      clickhouse = new ClickHouse({ url: clickhouseUrl, database: clickhouseDatabase, role, patience });
       this.#roles.set(role, clickhouse);
     }
     return clickhouse;

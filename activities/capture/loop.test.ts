@@ -49,10 +49,10 @@ const unchanged: LoopSchemas = {
 };
 
 /** A loop over an endless stream and a sink that only keeps a log of calls. */
-function loopOver(log: string[], sink: Partial<Sink> = {}, duration = 60_000): CaptureLoop {
+function loopOver(log: string[], sink: Partial<Sink> = {}, duration = 60_000, make = batchOf): CaptureLoop {
   let n = 0;
   const stream: ChangeStream = {
-    next: async () => batchOf(++n),
+    next: async () => make(++n),
     fill: async () => ({}),
     redefine: () => {},
     acknowledge: (position) => log.push(`acknowledge ${position}`),
@@ -115,6 +115,19 @@ describe('the capture loop', () => {
       const to = log[i + 1]!.split(' ')[2];
       expect(log.slice(i, i + 3)).toEqual(['write', `record rows ${to}`, `acknowledge ${to}`]);
     }
+  });
+
+  it('marks rejects as overtaken before a TRUNCATE is swept for: a release between the two would stay', async () => {
+    quickClock(100);
+    const log: string[] = [];
+    const emptied = (n: number): ChangeBatch => ({ ...batchOf(n), kind: 'truncate', truncated: { s_t: '7' } });
+    const sink: Partial<Sink> = {
+      endInserts: async () => void log.push('end'),
+      supersedeRejects: async () => void log.push('supersede'),
+      sweepBelow: async () => void log.push('sweep'),
+    };
+    await loopOver(log, sink, 1_500, emptied).run();
+    expect(log.slice(1, 5)).toEqual(['end', 'supersede', 'sweep', 'write']);
   });
 
   it('acknowledges nothing that could not be recorded', async () => {

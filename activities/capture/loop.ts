@@ -281,8 +281,9 @@ export class CaptureLoop {
         // A repair holds a TRUNCATE up until it is done; one that died may still be writing rows of before.
         await sink.endInserts([repairInserts(source, table.asset_id)]);
         const committed = timeOf(batch.committedFirst)!.replace('T', ' ').replace('Z', '');
-        await sink.sweepBelow(table, version, committed, `${id}/${table.asset_id}`, batch.xid);
+        // Before the sweep: a release that still finds its reject open has written the row by then, and it is swept.
         await sink.supersedeRejects(table.asset_id, version);
+        await sink.sweepBelow(table, version, committed, `${id}/${table.asset_id}`, batch.xid);
       }
       if (rejects.length > 0) await sink.reject(table.asset_id, rejects, id);
       if (block.rows > 0) {

@@ -294,10 +294,12 @@ export async function finishSnapshot(
     const start = source.snapshotVersion(stream.epoch, table.start_position);
     const now = timeText(Date.now() * 1000);
     // What an earlier copy had and the source does not any more. One that was made beside it never had it.
-    if (!isBeside(schema)) await sink.sweepBelow(schema, start, now, `${id}/sweep`);
+    // Rejects first: a release that still finds its own open has written the row by then.
     await sink.supersedeRejects(table.asset_id, start);
+    if (!isBeside(schema)) await sink.sweepBelow(schema, start, now, `${id}/sweep`);
     // Chunks may have been written after a TRUNCATE that the stream brought meanwhile; a multiset counts from that on anyway.
     const truncate = await lastTruncate(clickhouse, request.id, table.asset_id);
+    if (truncate > BigInt(start)) await sink.supersedeRejects(table.asset_id, String(truncate));
     if (truncate > BigInt(start) && !isMultiset(schema))
       await sink.sweepBelow(schema, String(truncate), now, `${id}/sweep`);
     const complete = await source.completePosition(context.connected(request));

@@ -35,7 +35,7 @@ import { copyRows, type Reading } from '../capture/postgresql/snapshot.ts';
 import { hiddenColumns } from '../capture/postgresql/source.ts';
 import { compareTable } from '../capture/postgresql/table_change.ts';
 import type { Connected } from '../capture/source.ts';
-import { headAt, lastRecord, sealRecord } from '../load/batches.ts';
+import { headAt, lastRecord, loadSchemas, sealRecord } from '../load/batches.ts';
 import { quoteName } from '../load/clickhouse.ts';
 import type { ClickHouseSink } from '../load/clickhouse_sink.ts';
 import { lookUpIn } from '../load/look_up.ts';
@@ -55,15 +55,20 @@ export interface RepairTask {
   /** Of the verification that found the rows. */
   verification: string;
   workflow: { id: string; runId: string; attempt: number };
+  /** Counts repairs of the verification's attempt, whatever tables they are of. */
+  numbers: { next: number };
   signal: AbortSignal;
 }
 
 /** How long other people's transactions are waited for: the next comparison comes, too. */
 const patience = 60_000;
+/** Repairs of one attempt. */
+const mostRepairs = 1_000_000;
 
 export class Repair {
   readonly #task: RepairTask;
   readonly #sink: ClickHouseSink;
+  /** Of the repair under way; no two of a verification bear the same. */
   #number = 0;
   /** What the rows of the repair under way bear as the time of their commit. */
   #readAt = 0;
@@ -104,8 +109,9 @@ export class Repair {
   }
 
   #id(): string {
-    const { connected, table, verification } = this.#task;
-    return `${connected.request.id}/repair/${table.asset_id}/${verification}/${this.#number++}`;
+    const { connected, table, verification, workflow, numbers } = this.#task;
+    this.#number = (workflow.attempt - 1) * mostRepairs + numbers.next++;
+    return `${connected.request.id}/repair/${table.asset_id}/${verification}/${this.#number}`;
   }
 
   #queryId(what: string): string {
@@ -222,7 +228,10 @@ export class Repair {
     const see = await seeTables(client, id, [table], reading);
     const change = compareTable(table, see(table), { source: id, ignoreNew: schemaPolicy(config) === 'ignore' });
     const same = change.do === 'nothing' || (change.do === 'alter' && change.what.length === 0);
-    return same ? undefined : 'the table was altered, and its copy has yet to follow';
+    if (!same) return 'the table was altered, and its copy has yet to follow';
+    // Rules that were taken over in place, a mask among them, would be undone for these rows.
+    const made = (await loadSchemas(context.clickhouse('read'), id, table.asset_id)).get(table.asset_id);
+    return made && rulesOf(made) === rulesOf(table) ? undefined : 'other rules are in force for the table';
   }
 
   #options(): PostgresqlOptions {
@@ -297,6 +306,10 @@ export class Repair {
       }),
     );
   }
+}
+
+function rulesOf({ rules, targets, joined }: TableSchema): string {
+  return JSON.stringify([rules, targets, joined]);
 }
 
 /** Those of the keys that the source has a row for, in the reading transaction. */

@@ -134,6 +134,8 @@ export async function verifyTable(options: VerifyOptions): Promise<TableVerifica
     });
   } catch (error) {
     signal?.throwIfAborted();
+    // What the other side failed in, this one still works on.
+    await cancelStatement(client, connectionString);
     if (!(error instanceof NotCaughtUp)) throw error;
     found.error = error.report();
   } finally {

@@ -58,7 +58,7 @@ export class RowComparison {
     await this.#needs.pace.caughtUpNow();
     const copy = await readParts(this.#needs.copy, parts);
     const suspects: Key[] = [];
-    for (const [id, row] of source) if (copy.get(id)?.digest !== row.digest) suspects.push(row.key);
+    for (const [id, row] of source) if (!isSame(row, copy.get(id))) suspects.push(row.key);
     for (const [id, row] of copy) if (!source.has(id)) suspects.push(row.key);
     for (let start = 0; start < suspects.length && !this.enough; start += keysPerLook) {
       await this.lookAt(suspects.slice(start, start + keysPerLook));
@@ -80,7 +80,7 @@ export class RowComparison {
       open = open.filter((key) => {
         const id = keyId(key);
         const [first, there, last] = [before.get(id), between.get(id), after.get(id)];
-        if (there?.digest === first?.digest || there?.digest === last?.digest) return false;
+        if (isSame(first, there) || isSame(last, there)) return false;
         const seen = state(first) + state(there);
         const still = state(first) === state(last);
         const again = still && differed.get(id) === seen;
@@ -120,6 +120,11 @@ export class RowComparison {
     }
     this.#different = [];
   }
+}
+
+/** True when the copy shows what the source does, or lacks a row that it need not have. */
+function isSame(source: SeenRow | undefined, copy: SeenRow | undefined): boolean {
+  return copy?.digest === source?.digest || (copy === undefined && source?.doubt !== undefined);
 }
 
 async function readParts(side: Side, parts: Part[]): Promise<SeenRows> {

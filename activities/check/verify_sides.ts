@@ -10,7 +10,7 @@ import {
 import { rowsOf } from '../capture/postgresql/partitions.ts';
 import { type ClickHouse, quoteName as quoteCopyName } from '../load/clickhouse.ts';
 import type { LookUp } from '../transform/join.ts';
-import { filterOf, type RowFilter } from './verify_filter.ts';
+import { type Doubt, filterOf, type RowFilter } from './verify_filter.ts';
 import {
   copyKeyText,
   copyLiteral,
@@ -44,6 +44,8 @@ export interface SeenRow {
   digest: string;
   /** Changes when the row is written again, even with the same values: xmin, or the copy's version. */
   mark: string;
+  /** Why it is not certain that the copy has the row. */
+  doubt?: Doubt | undefined;
 }
 
 /** Rows that are alike. */
@@ -250,10 +252,11 @@ export class Side {
 
   async #readRows(rows: Answer[]): Promise<SeenRows> {
     const { filter } = this.#dialect;
+    const judged = filter ? await filter.judge(rows) : rows.map((row) => ({ row, doubt: undefined }));
     return new Map(
-      (filter ? await filter.passing(rows) : rows).map((row) => {
+      judged.map(({ row, doubt }) => {
         const key = this.#readKey(row);
-        return [keyId(key), { key, digest: row._d!, mark: row._m! }];
+        return [keyId(key), { key, digest: row._d!, mark: row._m!, doubt }];
       }),
     );
   }
@@ -294,7 +297,8 @@ export class Side {
 function sumOf(rows: Iterable<SeenRow>): Checksum {
   let count = 0;
   let sum = 0n;
-  for (const { digest } of rows) {
+  for (const { digest, doubt } of rows) {
+    if (doubt === 'gone') continue;
     count += 1;
     sum += BigInt(`0x${digest.slice(0, 15)}`);
   }

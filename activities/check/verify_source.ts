@@ -32,6 +32,8 @@ interface Run {
   activity: Context;
   /** Where an attempt ended that died. */
   progress: StoredProgress | undefined;
+  /** Counts its repairs. */
+  numbers: { next: number };
 }
 
 /** A captured table with what its copy is made from. */
@@ -67,7 +69,15 @@ export async function verifySource(context: CaptureContext, request: VerifyReque
     tables: [],
     error: null,
   };
-  const run: Run = { context, request, connected, verification, activity, progress: kept?.progress };
+  const run: Run = {
+    context,
+    request,
+    connected,
+    verification,
+    activity,
+    progress: kept?.progress,
+    numbers: { next: 0 },
+  };
   try {
     for (const wanted of await wantedTables(run, status)) {
       verification.tables.push(await compare(run, wanted));
@@ -131,13 +141,19 @@ async function wantedTables({ context, request, verification }: Run, { tables }:
   });
 }
 
+/** Attempts after which what passes by itself elsewhere is taken for lasting: a table that is too large for the memory, say. */
+const enoughAttempts = 6;
+
 /** Seconds in which the copy of a table that is being altered has to follow. */
 const patience = 30;
 
 /** Compares one table. While it is altered its copy may have other columns for a moment: then it is begun again. */
 async function compare(run: Run, wanted: Wanted): Promise<TableVerification> {
   const { context, request, activity } = run;
-  let { schema } = wanted;
+  // The tables before it may have taken hours.
+  const current = async () => (await loadSchemas(context.clickhouse('verify'), request.source, asset)).get(asset);
+  const asset = wanted.schema.asset_id;
+  let schema = (await current()) ?? wanted.schema;
   for (let waited = 0; ; waited++) {
     if (isBeside(schema)) return notComparable(schema, 'its copy is made anew beside the old one');
     try {
@@ -146,15 +162,14 @@ async function compare(run: Run, wanted: Wanted): Promise<TableVerification> {
       if (error instanceof SluiceError && error.kind === 'table_missing') return unfinished(schema, error.report());
       const altered = wasAltered(error) || copyWasAltered(error);
       // The other tables want their turn; a later comparison comes by itself.
-      if (!altered && request.scheduled && error instanceof SluiceError && !error.transient)
-        return unfinished(schema, error.report());
+      const lasting = error instanceof SluiceError && (!error.transient || activity.info.attempt >= enoughAttempts);
+      if (!altered && request.scheduled && lasting) return unfinished(schema, error.report());
       if (!altered) throw error;
       if (waited === patience) return notComparable(schema, 'it is defined otherwise than its copy is made from');
     }
     activity.heartbeat(`${tableName(schema)}: its copy has yet to follow`);
     await activity.sleep('1s');
-    schema =
-      (await loadSchemas(context.clickhouse('verify'), request.source, schema.asset_id)).get(schema.asset_id) ?? schema;
+    schema = (await current()) ?? schema;
   }
 }
 
@@ -218,7 +233,11 @@ function optionsOf(run: Run, { table, schema }: Wanted): VerifyOptions {
 }
 
 /** Reads rows again; why it could not is an answer, unless it passes by itself. */
-function repairer({ context, connected, verification, activity }: Run, table: CapturedTable, schema: TableSchema) {
+function repairer(
+  { context, connected, verification, activity, numbers }: Run,
+  table: CapturedTable,
+  schema: TableSchema,
+) {
   const repair = new Repair({
     context,
     connected,
@@ -230,6 +249,7 @@ function repairer({ context, connected, verification, activity }: Run, table: Ca
       runId: activity.info.workflowExecution?.runId ?? '',
       attempt: activity.info.attempt,
     },
+    numbers,
     signal: activity.cancellationSignal,
   });
   return async (keys: string[][]): Promise<string | null> => {

@@ -18,7 +18,7 @@ describe('values in the source', () => {
 
   it('are said as one record', () => {
     const columns = [column('integer', 'Int32', 'plain'), column('uuid', 'Nullable(UUID)', 'plain')];
-    expect(sourceRecord(columns, () => 'x')).toBe('record_send(ROW(x::pg_catalog.int8, x))');
+    expect(sourceRecord(columns, () => 'x')).toBe('record_send(ROW(x::pg_catalog.int8, x::pg_catalog.uuid))');
   });
 });
 

@@ -46,7 +46,8 @@ const text: Kind = {
   copy: (x) => `toString(${x})`,
 };
 
-const bytes: Kind = { oid: 17, arrayOid: 1001, source: (x) => x, copy: (x) => x };
+// Casts are for domains: a record says each value under its own type.
+const bytes: Kind = { oid: 17, arrayOid: 1001, source: (x) => `${x}::pg_catalog.bytea`, copy: (x) => x };
 
 const integer: Kind = {
   oid: 20,
@@ -77,7 +78,7 @@ const boolean: Kind = {
   oid: 16,
   arrayOid: 1000,
   length: 1,
-  source: (x) => x,
+  source: (x) => `${x}::pg_catalog.bool`,
   copy: (x) => `reinterpretAsFixedString(toUInt8(${x}))`,
 };
 
@@ -85,7 +86,7 @@ const uuid: Kind = {
   oid: 2950,
   arrayOid: 2951,
   length: 16,
-  source: (x) => x,
+  source: (x) => `${x}::pg_catalog.uuid`,
   copy: (x) => `UUIDStringToNum(toString(${x}))`,
 };
 
@@ -93,7 +94,7 @@ const date: Kind = {
   oid: 1082,
   arrayOid: 1182,
   length: 4,
-  source: (x) => x,
+  source: (x) => `${x}::pg_catalog.date`,
   copy: (x) => bigEndian(`toInt32(toInt32(${x}) - ${epochDays})`),
 };
 
@@ -101,11 +102,16 @@ const timestamp: Kind = {
   oid: 1114,
   arrayOid: 1115,
   length: 8,
-  source: (x) => x,
+  source: (x) => `${x}::pg_catalog.timestamp`,
   copy: (x) => bigEndian(`toInt64(toUnixTimestamp64Micro(${x}) - ${epochMicroseconds})`),
 };
 
-const timestamptz: Kind = { ...timestamp, oid: 1184, arrayOid: 1185 };
+const timestamptz: Kind = {
+  ...timestamp,
+  oid: 1184,
+  arrayOid: 1185,
+  source: (x) => `${x}::pg_catalog.timestamptz`,
+};
 
 function elementType(type: string): string {
   return type.replace(/(\[\])+$/, '');

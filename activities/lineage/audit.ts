@@ -81,7 +81,7 @@ export async function auditSource(
   since?: string,
 ): Promise<AuditResult> {
   const proof = new Proof(source, passed, since !== undefined);
-  const first = since === undefined ? 0 : await firstLeaseSince(clickhouse, source, since);
+  const first = since === undefined ? 0 : await firstLeaseOf(clickhouse, source, since);
   let place: [number, number, string] = [first, 0, ''];
   for (;;) {
     const [lease, seq, id] = place;
@@ -94,11 +94,14 @@ export async function auditSource(
   }
 }
 
-/** The lease that was running at a time. */
-async function firstLeaseSince(clickhouse: ClickHouse, source: string, since: string): Promise<number> {
+/** The lease that was running at a time, or that had the first chunk of a snapshot which ended later: its chunks are proven together. */
+async function firstLeaseOf(clickhouse: ClickHouse, source: string, since: string): Promise<number> {
+  const records = clickhouse.name('_batches');
+  const recently = `source = {source:String} AND recorded_at >= parseDateTime64BestEffort({since:String}, 6, 'UTC')`;
   const [row] = await clickhouse.rows<{ lease: string }>(
-    `SELECT toString(min(lease)) AS lease FROM ${clickhouse.name('_batches')}
-     WHERE source = {source:String} AND recorded_at >= parseDateTime64BestEffort({since:String}, 6, 'UTC')`,
+    `SELECT toString(min(lease)) AS lease FROM ${records}
+     WHERE ${recently} OR (source = {source:String} AND kind = 'chunk'
+       AND position_from IN (SELECT position_from FROM ${records} WHERE ${recently} AND kind = 'snapshot'))`,
     { params: { source, since } },
   );
   return Number(row?.lease ?? 0);

@@ -48,7 +48,7 @@ function pairs(from: string[], to: string[]): ColumnPair[] {
 }
 
 /** Names that a rule reads; the newest column of a name counts. */
-function readBy(rule: RuleInput, known: readonly ExpressionColumn[]): string[] {
+export function readBy(rule: RuleInput, known: readonly ExpressionColumn[]): string[] {
   if (rule.rule_type === 'join') return Object.keys(rule.parameters?.on ?? {});
   const newest = [...new Map(known.map((column) => [column.name, column])).values()];
   if (rule.expression === undefined) return rule.source_fields ?? [];
@@ -60,7 +60,8 @@ function readBy(rule: RuleInput, known: readonly ExpressionColumn[]): string[] {
   }
 }
 
-function filledBy(rule: RuleInput): string[] {
+/** Names that a rule fills. */
+export function filledBy(rule: RuleInput): string[] {
   const { rule_type: type, target_field: target, parameters } = rule;
   if (type === 'filter') return [];
   if (type === 'join') return (parameters?.fields ?? []).map((field) => targetName(rule, field));

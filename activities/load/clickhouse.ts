@@ -45,7 +45,7 @@ const usualPatience = 120_000;
  * (Headers of progress are no way out: they come behind the status 200, and an error that follows is taken for success.) A
  * machine that is gone is noticed by the system's keepalive.
  */
-const greatestPatience = 12 * 3_600_000;
+export const greatestPatience = 12 * 3_600_000;
 
 export interface ClickHouseOptions {
   /** e.g. `http://127.0.0.1:8123`; user and password may be in it. */
@@ -53,7 +53,7 @@ export interface ClickHouseOptions {
   database: string;
   role: Role;
   /** Milliseconds after which a statement without an answer is given up; default two minutes. */
-  patience?: number;
+  patience?: number | undefined;
 }
 
 /** A query's id travels as a header, while it may hold the name of any table. What one begins with, so does the other. */

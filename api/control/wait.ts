@@ -46,17 +46,31 @@ async function readingsOf(control: Control, named: string | undefined, tables: s
   if (named !== undefined) await registeredSource(control, named);
   const sources = await Promise.all(ids.map(async (id) => ({ id, assets: await assetsOf(control, id) })));
   const owned = new Set(sources.flatMap(({ assets }) => [...assets.keys()]));
-  // A name that is no copy may be a view over copies: then any may be read.
-  const open = tables.some((name) => !owned.has(name) && !name.startsWith('system.'));
+  // A table that is no copy may be a view over copies: then any may be read. Other names are those of WITH.
+  const open = await anyIsThere(
+    control,
+    tables.filter((name) => !owned.has(name) && !name.startsWith('system.')),
+  );
   const readings = sources.flatMap(({ id, assets }) => {
     const read = tables.flatMap((name) => assets.get(name) ?? []);
-    return read.length > 0 ? [{ source: id, assets: open ? undefined : [...new Set(read)] }] : [];
+    return read.length > 0 ? [{ source: id, assets: [...new Set(read)] }] : [];
   });
-  if (readings.length > 0) return readings;
+  if (readings.length > 0) return open ? ids.map((source) => ({ source, assets: undefined })) : readings;
   const [only] = sources;
   if (only && sources.length === 1) return [{ source: only.id, assets: undefined }];
   const remedy = ids.length > 0 ? `Name one: ${ids.join(', ')} (--source, or source in the request).` : 'Connect one.';
   throw new SluiceError('configuration', 'it cannot be told from the statement which source to wait for', remedy);
+}
+
+/** True when one of these names is a table of the database, or of another one. */
+async function anyIsThere(control: Control, names: string[]): Promise<boolean> {
+  if (names.length === 0) return false;
+  const found = await control.clickhouse.rows(
+    `SELECT 1 FROM system.tables WHERE name IN {names:Array(String)} AND database = {database:String}
+       OR concat(database, '.', name) IN {names:Array(String)} LIMIT 1`,
+    { params: { names, database: control.settings.clickhouseDatabase } },
+  );
+  return found.length > 0;
 }
 
 /** The assets of a source by all names that a statement may read them under. */
