@@ -4,7 +4,8 @@
  */
 import type pg from 'pg';
 import type { Random } from '../../workers/demo/random.ts';
-import { literal, nastyText, type OracleTable } from './tables.ts';
+import type { OracleTable } from './oracle_table.ts';
+import { literal, nastyText } from './random_values.ts';
 
 /** Columns that alterations may do anything to; the workload does not know them. */
 const extras = ['extra_1', 'extra_2', 'extra "3"'];

@@ -2,7 +2,7 @@
 import pg from 'pg';
 import type { ClickHouse } from '../../activities/load/clickhouse.ts';
 import { parseLsn } from '../../model/position.ts';
-import type { OracleTable } from './tables.ts';
+import type { OracleTable } from './oracle_table.ts';
 
 /** Values as the server writes them: no parser in between, and no cast, which may write another text. */
 const raw = { getTypeParser: () => (text: string) => text } as unknown as pg.CustomTypesConfig;

@@ -20,8 +20,8 @@ import {
   recordedEnd,
   recordedPositions,
 } from './compare.ts';
+import type { OracleTable } from './oracle_table.ts';
 import type { Told } from './proxy.ts';
-import type { OracleTable } from './tables.ts';
 
 /** A table that is copied: as the source calls it, and where its copy is. */
 export interface Copied {

@@ -15,8 +15,9 @@ import { alterTable } from './alterations.ts';
 import { endClient, readClient } from './compare.ts';
 import { OracleFlow } from './flow.ts';
 import { Judge, persist } from './judge.ts';
+import type { OracleTable } from './oracle_table.ts';
 import { ClickHouseProxy, type ProxyFigures, randomTrouble } from './proxy.ts';
-import { type OracleTable, oracleTables } from './tables.ts';
+import { oracleTables } from './tables.ts';
 import { Workload } from './workload.ts';
 
 export interface OracleOptions {

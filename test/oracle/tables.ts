@@ -1,73 +1,8 @@
 /** The tables of the oracle: shapes that have broken systems of this kind, and random statements that change them. */
 import type { Random } from '../../workers/demo/random.ts';
-
-export interface OracleTable {
-  name: string;
-  /** Statements that make it. */
-  create: string[];
-  /** None: rows that are alike are counted. */
-  key: string[];
-  /** One random statement that changes it; it may fail (a key that is taken), which is part of the game. */
-  change(random: Random): string;
-  /** SQL condition for rows that ClickHouse cannot hold: they must be among the rejects instead. */
-  unrepresentable?: string;
-  /** Of a partitioned table: statements, to be run together, that change which partitions it has. */
-  repartition?(random: Random): string[];
-}
-
-/** A string literal that needs no setting to be right. */
-export function literal(text: string | null): string {
-  if (text === null) return 'NULL';
-  return `E'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`;
-}
-
-/** Pieces that escape rules, encodings and separators have stumbled over. */
-const nastyPieces = [
-  ...['', ' ', '\t', '\n', '\r', '\\', "'", '"', '\\N', '\\n', 'NULL', '\b', '\f', '\v', '\x01', '\x7f', '{', ',', '}'],
-  ...[
-    'ä',
-    '漢',
-    '😀',
-    '\u00a0',
-    '\u2028',
-    '%',
-    '_',
-    '\\.',
-    '/',
-    '0',
-    '-1',
-    '[]',
-    '$$',
-    '`',
-    '\x1b',
-    '\\x41',
-    ';',
-    '--',
-  ],
-];
-
-export function nastyText(random: Random, most = 6): string {
-  let text = '';
-  for (let i = random.between(0, most); i > 0; i--) text += random.pick(nastyPieces);
-  return text;
-}
-
-/** Text that PostgreSQL stores out of line: large, and nothing that compresses. Its head tells where it came from. */
-function largeText(random: Random): string {
-  const size = random.pick([2100, 2500, 9000]);
-  return `'${random.hex(6)}' || repeat('${random.hex(50)}', ${Math.ceil(size / 100)})`;
-}
-
-function maybeNull(random: Random, text: string): string {
-  return random.chance(0.15) ? 'NULL' : text;
-}
-
-/** Rows of a key's range: sometimes one, sometimes many. */
-function range(random: Random, column: string, most: number): string {
-  if (random.chance(0.7)) return `${column} = ${random.between(1, most)}`;
-  const from = random.between(1, most);
-  return `${column} BETWEEN ${from} AND ${from + random.between(0, 8)}`;
-}
+import { kinds, swapped } from './kinds.ts';
+import type { OracleTable } from './oracle_table.ts';
+import { largeText, literal, maybeNull, nastyText, range } from './random_values.ts';
 
 const external = (table: string, ...columns: string[]) =>
   columns.map((column) => `ALTER TABLE ${table} ALTER COLUMN ${column} SET STORAGE EXTERNAL`);
@@ -440,5 +375,5 @@ const alikeLimits: OracleTable = {
 
 export const oracleTables: OracleTable[] = [
   ...[plain, nasty, uuids, large, moving, whole, indexed, odd, limits, split],
-  ...[alike, alikeLimits],
+  ...[alike, alikeLimits, kinds, swapped],
 ];
