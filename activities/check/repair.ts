@@ -96,7 +96,7 @@ export class Repair {
         const waited = await this.#waitForOpenTransactions(client);
         if (!waited) return 'transactions of the source stay open for long';
         const id = this.#id();
-        this.#readAt = Date.now() * 1000 + this.#number;
+        this.#readAt = Date.now() * 1000 + (this.#number % 1000);
         const done = await this.#copy(session, mine, position, record.epoch, id);
         if (typeof done === 'string') return done;
         await this.#record(record, id, position, done, performance.now() - started);
