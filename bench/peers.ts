@@ -27,7 +27,7 @@ import { say } from './peers/say.ts';
 import type { Side } from './peers/side.ts';
 import { Sluice } from './peers/sluice.ts';
 
-const usage = `sluice bench peers [--changes 300000] [--warmup 300000] [--per-transaction 1000] [--rates 1000,5000] [--seconds 10]
+const usage = `sluice bench peers [--changes 1000000] [--warmup 1000000] [--per-transaction 1000] [--rates 1000,5000] [--seconds 10]
     [--only sluice,debezium_kafka_tuned,debezium_kafka,debezium_clickhouse]
 A short run: sluice bench peers --changes 20000 (then it warms up and measures latency shorter, too)`;
 
@@ -66,7 +66,7 @@ function readSizes(args: string[]): (Sizes & { only: string[] }) | undefined {
   const { values } = parseArgs({
     args,
     options: {
-      changes: { type: 'string', default: '300000' },
+      changes: { type: 'string', default: '1000000' },
       warmup: { type: 'string' },
       'per-transaction': { type: 'string', default: '1000' },
       rates: { type: 'string', default: '1000,5000' },

@@ -69,6 +69,10 @@ export class Capture {
     return this.removing || this.closing ? 'wait' : nextStep(this.state);
   }
 
+  get stepEnded(): boolean {
+    return this.#step === undefined;
+  }
+
   /** True when nothing runs for the source. */
   get idle(): boolean {
     return this.#step === undefined && this.snapshots.idle;
@@ -131,6 +135,7 @@ export class Capture {
   }
 
   async #prepare(): Promise<void> {
+    const { request } = this.state;
     const tables = liveTables(this.state).map(refOf);
     const summary = `publication, slot and copies for ${count(tables.length, 'table')}`;
     const answer = await activities.prepareSource.executeWithOptions({ ...prepareOptions, summary }, [
@@ -140,7 +145,8 @@ export class Capture {
     this.state.position = answer.position;
     this.state.lease = Math.max(this.state.lease, answer.last_lease);
     for (const prepared of answer.tables) this.#takeIn(prepared);
-    this.state.prepared = true;
+    // Other settings that came meanwhile are for the next time.
+    this.state.prepared = request === this.state.request || !patched('configured while it was prepared');
     this.refresh();
   }
 

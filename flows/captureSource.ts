@@ -12,6 +12,7 @@ import {
   CancellationScope,
   condition,
   continueAsNew,
+  patched,
   sleep,
   upsertSearchAttributes,
   workflowInfo,
@@ -74,7 +75,11 @@ async function run(capture: Capture): Promise<void> {
 async function goOnAsNew(capture: Capture): Promise<void> {
   capture.closing = true;
   capture.snapshots.stop();
-  await condition(() => capture.idle && allHandlersFinished());
+  if (patched('children that do not end')) {
+    await condition(() => capture.stepEnded && allHandlersFinished());
+    // A chunk that waits for somebody's lock may do so for hours; with this run its children end, and begin again.
+    if (!capture.idle) await condition(() => capture.idle, '10s');
+  } else await condition(() => capture.idle && allHandlersFinished());
   if (capture.removed) return;
   await continueAsNew<typeof captureSource>(capture.state.request, capture.state);
 }

@@ -3,8 +3,8 @@ import { beginTables } from '../activities/capture/beginnings.ts';
 import { publish } from '../activities/capture/postgresql/publication.ts';
 import { PostgresSource } from '../activities/capture/postgresql/source.ts';
 import { prepareSource, releaseTables } from '../activities/capture/prepare.ts';
-import { capture, client, expectEqual, parts } from './capture_fixture.ts';
-import type { CaptureHarness } from './capture_harness.ts';
+import { capture, client, expectEqual, parts, sql } from './capture_fixture.ts';
+import { type CaptureHarness, openClient } from './capture_harness.ts';
 
 let number = 0;
 
@@ -163,4 +163,37 @@ it('prepares a table again that was made again while it was prepared', async () 
   await client.query(`DROP TABLE ${table}; CREATE TABLE ${table} (id int PRIMARY KEY, v text)`);
   const options = { source, connected, sink: context.sink('write'), epoch: 1, before, position: undefined };
   await expect(beginTables(refs, options)).rejects.toMatchObject({ kind: 'source_unreachable', transient: true });
+});
+
+it('a table that somebody holds for long stops alone when it is added, and one that is taken out stays in, with a word', async () => {
+  await sql('CREATE TABLE held_one (id int PRIMARY KEY)', 'CREATE TABLE held_free (id int PRIMARY KEY)');
+  const harness = capture(['held_free']);
+  await harness.begin();
+  await harness.stop();
+  const other = await openClient(parts.postgres.url);
+  await other.query('BEGIN; LOCK TABLE held_one, held_free IN SHARE MODE');
+  const failure = {
+    kind: 'table_unusable',
+    message: expect.stringContaining('held_one'),
+    place: { table: 'held_one' },
+  };
+  await expect(harness.addTable('held_one')).rejects.toMatchObject(failure);
+  const source = new PostgresSource();
+  const connected = { request: harness.request, connectionString: parts.postgres.url };
+  await expect(source.release(connected, harness.tables)).rejects.toMatchObject({ kind: 'table_unusable' });
+  await other.end();
+  await harness.addTable('held_one');
+}, 90_000);
+
+it('a table that leases went on without is copied anew by a flow that lost its state', async () => {
+  const { harness, table, other } = await paused();
+  const lost = harness.tables.map((ref) => ({ ...ref, start_position: '', generation: 1 }));
+  harness.dropTable(table);
+  harness.startLease();
+  await sql(`UPDATE ${table} SET v = 'passed by'`, `UPDATE ${other} SET v = 'b'`);
+  await harness.drain(client);
+  await harness.stop();
+  const { tables } = await prepareSource(harness.context, { request: harness.request, tables: lost });
+  expect(tables.find((found) => found.table === other)).toMatchObject({ snapshot_done: true, generation: 1 });
+  expect(tables.find((found) => found.table === table)).toMatchObject({ snapshot_done: false });
 });

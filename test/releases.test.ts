@@ -366,3 +366,23 @@ it('a row that somebody discarded is no difference, until it changes', async () 
   expect(await verify(harness)).toMatchObject({ identical: false, extra: 1 });
   expect(repaired).toEqual([]);
 }, 90_000);
+
+it('what stands in the copy beside a row that somebody discarded fills no value that the source left out', async () => {
+  await sql(
+    'CREATE TABLE hollow_discarded (id int PRIMARY KEY, day date, n int, big text)',
+    'ALTER TABLE hollow_discarded ALTER COLUMN big SET STORAGE EXTERNAL',
+    "INSERT INTO hollow_discarded VALUES (1, '2024-01-01', 1, repeat('a', 5000))",
+  );
+  const harness = capture(['hollow_discarded']);
+  await harness.begin();
+  await harness.drain(client);
+  await sql("UPDATE hollow_discarded SET day = 'infinity', big = repeat('b', 5000)");
+  await harness.drain(client);
+  const asset = harness.tables[0]!.asset_id;
+  const request = { asset, action: 'discard' as const, versions: await openVersions(harness) };
+  expect(await settleRejects(harness.context.clickhouse('write'), request, run)).toMatchObject({ discarded: 1 });
+  await sql("UPDATE hollow_discarded SET day = '2024-01-02', n = 2");
+  await harness.drain(client);
+  const { source, copy } = await harness.bothSides(client, 'hollow_discarded');
+  expect(copy).toEqual(source);
+}, 60_000);

@@ -9,7 +9,7 @@ import { behindPageHeader, parseLsn } from '../model/position.ts';
 import type { RuleInput } from '../model/rules.ts';
 import { type Random, seededRandom } from '../workers/demo/random.ts';
 import { capture, client, parts, sql } from './capture_fixture.ts';
-import type { CaptureHarness } from './capture_harness.ts';
+import { type CaptureHarness, openClient } from './capture_harness.ts';
 
 let number = 0;
 
@@ -373,6 +373,24 @@ describe('other rules', () => {
     await harness.drain(client);
     expect(await copyRows(harness, 'x', 'id = 1001')).toEqual(['["50"]']);
     await expectAudited(harness);
+  }, 90_000);
+
+  it('that are for new rows alone take over in a stream that never stands still', async () => {
+    const first = map('w', '{{ v + 1 }}');
+    const { harness, table } = await streaming('id int PRIMARY KEY, v int', 'VALUES (1, 1)', [first]);
+    let busy = true;
+    let id = 10;
+    const writer = await openClient(parts.postgres.url);
+    const writing = (async () => {
+      while (busy) await writer.query(`INSERT INTO ${table} VALUES (${id++}, 4)`);
+    })();
+    const newest = async () => (await copyRows(harness, 'x', `id = ${id - 200}`).catch(() => []))[0];
+    await declare(harness, [first, map('x', '{{ v * 10 }}', { apply_to: 'new' })]);
+    await expect.poll(newest, { timeout: 30_000 }).toBe('["40"]');
+    busy = false;
+    await writing;
+    await writer.end();
+    expect(await harness.stop()).toMatchObject({ ended: 'cancelled', failed: {} });
   }, 90_000);
 
   it('that come to mask a column take it from its first row on', async () => {

@@ -98,7 +98,8 @@ type RecordedSnapshot = Pick<PreparedSource['tables'][number], 'start_position' 
 
 /**
  * Finished snapshots that still count: a flow that lost its state goes on from them, and takes the last step of those that
- * the stream had not passed yet. One counts no more when its table failed later (its changes were left out since), or was released, or the whole source was removed.
+ * the stream had not passed yet. One counts no more when its table failed later (its changes were left out since), or was released, or
+ * left out by a lease, or the whole source was removed.
  */
 async function recordedSnapshots(
   clickhouse: ClickHouse,
@@ -108,6 +109,8 @@ async function recordedSnapshots(
   const where = `source = {source:String} AND (kind IN ('snapshot', 'complete', 'released', 'removed') OR failed NOT IN ('', '{}'))`;
   const records = await readRecords(clickhouse, where, { source }, 'lease, recorded_at');
   const found = new Map<string, RecordedSnapshot>();
+  /** By asset, the lease beside which its snapshot was recorded. */
+  const floors = new Map<string, number>();
   const asked = new Map(tables.map((table) => [table.asset_id, table.generation]));
   for (const record of records) {
     if (record.kind === 'removed') found.clear();
@@ -122,9 +125,30 @@ async function recordedSnapshots(
           generation,
           snapshot_done: record.kind === 'complete',
         });
+      floors.set(asset, record.lease);
     }
   }
+  // The flow itself knows what the others have been through.
+  const unknown = tables.filter((table) => table.start_position === '' && found.has(table.asset_id));
+  const since = unknown.map(({ asset_id }): [string, number] => [asset_id, floors.get(asset_id)!]);
+  for (const asset of await leftOutLater(clickhouse, source, since)) found.delete(asset);
   return found;
+}
+
+/** Those of the assets that some lease after the given one did not stream: changes have been passed by without them. */
+async function leftOutLater(clickhouse: ClickHouse, source: string, since: [string, number][]): Promise<string[]> {
+  if (since.length === 0) return [];
+  const first = Math.min(...since.map(([, lease]) => lease));
+  const begins = `FROM ${clickhouse.name('_batches')} WHERE source = {source:String} AND kind = 'begin' AND lease > {first:UInt64}`;
+  const [names, leases] = [since.map(([asset]) => asset), since.map(([, lease]) => lease)];
+  const rows = await clickhouse.rows<{ asset: string }>(
+    `WITH (SELECT groupUniqArray(lease) ${begins}) AS every
+     SELECT asset FROM (SELECT arrayJoin(arrayZip({names:Array(String)}, {leases:Array(UInt64)})) AS known, known.1 AS asset, known.2 AS floor) AS k
+     LEFT JOIN (SELECT arrayJoin(JSONExtractKeys(assets)) AS asset, groupUniqArray(lease) AS streamed ${begins} GROUP BY asset) AS s USING asset
+     WHERE arrayCount(lease -> lease > floor, every) > arrayCount(lease -> lease > floor, streamed)`,
+    { params: { source, names, leases, first } },
+  );
+  return rows.map(({ asset }) => asset);
 }
 
 /**

@@ -14,7 +14,7 @@ export async function newestRows(
   keys: string[],
 ): Promise<Map<string, NewestRow>> {
   const found = new Map<string, NewestRow>();
-  if (keys.length === 0 || (await hasOpenRejects(clickhouse, table))) return found;
+  if (keys.length === 0 || (await hasRejects(clickhouse, table))) return found;
   const key = keyColumns(table).map((column) => quoteName(column.name));
   // A value that a rule has put in its place is not the source's.
   const copied = new Set(withCopiedValues(table).columns);
@@ -38,9 +38,10 @@ export async function newestRows(
   return found;
 }
 
-async function hasOpenRejects(clickhouse: ClickHouse, table: TableSchema): Promise<boolean> {
+/** True when the copy may lack a change for good, or for now: its rows are then not what the source had. */
+async function hasRejects(clickhouse: ClickHouse, table: TableSchema): Promise<boolean> {
   const rows = await clickhouse.rows(
-    `SELECT 1 FROM ${clickhouse.name('_rejects')} FINAL WHERE asset = {asset:String} AND state = 'open' LIMIT 1`,
+    `SELECT 1 FROM ${clickhouse.name('_rejects')} FINAL WHERE asset = {asset:String} AND state IN ('open', 'discarded') LIMIT 1`,
     { params: { asset: table.asset_id } },
   );
   return rows.length > 0;

@@ -39,10 +39,13 @@ export class Stages {
       const { asset_id: asset, rules } = changes.table;
       if (!rules || asset in staged.failed) continue;
       try {
-        const stage = this.#stageOf(changes.table);
+        const { definition, stage } = this.#stageOf(changes.table);
         await stage.lookUp([changes.block], this.#lookUp);
         const { rejected } = await stage.apply(changes.block, changes.rejects, 'tombstone');
         changes.effects.rejected += rejected;
+        // Rows that came before the rules were exchanged in place are written as these have made them.
+        const { rules: ruled, targets, joined } = definition;
+        if (definition !== changes.table) changes.table = { ...changes.table, rules: ruled, targets, joined };
         staged.version = Math.max(staged.version, rules.version);
         staged.applied[asset] ??= {};
         const { counts, ...checked } = stage.takeCounts();
@@ -57,12 +60,12 @@ export class Stages {
     return staged;
   }
 
-  #stageOf(form: TableSchema): TableStage {
+  #stageOf(form: TableSchema): { definition: TableSchema; stage: TableStage } {
     const definition = this.#definition(form.asset_id) ?? form;
     const known = this.#stages.get(form);
-    if (known?.definition === definition) return known.stage;
-    const stage = new TableStage(definition, form.columns);
-    this.#stages.set(form, { definition, stage });
-    return stage;
+    if (known?.definition === definition) return known;
+    const made = { definition, stage: new TableStage(definition, form.columns) };
+    this.#stages.set(form, made);
+    return made;
   }
 }

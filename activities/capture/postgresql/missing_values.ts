@@ -7,7 +7,7 @@
  *    dropped. A tombstone, open rejects, or no row: go on. After a change of key never from the copy: its row may be
  *    from the future of this transaction. Nor a value that rules have put another one in the place of;
  * 3. the source, by the new key, once this transaction is visible there. No row there: a later change exists, and a
- *    tombstone at this row's version stands in until it comes.
+ *    tombstone at this row's version stands in until it comes. A value there that the copy cannot hold: the row is held back.
  *
  * The source's value may be newer than the change. Then the change that made it is still to come, and sets it again.
  */
@@ -29,11 +29,22 @@ import { beginSeeing } from './visibility.ts';
 /** Keys that are asked for in one statement. */
 const keysAtOnce = 500;
 
+/** What is stored out of line is not smaller; the row itself, its holes counted as a byte each, is in the batch already. */
+const leastWeight = 1_500;
+
 /** Where a row's missing values come from; a number is an earlier row of the batch, `overtaken` drops the row. */
 type Origin = 'copy' | 'source' | 'overtaken' | number;
 
 /** A row's fields as TSV text (latin1, so that bytes survive), or what becomes of it instead. */
-type Filled = string[] | 'overtaken' | 'gone';
+type Filled = string[] | 'overtaken' | 'gone' | 'refused';
+
+/** A row of the source with a value that the copy cannot hold, as the source's texts. */
+interface RefusedRow {
+  column: string;
+  reason: string;
+  key: Record<string, string | null>;
+  row: Record<string, string | null>;
+}
 
 export class MissingValues {
   readonly #newestRows: Sink['newestRows'];
@@ -41,6 +52,8 @@ export class MissingValues {
   readonly #connectionString: string;
   readonly #applicationName: string;
   #client: pg.Client | undefined;
+  /** Bytes that a row with holes had more when they were filled, a running mean: what a batch of them will weigh. */
+  weight = 65_536;
 
   /** @param task says how to look into the copy, and from which version on its rows count. */
   constructor(task: Pick<StreamTask, 'newestRows' | 'floors'>, connectionString: string, source: string) {
@@ -88,31 +101,50 @@ export class MissingValues {
     for (const row of changes.hollow)
       plan.set(row.row, originOf(row, bases.get(row.row)!, { rows, copied, plan, floor, isKept }));
     const asked = changes.hollow.filter((row) => plan.get(row.row) === 'source');
-    const found = asked.length > 0 ? await this.#readSource(changes.table, rows, asked) : new Map<string, string[]>();
+    const { found, refused } = await this.#readSource(changes.table, rows, asked);
     const filled = new Map<number, Filled>();
     for (const row of changes.hollow) {
       const origin = plan.get(row.row)!;
       let values: Filled | undefined;
       if (typeof origin === 'number') values = filled.get(origin) ?? rows.fields(origin);
       else if (origin === 'copy') values = copied.get(rows.key(row.row))!.fields;
-      else if (origin === 'source') values = found.get(rows.key(row.row));
+      else if (origin === 'source') values = refused.has(rows.key(row.row)) ? 'refused' : found.get(rows.key(row.row));
       filled.set(row.row, fillRow(row, rows, values, origin));
     }
+    const { hollow: hollowRows } = changes;
+    const [before, hollow] = [changes.block.length, hollowRows.length];
     rebuild(changes, rows, filled);
+    for (const row of hollowRows)
+      if (filled.get(row.row) === 'refused') holdBack(changes, rows, row, refused.get(rows.key(row.row))!);
+    const grown = Math.max(0, changes.block.length - before) / hollow;
+    this.weight = Math.max(leastWeight, (this.weight + grown) / 2, grown);
   }
 
   /** Rows of the source by key, encoded as TSV fields, read when all their transactions are visible there. */
-  async #readSource(table: TableSchema, rows: TableRows, asked: HollowRow[]): Promise<Map<string, string[]>> {
+  async #readSource(
+    table: TableSchema,
+    rows: TableRows,
+    asked: HollowRow[],
+  ): Promise<{ found: Map<string, string[]>; refused: Map<string, RefusedRow> }> {
+    const found = new Map<string, string[]>();
+    const refused = new Map<string, RefusedRow>();
+    if (asked.length === 0) return { found, refused };
+    /** By key, columns that are missing: what else the row shows now belongs to later changes. */
+    const wanted = new Map<string, Set<number>>();
+    for (const row of asked) {
+      const key = rows.key(row.row);
+      const columns = wanted.get(key) ?? new Set();
+      for (const hole of row.holes) columns.add(hole.column);
+      wanted.set(key, columns);
+    }
     const client = await this.#source();
     try {
       await beginSeeing(client, unique(asked.map((row) => row.xid)), rowsOf(table));
       const present = await presentTable(client, table);
-      const found = new Map<string, string[]>();
-      const keys = unique(asked.map((row) => rows.key(row.row)));
-      await readRowsByKey(client, { table, present }, keys, found);
+      await readRowsByKey(client, { table, present, wanted, refused }, [...wanted.keys()], found);
       await client.query('COMMIT');
       await durablePosition(client);
-      return found;
+      return { found, refused };
     } catch (error) {
       await this.close();
       throw sourceError(error);
@@ -147,23 +179,30 @@ function sourceText(field: string, encoding: string): string {
   return encoding === 'timestamptz' ? `${raw.toString('utf8')}+00` : raw.toString('utf8');
 }
 
-/**
- * Reads rows of the source by key (each as `keyOf` has it) into `found`: their TSV fields. `present`: the columns that the table
- * has now, under their names of now.
- */
+interface Lookup {
+  table: TableSchema;
+  /** The columns that the table has now, under their names of now. */
+  present: TableSchema;
+  /** By key, the columns that are needed; absent = all. */
+  wanted?: Map<string, Set<number>>;
+  /** Rows go here that have a needed value which the copy cannot hold; else they are left out. */
+  refused?: Map<string, RefusedRow>;
+}
+
+/** Reads rows of the source by key (each as `keyOf` has it) into `found`: their TSV fields, empty where they are not needed. */
 export async function readRowsByKey(
   client: pg.Client,
-  tables: { table: TableSchema; present: TableSchema },
+  lookup: Lookup,
   keys: string[],
   found: Map<string, string[]>,
 ): Promise<void> {
   for (let from = 0; from < keys.length; from += keysAtOnce)
-    await readKeys(client, tables, keys.slice(from, from + keysAtOnce), found);
+    await readKeys(client, lookup, keys.slice(from, from + keysAtOnce), found);
 }
 
 async function readKeys(
   client: pg.Client,
-  { table, present }: { table: TableSchema; present: TableSchema },
+  { table, present, wanted, refused }: Lookup,
   keys: string[],
   found: Map<string, string[]>,
 ): Promise<void> {
@@ -182,19 +221,58 @@ async function readKeys(
   const encoder = new RowEncoder(table);
   const places = table.columns.map(({ attnum }) => present.columns.findIndex((column) => column.attnum === attnum));
   for (const row of rows as (string | null)[][]) {
+    const texts = places.map((place) => row[place]);
+    const keyFields = encodeFields(encoder, texts, (column) => table.columns[column]!.key);
+    if (!keyFields) continue;
+    const id = keyOf(table, keyFields);
+    const columns = wanted?.get(id);
     const fields = encodeFields(
       encoder,
-      places.map((place) => row[place]),
+      texts,
+      (column) => !columns || columns.has(column) || table.columns[column]!.key,
     );
-    // A value that cannot be stored belongs to a later change, which will be rejected by itself.
-    if (fields) found.set(keyOf(table, fields), fields);
+    if (fields) found.set(id, fields);
+    else refused?.set(id, refusedRow(table, texts, encoder));
   }
 }
 
-/** Undefined stands for a value that the source does not have any more: the copy will drop its column. */
-function encodeFields(encoder: RowEncoder, row: (string | null | undefined)[]): string[] | undefined {
+function refusedRow(table: TableSchema, texts: (string | null | undefined)[], { refused }: RowEncoder): RefusedRow {
+  const row: RefusedRow['row'] = Object.create(null);
+  const key: RefusedRow['key'] = Object.create(null);
+  for (const [index, { name, key: isKey, hidden }] of table.columns.entries()) {
+    const text = texts[index];
+    if (hidden || text === undefined) continue;
+    row[name] = text;
+    if (isKey) key[name] = text;
+  }
+  return { column: refused.column, reason: refused.reason, key, row };
+}
+
+/** Among the rejects, as if its values had come with it. */
+function holdBack(changes: TableChanges, rows: TableRows, hollow: HollowRow, refused: RefusedRow): void {
+  const { column, reason, key, row } = refused;
+  changes.effects.rejected++;
+  changes.rejects.push({
+    key: JSON.stringify(key),
+    version: hollow.version,
+    column,
+    reason,
+    row: JSON.stringify(row),
+    committed_at: rows.fields(hollow.row)[changes.table.columns.length + 2]!,
+  });
+}
+
+/**
+ * The TSV fields of the needed columns, others empty; undefined when one of them cannot be held. An undefined text stands for a
+ * value that the source does not have any more: the copy will drop its column.
+ */
+function encodeFields(
+  encoder: RowEncoder,
+  row: (string | null | undefined)[],
+  isNeeded: (column: number) => boolean,
+): string[] | undefined {
   const block = new Block(1024);
-  const texts = row.map((text) => (text == null ? text : Buffer.from(text)));
+  const texts = row.map((text, column) => (!isNeeded(column) ? undefined : text == null ? text : Buffer.from(text)));
   block.reserve(
     rowBound(
       texts.reduce((sum, text) => sum + (text?.length ?? 0), 0),
@@ -302,13 +380,14 @@ function wasSent(row: number, plan: Map<number, Origin>): boolean {
 function fillRow(row: HollowRow, rows: TableRows, values: Filled | undefined, origin: Origin): Filled {
   if (origin === 'overtaken') return 'overtaken';
   // The source has no such row any more, or the row that this one follows had none: a later change says why.
+  if (values === 'refused') return 'refused';
   if (values === undefined || values === 'gone' || values === 'overtaken') return 'gone';
   const fields = rows.fields(row.row).slice();
   for (const hole of row.holes) fields[hole.column] = values[hole.column]!;
   return fields;
 }
 
-/** Writes the block anew: filled rows with their values, overtaken ones left out, vanished ones as tombstones. */
+/** Writes the block anew: filled rows with their values, overtaken and refused ones left out, vanished ones as tombstones. */
 function rebuild(changes: TableChanges, rows: TableRows, filled: Map<number, Filled>): void {
   const { table, block, effects } = changes;
   const rebuilt = new Block(block.length + 1024);
@@ -324,7 +403,7 @@ function rebuild(changes: TableChanges, rows: TableRows, filled: Map<number, Fil
     const fields = filled.get(row);
     if (fields === undefined) append(block.bytes.subarray(block.starts[row], end));
     else if (fields === 'overtaken') effects.superseded++;
-    else
+    else if (fields !== 'refused')
       append(
         Buffer.from(`${(fields === 'gone' ? tombstone(table, rows.fields(row)) : fields).join('\t')}\n`, 'latin1'),
       );

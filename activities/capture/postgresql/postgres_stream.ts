@@ -342,9 +342,12 @@ export class PostgresStream implements ChangeStream {
         const writer = this.#writerAt(bytes, at);
         if (!writer) return writer === null;
         const before = writer.changes.block.length;
+        const hollow = writer.changes.hollow.length;
         const offset = this.#transaction.changeAt(bytes, start);
         if (bytes[at + 5] === tuple.new) writer.update(bytes, -1, at + 6, this.#transaction, offset);
         else writer.update(bytes, at + 6, newTupleAt(bytes, at + 6), this.#transaction, offset);
+        // Values that are still to be looked up need memory, too.
+        if (writer.changes.hollow.length > hollow) this.#bytes += this.#options.missing.weight;
         this.#counted(writer, before);
         return true;
       }

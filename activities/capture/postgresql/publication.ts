@@ -5,6 +5,9 @@ import { type TableSchema, tableName } from '../../../model/table.ts';
 import type { TableDetails } from './catalog.ts';
 import { quoteName, quoteTable, sourceError, wasAltered } from './connection.ts';
 
+/** Seconds that others are waited for who hold a table. */
+const longestWait = 10;
+
 export interface Publication {
   owned: boolean;
   all_tables: boolean;
@@ -108,14 +111,50 @@ export async function publish(client: pg.Client, name: string, tables: Published
   if (publication && missing.length === 0) return;
   const list = missing.map(quoteTable).join(', ');
   try {
-    await client.query(
+    await withoutLongWait(
+      client,
       publication
         ? `ALTER PUBLICATION ${quoteName(name)} ADD TABLE ${list}`
         : `CREATE PUBLICATION ${quoteName(name)} FOR TABLE ${list} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = false)`,
     );
   } catch (error) {
-    throw (publication && (await notOwned(client, error, missing, source))) ?? addedMeanwhile(error) ?? error;
+    const held = await heldBySomebody(client, error, missing, source);
+    throw held ?? (publication && (await notOwned(client, error, missing, source))) ?? addedMeanwhile(error) ?? error;
   }
+}
+
+/**
+ * Whoever publishes a table waits for who builds an index on it, or vacuums it by hand: for hours, perhaps, and all tables with it.
+ */
+async function withoutLongWait(client: pg.Client, statement: string): Promise<void> {
+  await client.query(`SET lock_timeout = '${longestWait}s'`);
+  try {
+    await client.query(statement);
+  } finally {
+    await client.query('SET lock_timeout = 0').catch(() => {});
+  }
+}
+
+/** The first of the tables that somebody holds for long: it stops alone. */
+async function heldBySomebody(
+  client: pg.Client,
+  error: unknown,
+  tables: Pick<Published, 'schema' | 'table' | 'oid'>[],
+  source: string,
+): Promise<SluiceError | undefined> {
+  if ((error as { code?: unknown }).code !== '55P03') return undefined;
+  const { rows } = await client.query<{ oid: number; pid: number }>(
+    `SELECT relation AS oid, pid FROM pg_catalog.pg_locks
+     WHERE relation = ANY($1::pg_catalog.oid[]) AND granted AND pid <> pg_catalog.pg_backend_pid()
+       AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+       AND mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')`,
+    [tables.map(({ oid }) => oid)],
+  );
+  const table = tables.find(({ oid }) => oid === rows[0]?.oid);
+  if (!table) return undefined;
+  const reason = `the publication could not be altered for the table ${tableName(table)} within ${longestWait} s: session ${rows[0]!.pid} holds it`;
+  const remedy = `When that has ended (SELECT query FROM pg_stat_activity WHERE pid = ${rows[0]!.pid}): sluice sources resync ${source} ${tableName(table)}`;
+  return new SluiceError('table_unusable', reason, remedy, { source, table: tableName(table) }, error);
 }
 
 /** Tables that were dropped, made again or added since they were looked at: they are looked at again. */
@@ -159,9 +198,19 @@ export async function unpublish(
   );
   const there = new Set(rows.map(quoteTable));
   for (const table of tables.filter((one) => there.has(quoteTable(one)))) {
-    await client
-      .query(`ALTER PUBLICATION ${quoteName(publication)} DROP TABLE ${quoteTable(table)}`)
+    const statement = `ALTER PUBLICATION ${quoteName(publication)} DROP TABLE ${quoteTable(table)}`;
+    await withoutLongWait(client, statement).catch((error) => {
       // Dropped, or taken out, by somebody else meanwhile.
-      .catch((error) => (wasAltered(error) ? undefined : Promise.reject(error)));
+      if (wasAltered(error)) return;
+      if ((error as { code?: unknown }).code !== '55P03') throw error;
+      const reason = `somebody held the table ${tableName(table)} for more than ${longestWait} s`;
+      throw new SluiceError(
+        'table_unusable',
+        reason,
+        `When it is free: ${statement};`,
+        { table: tableName(table) },
+        error,
+      );
+    });
   }
 }
