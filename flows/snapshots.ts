@@ -23,6 +23,9 @@ interface Work {
   copying: boolean;
 }
 
+/** Tables that wait for the stream at once: each holds a place of the worker's, and the lease that they wait for needs one. */
+const mostWaiting = 100;
+
 export class Snapshots {
   readonly #state: FlowState;
   readonly #rules: Rules;
@@ -45,6 +48,7 @@ export class Snapshots {
       if (table.status === 'streaming' || table.start_position === '' || this.#work.has(table.asset_id)) continue;
       const copying = table.complete_at === '';
       if (copying && this.#copying() >= this.#state.limits.snapshots) continue;
+      if (this.#work.size - this.#copying() >= mostWaiting && patched('many wait for the stream')) continue;
       this.#begin(table, copying);
     }
   }

@@ -78,6 +78,8 @@ export interface TableSchema {
   leftOut?: LeftOut[];
   /** The key's attnums in the order of its index, where that is not the order of the columns. */
   keyOrder?: number[];
+  /** Under FULL, the primary key's constraint: while it is gone, rows may share a key, and the log does not say so. */
+  keyConstraint?: number;
   /** Of a partitioned table, by oid: the partitions that its copy has rows of. `oid` is that of the table itself. */
   partitions?: Partition[];
   /** Highest attnum that was ever given when this was read: a column with a higher one is new. */

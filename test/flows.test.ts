@@ -956,6 +956,56 @@ describe('continue as new', () => {
   });
 });
 
+describe('snapshots', () => {
+  it('that hear nobody hold up no new run: streaming goes on', async () => {
+    const { id, flow, script } = newSource(['accounts', 'orders']);
+    script.chunkMilliseconds = 10;
+    await connect(requestOf(id), { lease_seconds: 1, leases_per_run: 2 });
+    await update(flow, 'start', { tables: ['accounts'] });
+    await untilLease(id, 1);
+    script.deafMilliseconds = 25_000;
+    await update(flow, 'addTables', { tables: ['orders'] });
+    await until(
+      'a chunk that hears nobody',
+      () => capture.callsOf(id, 'copyChunk').filter((call) => call.ended === undefined).length,
+      (deaf) => deaf > 0,
+    );
+    const { lease } = await statusOf(flow);
+    const asked = Date.now();
+    await untilLease(id, lease + 3);
+    expect(Date.now() - asked).toBeLessThan(24_000);
+    script.deafMilliseconds = 0;
+    await until(
+      'streaming',
+      () => statusOf(flow),
+      (it) => it.status === 'streaming',
+      60,
+    );
+    await update(flow, 'stop');
+  }, 120_000);
+
+  it('wait for the stream a hundred at a time: the lease that they wait for needs a place, too', async () => {
+    const { id, flow, script } = newSource(Array.from({ length: 130 }, (_, number) => `t${number}`));
+    script.chunks = 1;
+    script.chunkMilliseconds = 1;
+    script.streamStands = true;
+    await connect(requestOf(id));
+    await update(flow, 'start');
+    const waiting = () => capture.callsOf(id, 'awaitPosition').filter((call) => call.ended === undefined).length;
+    await until('many waiting', waiting, (count) => count >= 100, 60);
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    expect(waiting()).toBeLessThan(115);
+    script.streamStands = false;
+    await until(
+      'streaming',
+      () => statusOf(flow),
+      (it) => it.status === 'streaming',
+      60,
+    );
+    await update(flow, 'stop');
+  }, 150_000);
+});
+
 describe('the log of a source', () => {
   it('is looked at after each question, by few looks for many questions', async () => {
     const { id, script } = newSource();

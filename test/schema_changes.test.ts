@@ -782,3 +782,21 @@ describe('columns that are not copied', () => {
     await expectEqual(careful, neighbour);
   });
 });
+
+it('a key that is dropped and made again under FULL makes the copy anew: rows may have shared it meanwhile', async () => {
+  const { harness, table } = await makeTables();
+  await sql(`ALTER TABLE ${table} REPLICA IDENTITY FULL`);
+  await harness.begin();
+  await harness.drain(client);
+  await sql(
+    'BEGIN',
+    `ALTER TABLE ${table} DROP CONSTRAINT ${table}_pkey`,
+    `INSERT INTO ${table} (id, v) VALUES (1, 'second')`,
+    `DELETE FROM ${table} WHERE id = 1 AND v LIKE 'old%'`,
+    `ALTER TABLE ${table} ADD PRIMARY KEY (id)`,
+    'COMMIT',
+  );
+  expect((await changedAlone(harness, table)).reason).toContain('its key was dropped and made again');
+  await harness.resync(table);
+  await expectEqual(harness);
+});

@@ -46,6 +46,10 @@ export interface Script {
   leftOut: LeftOutTable[];
   chunks: number;
   chunkMilliseconds: number;
+  /** A chunk waits for somebody's lock for so long, and hears nobody meanwhile. */
+  deafMilliseconds?: number;
+  /** The stream does not come to the ends of snapshots. */
+  streamStands?: boolean;
   prepareMilliseconds: number;
   snapshotDone: string[];
   lastLease: number;
@@ -209,6 +213,7 @@ export class ScriptedCapture implements CaptureActivities {
 
   async copyChunk({ request, table, chunk }: { request: ConnectRequest; table: TableRef; chunk: number }) {
     return this.#call('copyChunk', request.id, { tables: names([table]), chunk }, async (script) => {
+      if (script.deafMilliseconds) await pause(script.deafMilliseconds);
       await this.#takeTime(script.chunkMilliseconds);
       return { rows: 10, bytes: 100 };
     });
@@ -222,8 +227,9 @@ export class ScriptedCapture implements CaptureActivities {
   }
 
   async awaitPosition({ source }: { source: string; position: string }) {
-    return this.#call('awaitPosition', source, {}, async () => {
-      await this.#takeTime(100);
+    return this.#call('awaitPosition', source, {}, async (script) => {
+      do await this.#takeTime(100);
+      while (script.streamStands);
       return [batchOf(source)];
     });
   }
@@ -247,7 +253,7 @@ export class ScriptedCapture implements CaptureActivities {
   async lookAtLog({ source }: { source: string }) {
     return this.#call('lookAtLog', source, {}, async ({ retained }) => {
       const at = new Date().toISOString();
-      await pause(50);
+      await pause(250);
       const kept = { retained_bytes: retained, limit_bytes: null, danger: null };
       return { at, position: '0/300', acknowledged: '0/200', ...kept };
     });

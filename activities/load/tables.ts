@@ -189,8 +189,11 @@ function alterations(table: TableSchema, found: FoundColumn[]): string[] {
       commands.push(`MODIFY COLUMN ${quoteName(column.name)} ${column.clickhouse}`);
   }
   const kept = new Set(table.columns.map((column) => column.attnum));
+  // A rule may fill a column that is called as one which is gone.
+  const filled = new Set(copiedColumns(table).map((column) => column.name));
   const gone = new Set(former.filter((column) => !kept.has(column.attnum)).map((column) => column.name));
-  for (const name of gone) if (types.has(name)) commands.push(`DROP COLUMN IF EXISTS ${quoteName(name)}`);
+  for (const name of gone)
+    if (types.has(name) && !filled.has(name)) commands.push(`DROP COLUMN IF EXISTS ${quoteName(name)}`);
   return commands;
 }
 

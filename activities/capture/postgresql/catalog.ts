@@ -192,6 +192,7 @@ export function leafFault({ leaves, columns }: Pick<TableDetails, 'leaves' | 'co
 export function schemaOf(details: TableDetails): TableSchema {
   const { asset_id, schema, table, oid, relfilenode, identity, columns, leftOut, lastAttnum, leaves } = details;
   const keyOrder = details.keyOrder && { keyOrder: details.keyOrder };
+  const keyConstraint = details.keyConstraint && { keyConstraint: details.keyConstraint };
   const partitions = leaves && { partitions: leaves.map(partitionOf) };
   return {
     asset_id,
@@ -203,6 +204,7 @@ export function schemaOf(details: TableDetails): TableSchema {
     columns,
     leftOut,
     ...keyOrder,
+    ...keyConstraint,
     lastAttnum,
     ...partitions,
   };
@@ -251,6 +253,7 @@ interface ColumnRow extends Relation {
   key: string | null;
   key_count: number | null;
   immediate: boolean | null;
+  key_constraint: number | null;
   attnum: number | null;
   name: string;
   type_oid: number;
@@ -274,6 +277,7 @@ const columnsSql = `WITH RECURSIVE ${leavesSql}
 SELECT c.oid, n.nspname AS schema, c.relname AS "table", c.relkind AS kind, c.relpersistence AS persistence,
   NULLIF(c.relfilenode, 0) AS relfilenode, c.relreplident AS identity,
   i.indkey::pg_catalog.text AS key, i.indnkeyatts AS key_count, i.indimmediate AS immediate,
+  (SELECT k.oid FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'p' AND c.relreplident = 'f') AS key_constraint,
   a.attnum, a.attname AS name, a.atttypid AS type_oid, a.atttypmod AS typmod,
   pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, a.attndims AS dimensions, a.attgenerated AS generated,
   a.xmin::pg_catalog.text AS changed_by, c.relnatts AS last_attnum,
@@ -349,6 +353,7 @@ function describeTable(source: string, rows: ColumnRow[], types: Types, options:
       return { attnum: attnum!, name, why: generated === '' ? 'excluded' : 'generated' };
     }),
     ...(index.some((attnum, place) => attnum < (index[place - 1] ?? 0)) && { keyOrder: index }),
+    ...(index.length > 0 && first.key_constraint !== null && { keyConstraint: first.key_constraint }),
     lastAttnum: first.last_attnum,
     ...describeInitial(first, sent),
   };

@@ -110,6 +110,7 @@ class Comparison {
       columns,
       leftOut: this.#leftOut(),
       ...(partitions && { partitions }),
+      ...(!relation && this.#now.keyConstraint !== undefined && { keyConstraint: this.#now.keyConstraint }),
       lastAttnum: relation ? Math.max(lastAttnum(known), ...places.map((place) => place.attnum)) : this.#now.lastAttnum,
     };
     const former = this.#former(columns);
@@ -165,6 +166,8 @@ class Comparison {
     if (changed && identity !== this.#now.identity) throw resync('its replica identity has changed more than once');
     const keys = (columns: Column[]) => columns.flatMap((column) => (column.key ? [column.attnum] : [])).join();
     if ((changed || !relation) && keys(this.#now.columns) !== keys(known.columns)) throw resync('its key is another');
+    if (known.keyConstraint !== undefined && (this.#now.keyConstraint ?? known.keyConstraint) !== known.keyConstraint)
+      throw resync('its key was dropped and made again');
     if (changed) this.#what.push(`its replica identity is ${identity}`);
     return identity;
   }
