@@ -111,11 +111,12 @@ async function until<T>(
   }
 }
 
-const untilStatus = (flow: string, status: string) =>
+const untilStatus = (flow: string, status: string, seconds = 30) =>
   until(
     status,
     () => statusOf(flow),
     (value) => value.status === status,
+    seconds,
   );
 
 const untilLease = (id: string, lease: number) =>
@@ -957,6 +958,9 @@ describe('continue as new', () => {
 });
 
 describe('snapshots', () => {
+  const underWay = (id: string, name: 'copyChunk' | 'awaitPosition') =>
+    capture.callsOf(id, name).filter((call) => call.ended === undefined).length;
+
   it('that hear nobody hold up no new run: streaming goes on', async () => {
     const { id, flow, script } = newSource(['accounts', 'orders']);
     script.chunkMilliseconds = 10;
@@ -967,7 +971,7 @@ describe('snapshots', () => {
     await update(flow, 'addTables', { tables: ['orders'] });
     await until(
       'a chunk that hears nobody',
-      () => capture.callsOf(id, 'copyChunk').filter((call) => call.ended === undefined).length,
+      () => underWay(id, 'copyChunk'),
       (deaf) => deaf > 0,
     );
     const { lease } = await statusOf(flow);
@@ -975,12 +979,7 @@ describe('snapshots', () => {
     await untilLease(id, lease + 3);
     expect(Date.now() - asked).toBeLessThan(24_000);
     script.deafMilliseconds = 0;
-    await until(
-      'streaming',
-      () => statusOf(flow),
-      (it) => it.status === 'streaming',
-      60,
-    );
+    await untilStatus(flow, 'streaming', 60);
     await update(flow, 'stop');
   }, 120_000);
 
@@ -991,17 +990,12 @@ describe('snapshots', () => {
     script.streamStands = true;
     await connect(requestOf(id));
     await update(flow, 'start');
-    const waiting = () => capture.callsOf(id, 'awaitPosition').filter((call) => call.ended === undefined).length;
+    const waiting = () => underWay(id, 'awaitPosition');
     await until('many waiting', waiting, (count) => count >= 100, 60);
     await new Promise((resolve) => setTimeout(resolve, 3_000));
     expect(waiting()).toBeLessThan(115);
     script.streamStands = false;
-    await until(
-      'streaming',
-      () => statusOf(flow),
-      (it) => it.status === 'streaming',
-      60,
-    );
+    await untilStatus(flow, 'streaming', 60);
     await update(flow, 'stop');
   }, 150_000);
 });

@@ -62,8 +62,8 @@ export class CaptureContext {
 
   /** The registered request of a source. Errors: `not_found`, and as `askFlow`. */
   async request(source: string): Promise<ConnectRequest> {
-    const { source: query } = catalogMessages;
-    const request = await askFlow<ConnectRequest | null>(this.#client, catalogWorkflowId, query, source);
+    const ask = askFlow<ConnectRequest | null>;
+    const request = await ask(this.#client, catalogWorkflowId, catalogMessages.source, source);
     if (request) return request;
     throw new SluiceError('not_found', `no source ${source} is connected`, 'See: sluice sources list', { source });
   }

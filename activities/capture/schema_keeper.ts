@@ -286,12 +286,18 @@ export class SchemaKeeper {
     return { look: seen, declared, asked };
   }
 
+  /** A look that was asked for makes no copy anew that was begun only just: a later one will. */
+  #compare(table: TableSchema, { look, asked }: Seen): TableChange {
+    const change = look.compare(table);
+    return change.do === 'resync' && asked && !this.#options.settled(table.asset_id) ? { do: 'nothing' } : change;
+  }
+
   /** What needs no waiting for the stream: tables that are gone, are back, or whose copies do not fit whatever comes. */
-  #judge({ look, declared, asked }: Seen, found: Observation): void {
+  #judge(seen: Seen, found: Observation): void {
+    const { look, declared } = seen;
     for (const table of this.tables) {
-      const change = look.compare(table);
-      const later = change.do === 'resync' && asked && !this.#options.settled(table.asset_id);
-      if (change.do === 'resync' && !later) this.#fail(table, this.#changed(tableName(table), change.reason), found);
+      const change = this.#compare(table, seen);
+      if (change.do === 'resync') this.#fail(table, this.#changed(tableName(table), change.reason), found);
       else if (change.do === 'stop') this.#fail(table, change.report, found);
       else {
         const other = this.#otherRules(table, declared);
@@ -301,18 +307,12 @@ export class SchemaKeeper {
     for (const { asset_id } of this.#options.absent) if (look.usable(asset_id)) found.returned.push(asset_id);
   }
 
-  async #follow(
-    { look, declared, asked }: Seen,
-    stream: ChangeStream,
-    found: Observation,
-    fence: () => Promise<void>,
-  ): Promise<void> {
+  async #follow(seen: Seen, stream: ChangeStream, found: Observation, fence: () => Promise<void>): Promise<void> {
     for (const table of this.tables) {
-      const change = look.compare(table);
-      const later = change.do === 'resync' && asked && !this.#options.settled(table.asset_id);
-      if (change.do !== 'nothing' && !later) await this.#carryOut(table, change, found, fence);
+      const change = this.#compare(table, seen);
+      if (change.do !== 'nothing') await this.#carryOut(table, change, found, fence);
       const known = this.#tables.get(table.asset_id);
-      const other = known && this.#otherRules(known, declared);
+      const other = known && this.#otherRules(known, seen.declared);
       if (other?.do === 'stop') this.#fail(known!, other.report, found);
       if (other?.do === 'alter') await this.#alter(other, found, fence);
       const next = this.#tables.get(table.asset_id);

@@ -299,9 +299,10 @@ export async function finishSnapshot(
     if (!isBeside(schema)) await sink.sweepBelow(schema, start, now, `${id}/sweep`);
     // Chunks may have been written after a TRUNCATE that the stream brought meanwhile; a multiset counts from that on anyway.
     const truncate = await lastTruncate(clickhouse, request.id, table.asset_id);
-    if (truncate > BigInt(start)) await sink.supersedeRejects(table.asset_id, String(truncate));
-    if (truncate > BigInt(start) && !isMultiset(schema))
-      await sink.sweepBelow(schema, String(truncate), now, `${id}/sweep`);
+    if (truncate > BigInt(start)) {
+      await sink.supersedeRejects(table.asset_id, String(truncate));
+      if (!isMultiset(schema)) await sink.sweepBelow(schema, String(truncate), now, `${id}/sweep`);
+    }
     const complete = await source.completePosition(context.connected(request));
     const chunks = await recordedChunks(clickhouse, request.id, id, table);
     const rows = chunks.reduce((sum, record) => sum + (record.assets[table.asset_id]?.written ?? 0), 0);

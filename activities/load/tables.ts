@@ -175,7 +175,8 @@ function alterations(table: TableSchema, found: FoundColumn[]): string[] {
   const types = new Map(found.map((column) => [column.name, column.type]));
   const former = table.former ?? [];
   const commands: string[] = [];
-  for (const column of copiedColumns(table)) {
+  const wanted = copiedColumns(table);
+  for (const column of wanted) {
     const before = former.find(
       ({ attnum, name }) => attnum === column.attnum && name !== column.name && types.has(name),
     );
@@ -189,11 +190,10 @@ function alterations(table: TableSchema, found: FoundColumn[]): string[] {
       commands.push(`MODIFY COLUMN ${quoteName(column.name)} ${column.clickhouse}`);
   }
   const kept = new Set(table.columns.map((column) => column.attnum));
-  // A rule may fill a column that is called as one which is gone.
-  const filled = new Set(copiedColumns(table).map((column) => column.name));
   const gone = new Set(former.filter((column) => !kept.has(column.attnum)).map((column) => column.name));
-  for (const name of gone)
-    if (types.has(name) && !filled.has(name)) commands.push(`DROP COLUMN IF EXISTS ${quoteName(name)}`);
+  // A rule may fill a column that is called as one which is gone.
+  for (const { name } of wanted) gone.delete(name);
+  for (const name of gone) if (types.has(name)) commands.push(`DROP COLUMN IF EXISTS ${quoteName(name)}`);
   return commands;
 }
 

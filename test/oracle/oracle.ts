@@ -10,13 +10,14 @@ import { tableAssetId } from '../../model/asset.ts';
 import { attemptsLimit } from '../../model/batch.ts';
 import { formatLsn, parseLsn } from '../../model/position.ts';
 import { type Random, seededRandom } from '../../workers/demo/random.ts';
-import { type StartedParts, startParts } from '../../workers/embedded/start_parts.ts';
+import type { StartedParts } from '../../workers/embedded/start_parts.ts';
 import { alterTable } from './alterations.ts';
 import { endClient, readClient } from './compare.ts';
 import { OracleFlow } from './flow.ts';
 import { Judge, persist } from './judge.ts';
 import type { OracleTable } from './oracle_table.ts';
-import { ClickHouseProxy, type ProxyFigures, randomTrouble } from './proxy.ts';
+import { ClickHouseProxy, randomTrouble } from './proxy.ts';
+import { type RunResult, startDurableParts } from './run_result.ts';
 import { oracleTables } from './tables.ts';
 import { Workload } from './workload.ts';
 
@@ -32,16 +33,7 @@ export interface OracleOptions {
   log?: (line: string) => void;
 }
 
-export interface OracleResult {
-  seed: string;
-  ok: boolean;
-  /** What is wrong, worst first. */
-  problems: string[];
-  seconds: number;
-  rows: number;
-  transactions: number;
-  faults: Record<string, number>;
-  proxy: ProxyFigures;
+export interface OracleResult extends RunResult {
   leases: number;
   attempts: number;
   chunks: number;
@@ -55,12 +47,8 @@ export interface OracleResult {
 
 export type OracleParts = StartedParts<'postgres' | 'clickhouse'>;
 
-/** Parts for any number of runs, durable as in earnest. */
 export function startOracleParts(): Promise<OracleParts> {
-  return startParts(['postgres', 'clickhouse'], {
-    // Commits of sessions that do not wait stay in memory for long: a crash takes many of them back.
-    postgresSettings: ['fsync=on', 'full_page_writes=on', 'wal_writer_delay=1000ms', 'max_prepared_transactions=50'],
-  });
+  return startDurableParts(['postgres', 'clickhouse']);
 }
 
 const faultNames = [

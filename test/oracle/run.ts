@@ -7,6 +7,7 @@ import { execFileSync } from 'node:child_process';
 import { appendFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { type FaultName, runOracle, startOracleParts } from './oracle.ts';
+import type { RunResult } from './run_result.ts';
 import { runWhole, startWholeParts } from './whole.ts';
 
 /** Milliseconds after which a seed has come to a standstill. */
@@ -29,18 +30,8 @@ const { values } = parseArgs({
 const first = Number(values.seed ?? process.env.ORACLE_SEED ?? Math.floor(Math.random() * 1e6));
 const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
 
-/** What both kinds of runs tell. */
-interface Result {
-  seed: string;
-  ok: boolean;
-  transactions: number;
-  rows: number;
-  faults: Record<string, number>;
-  seconds: number;
-}
-
 /** One line a seed: day, commit, seed, whether all was right, and how much was done to it. */
-function keep(log: string, { seed, ok, transactions, rows, faults, seconds }: Result): void {
+function keep(log: string, { seed, ok, transactions, rows, faults, seconds }: RunResult): void {
   const broken = Object.values(faults).reduce((sum, times) => sum + times, 0);
   const done = `transactions=${transactions} rows=${rows} faults=${broken} seconds=${seconds}`;
   appendFileSync(
@@ -60,7 +51,7 @@ function log(line: string): void {
 
 /** Parts, and what runs a seed on them. */
 interface Runner extends AsyncDisposable {
-  run: (seed: string) => Promise<Result>;
+  run: (seed: string) => Promise<RunResult>;
 }
 
 async function startRunner(): Promise<Runner> {
@@ -78,7 +69,7 @@ async function startRunner(): Promise<Runner> {
   return { run: (seed) => runOracle(parts, { seed, ...options }), [Symbol.asyncDispose]: parts[Symbol.asyncDispose] };
 }
 
-async function runOne(seed: string): Promise<Result> {
+async function runOne(seed: string): Promise<RunResult> {
   const watch = setTimeout(() => {
     console.error(`seed ${seed} stands still. Lately:\n${lately.join('\n')}`);
     console.error(`It waits for ${process.getActiveResourcesInfo().join(', ')}`);

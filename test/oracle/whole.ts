@@ -10,13 +10,14 @@ import { SluiceError } from '../../model/errors.ts';
 import { type ConnectAnswer, captureMessages, captureWorkflowId, flowNames } from '../../model/messages.ts';
 import type { CaptureStatus, ConnectRequest } from '../../model/source.ts';
 import { seededRandom } from '../../workers/demo/random.ts';
-import { type StartedParts, startParts } from '../../workers/embedded/start_parts.ts';
+import type { StartedParts } from '../../workers/embedded/start_parts.ts';
 import { askFlow, connectTemporal, updateFlow, updateWithStart } from '../../workers/temporal_client.ts';
 import { alterTable } from './alterations.ts';
 import { endClient, readClient } from './compare.ts';
 import { Judge, persist } from './judge.ts';
 import { type Act, type Plan, planOf, type WholePart } from './plan.ts';
-import { ClickHouseProxy, type ProxyFigures, randomTrouble } from './proxy.ts';
+import { ClickHouseProxy, randomTrouble } from './proxy.ts';
+import { type RunResult, startDurableParts } from './run_result.ts';
 import { SocketProxy } from './socket_proxy.ts';
 import { oracleTables } from './tables.ts';
 import { Workers } from './workers.ts';
@@ -24,11 +25,8 @@ import { Workload } from './workload.ts';
 
 export type WholeParts = StartedParts<'postgres' | 'clickhouse' | 'temporal'>;
 
-/** Parts for any number of runs, durable as in earnest. */
 export function startWholeParts(): Promise<WholeParts> {
-  return startParts(['postgres', 'clickhouse', 'temporal'], {
-    postgresSettings: ['fsync=on', 'full_page_writes=on', 'wal_writer_delay=1000ms', 'max_prepared_transactions=50'],
-  });
+  return startDurableParts(['postgres', 'clickhouse', 'temporal']);
 }
 
 export interface WholeOptions {
@@ -39,16 +37,7 @@ export interface WholeOptions {
   log?: (line: string) => void;
 }
 
-export interface WholeResult {
-  seed: string;
-  ok: boolean;
-  /** What is wrong, worst first. */
-  problems: string[];
-  seconds: number;
-  rows: number;
-  transactions: number;
-  faults: Record<string, number>;
-  proxy: ProxyFigures;
+export interface WholeResult extends RunResult {
   /** The last lease, and how often tables were copied. */
   leases: number;
   generations: number;

@@ -129,7 +129,7 @@ export function isOfTable(error: unknown): boolean {
 }
 
 /** The code of an error of the server, also of one that was translated. */
-function sqlState(error: unknown): string {
+export function sqlState(error: unknown): string {
   const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } };
   return String(code ?? cause?.code);
 }

@@ -18,7 +18,7 @@ import { Block } from '../../load/block.ts';
 import type { NewestRow, Sink } from '../../load/sink.ts';
 import { keyOf, unescapeField } from '../../load/tsv.ts';
 import type { StreamTask } from '../source.ts';
-import type { ChangeBatch, Hole, HollowRow, TableChanges } from '../stream.ts';
+import type { ChangeBatch, Hole, HollowRow, Reject, TableChanges } from '../stream.ts';
 import { connect, isOfTable, quoteName, sourceError, sourceTexts, wasAltered } from './connection.ts';
 import { durablePosition } from './durable.ts';
 import { RowEncoder, rowBound } from './encode.ts';
@@ -38,13 +38,8 @@ type Origin = 'copy' | 'source' | 'overtaken' | number;
 /** A row's fields as TSV text (latin1, so that bytes survive), or what becomes of it instead. */
 type Filled = string[] | 'overtaken' | 'gone' | 'refused';
 
-/** A row of the source with a value that the copy cannot hold, as the source's texts. */
-interface RefusedRow {
-  column: string;
-  reason: string;
-  key: Record<string, string | null>;
-  row: Record<string, string | null>;
-}
+/** A row of the source with a value that the copy cannot hold: what its reject says of it. */
+type RefusedRow = Pick<Reject, 'key' | 'column' | 'reason' | 'row'>;
 
 export class MissingValues {
   readonly #newestRows: Sink['newestRows'];
@@ -111,12 +106,11 @@ export class MissingValues {
       else if (origin === 'source') values = refused.has(rows.key(row.row)) ? 'refused' : found.get(rows.key(row.row));
       filled.set(row.row, fillRow(row, rows, values, origin));
     }
-    const { hollow: hollowRows } = changes;
-    const [before, hollow] = [changes.block.length, hollowRows.length];
-    rebuild(changes, rows, filled);
-    for (const row of hollowRows)
+    for (const row of changes.hollow)
       if (filled.get(row.row) === 'refused') holdBack(changes, rows, row, refused.get(rows.key(row.row))!);
-    const grown = Math.max(0, changes.block.length - before) / hollow;
+    const [bytes, hollow] = [changes.block.length, changes.hollow.length];
+    rebuild(changes, rows, filled);
+    const grown = (changes.block.length - bytes) / hollow;
     this.weight = Math.max(leastWeight, (this.weight + grown) / 2, grown);
   }
 
@@ -237,29 +231,22 @@ async function readKeys(
 }
 
 function refusedRow(table: TableSchema, texts: (string | null | undefined)[], { refused }: RowEncoder): RefusedRow {
-  const row: RefusedRow['row'] = Object.create(null);
-  const key: RefusedRow['key'] = Object.create(null);
+  const row: Record<string, string | null> = Object.create(null);
+  const key: Record<string, string | null> = Object.create(null);
   for (const [index, { name, key: isKey, hidden }] of table.columns.entries()) {
     const text = texts[index];
     if (hidden || text === undefined) continue;
     row[name] = text;
     if (isKey) key[name] = text;
   }
-  return { column: refused.column, reason: refused.reason, key, row };
+  return { column: refused.column, reason: refused.reason, key: JSON.stringify(key), row: JSON.stringify(row) };
 }
 
 /** Among the rejects, as if its values had come with it. */
 function holdBack(changes: TableChanges, rows: TableRows, hollow: HollowRow, refused: RefusedRow): void {
-  const { column, reason, key, row } = refused;
+  const committed_at = rows.fields(hollow.row)[changes.table.columns.length + 2]!;
   changes.effects.rejected++;
-  changes.rejects.push({
-    key: JSON.stringify(key),
-    version: hollow.version,
-    column,
-    reason,
-    row: JSON.stringify(row),
-    committed_at: rows.fields(hollow.row)[changes.table.columns.length + 2]!,
-  });
+  changes.rejects.push({ ...refused, version: hollow.version, committed_at });
 }
 
 /**

@@ -6,7 +6,7 @@ import { tableName } from '../../../model/table.ts';
 import type { TableName } from '../contract.ts';
 import type { FoundTables } from '../new_tables.ts';
 import { listRelations, matchPatterns, type Relation } from './catalog.ts';
-import { quoteTable } from './connection.ts';
+import { quoteTable, sqlState } from './connection.ts';
 import { preflight } from './preflight.ts';
 
 /** Tables that one look examines; the next one takes the others. */
@@ -116,7 +116,7 @@ async function isFree(client: pg.Client, table: TableName): Promise<boolean> {
     return true;
   } catch (error) {
     // Held, or gone. Where the role may not lock it, the publication has it already.
-    return !['55P03', '42P01'].includes(String((error as { code?: unknown }).code));
+    return !['55P03', '42P01'].includes(sqlState(error));
   } finally {
     await client.query('ROLLBACK');
   }

@@ -3,7 +3,7 @@ import type pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
 import { type TableSchema, tableName } from '../../../model/table.ts';
 import type { TableDetails } from './catalog.ts';
-import { quoteName, quoteTable, sourceError, wasAltered } from './connection.ts';
+import { quoteName, quoteTable, sourceError, sqlState, wasAltered } from './connection.ts';
 
 /** Seconds that others are waited for who hold a table. */
 const longestWait = 10;
@@ -142,7 +142,7 @@ async function heldBySomebody(
   tables: Pick<Published, 'schema' | 'table' | 'oid'>[],
   source: string,
 ): Promise<SluiceError | undefined> {
-  if ((error as { code?: unknown }).code !== '55P03') return undefined;
+  if (sqlState(error) !== '55P03') return undefined;
   const { rows } = await client.query<{ oid: number; pid: number }>(
     `SELECT relation AS oid, pid FROM pg_catalog.pg_locks
      WHERE relation = ANY($1::pg_catalog.oid[]) AND granted AND pid <> pg_catalog.pg_backend_pid()
@@ -159,7 +159,7 @@ async function heldBySomebody(
 
 /** Tables that were dropped, made again or added since they were looked at: they are looked at again. */
 function addedMeanwhile(error: unknown): SluiceError | undefined {
-  if (!wasAltered(error) && (error as { code?: unknown }).code !== '42710') return undefined;
+  if (!wasAltered(error) && sqlState(error) !== '42710') return undefined;
   const reason = `a table changed while it was published: ${sourceError(error).message}`;
   return new SluiceError('source_unreachable', reason, 'It is tried again.', {}, error);
 }
@@ -171,7 +171,7 @@ async function notOwned(
   tables: Published[],
   source: string,
 ): Promise<SluiceError | undefined> {
-  if ((error as { code?: unknown }).code !== '42501') return undefined;
+  if (sqlState(error) !== '42501') return undefined;
   const { rows } = await client.query<{ oid: number; owner: string }>(
     `SELECT oid, pg_catalog.pg_get_userbyid(relowner) AS owner FROM pg_catalog.pg_class
      WHERE oid = ANY($1::pg_catalog.oid[]) AND NOT pg_catalog.pg_has_role(relowner, 'USAGE')`,
@@ -202,7 +202,7 @@ export async function unpublish(
     await withoutLongWait(client, statement).catch((error) => {
       // Dropped, or taken out, by somebody else meanwhile.
       if (wasAltered(error)) return;
-      if ((error as { code?: unknown }).code !== '55P03') throw error;
+      if (sqlState(error) !== '55P03') throw error;
       const reason = `somebody held the table ${tableName(table)} for more than ${longestWait} s`;
       throw new SluiceError(
         'table_unusable',

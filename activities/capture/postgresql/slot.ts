@@ -3,7 +3,7 @@ import type pg from 'pg';
 import { SluiceError } from '../../../model/errors.ts';
 import { compareLsn } from '../../../model/position.ts';
 import { waitForOpenTransactions } from './barrier.ts';
-import { type ConnectOptions, quoteName, withConnection } from './connection.ts';
+import { type ConnectOptions, quoteName, sqlState, withConnection } from './connection.ts';
 import { durablePosition, flushPosition } from './durable.ts';
 
 export interface Names {
@@ -109,7 +109,7 @@ async function renewSnapshot(client: pg.Client): Promise<void> {
   try {
     await client.query('CREATE TEMPORARY TABLE sluice_renews_snapshot () ON COMMIT DROP');
   } catch (error) {
-    if ((error as { code?: unknown }).code !== '42501') throw error;
+    if (sqlState(error) !== '42501') throw error;
     const reason = 'a table was altered while the slot was made, and the role may not make temporary tables';
     const remedy = 'It is tried again. Lasting: GRANT TEMPORARY ON DATABASE … to the role of the source.';
     throw new SluiceError('source_unreachable', reason, remedy, {}, error);
